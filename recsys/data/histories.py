@@ -1,0 +1,72 @@
+"""Jagged histories: what a model sees of its users.
+
+Shape legend: B users in the batch, T interactions of the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from recsys.data.dataset import Dataset, Int32, Int64
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Histories of B users, oldest interaction first, without padding."""
+
+    users: Int64
+    """`[B]` user indices."""
+    items: Int32
+    """`[T]` item indices."""
+    offsets: Int64
+    """`[B + 1]`: the history of row b is `items[offsets[b]:offsets[b + 1]]`."""
+    timestamps: Int64 | None = None
+    """`[T]`, where the data set has them."""
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def lengths(self) -> Int64:
+        """`[B]` number of interactions of each row."""
+        return np.diff(self.offsets)
+
+    def last(self, length: int) -> Histories:
+        """The most recent `length` interactions of each row."""
+        hi = self.offsets[1:]
+        lo = np.maximum(self.offsets[:-1], hi - length)
+        return _gather(self.users, self.items, self.timestamps, lo, hi)
+
+    def to_csr(self, num_items: int) -> sp.csr_matrix:
+        """`[B, num_items]` float32, 1 where the user has the item (repetitions count once)."""
+        matrix = sp.csr_matrix(
+            (np.ones(len(self.items), np.float32), self.items, self.offsets),
+            shape=(len(self), num_items),
+        )
+        matrix.sum_duplicates()
+        matrix.data[:] = 1.0
+        return matrix
+
+
+def select(dataset: Dataset, users: Int64, lo: Int64, hi: Int64) -> Histories:
+    """Histories of `users` cut to `[lo[i], hi[i])`, positions into `dataset.items`."""
+    return _gather(users, dataset.items, dataset.timestamps, lo, hi)
+
+
+def _gather(
+    users: Int64, items: Int32, timestamps: Int64 | None, lo: Int64, hi: Int64
+) -> Histories:
+    positions, offsets = jagged_positions(lo, hi)
+    times = None if timestamps is None else timestamps[positions]
+    return Histories(users, items[positions], offsets, times)
+
+
+def jagged_positions(lo: Int64, hi: Int64) -> tuple[Int64, Int64]:
+    """All integers of the ranges `[lo[i], hi[i])` one after another, and the rows' offsets."""
+    lengths = hi - lo
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    positions = np.arange(offsets[-1]) + np.repeat(lo - offsets[:-1], lengths)
+    return positions, offsets

@@ -1,0 +1,40 @@
+"""The exception tree: every error a user can cause, and what each one means.
+
+Each message says what was found, what is allowed and what to do.
+"""
+
+
+class RecsysError(Exception):
+    """Base of every error raised on purpose by this package."""
+
+
+class ConfigError(RecsysError):
+    """A configuration file, override or option is wrong."""
+
+
+class DataError(RecsysError):
+    """Input data is missing, malformed or empty."""
+
+
+class ChecksumError(DataError):
+    """A file's bytes are not the bytes that were promised."""
+
+
+class DownloadError(DataError):
+    """A file could not be fetched."""
+
+
+class RunError(RecsysError):
+    """A run folder or checkpoint is missing, incomplete or of another kind."""
+
+
+class ProtocolError(RecsysError):
+    """Figures of different evaluation protocols would be mixed."""
+
+
+class GranularityError(RecsysError):
+    """A granularity was asked for that does not exist."""
+
+
+class InstallationError(RecsysError):
+    """An installed package is missing or does not fit the others."""

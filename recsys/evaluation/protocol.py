@@ -1,0 +1,131 @@
+"""Evaluation protocols: named presets, and the card that stands beside every figure."""
+
+from typing import Literal
+
+from recsys.config import StrictModel
+from recsys.data.dataset import DatasetManifest, SplitRule
+from recsys.errors import ProtocolError
+
+FitOn = Literal["train", "train+valid"]
+
+
+class Protocol(StrictModel):
+    """How held-out interactions are turned into figures."""
+
+    name: str
+    split: Literal["leave-last-out", "global-time"]
+    filter_seen: bool
+    """Items of the history are taken out of the ranking."""
+    reference: str
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            name="s3rec",
+            split="leave-last-out",
+            filter_seen=True,
+            reference="Zhou et al., S3-Rec, CIKM 2020; full ranking as in the eSASRec benchmark",
+        ),
+        Protocol(
+            name="fmrlrec",
+            split="leave-last-out",
+            filter_seen=False,
+            reference="Wang et al., fMRLRec, 2024",
+        ),
+        Protocol(
+            name="gsasrec",
+            split="leave-last-out",
+            filter_seen=True,
+            reference="Petrov and Macdonald, gSASRec, RecSys 2023",
+        ),
+        Protocol(
+            name="hstu",
+            split="leave-last-out",
+            filter_seen=True,
+            reference="Zhai et al., HSTU, ICML 2024",
+        ),
+        Protocol(
+            name="global-time",
+            split="global-time",
+            filter_seen=True,
+            reference="Hidasi and Czapp, Widespread flaws in offline evaluation, RecSys 2023",
+        ),
+    )
+}
+
+
+def find_protocol(name: str) -> Protocol:
+    """The preset of that name.
+
+    Raises:
+        ProtocolError: there is none.
+    """
+    if name not in PROTOCOLS:
+        raise ProtocolError(f"protocol {name!r} is not among {tuple(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+class ProtocolCard(StrictModel):
+    """Everything two figures must share before they may be compared."""
+
+    protocol: str
+    dataset: str
+    content_hash: str
+    filters: tuple[str, ...]
+    tie_rule: str
+    split: str
+    part: Literal["valid", "test"]
+    fit_on: FitOn
+    filter_seen: bool
+    candidates: str = "full catalogue"
+    history: str = "everything before the held-out part (the test sees the validation items)"
+    score_ties: str = "an item scored equal to the target counts as ranked above it"
+    unscorable: str = (
+        "users without a history or without a target are left out; a target that is filtered "
+        "as seen counts as a miss"
+    )
+    metrics: str = (
+        "recall = found / targets; hit = any found; ndcg with binary gains and ideal DCG over "
+        "min(k, targets); mrr = 1 / rank of the first found; map over min(k, targets)"
+    )
+
+    def differences(self, other: "ProtocolCard") -> list[str]:
+        """One line for each field in which the two cards differ."""
+        mine, theirs = self.model_dump(), other.model_dump()
+        return [
+            f"{key}: {mine[key]!r} against {theirs[key]!r}"
+            for key in mine
+            if mine[key] != theirs[key]
+        ]
+
+
+def make_card(
+    manifest: DatasetManifest,
+    protocol: Protocol,
+    part: Literal["valid", "test"],
+    fit_on: FitOn,
+    rule: SplitRule,
+) -> ProtocolCard:
+    """The card of an evaluation.
+
+    Raises:
+        ProtocolError: the split rule is not the protocol's.
+    """
+    if rule.name != protocol.split:
+        raise ProtocolError(
+            f"protocol {protocol.name} wants the split {protocol.split}, the run was trained on "
+            f"{rule.name}; choose another protocol or train with data.split.name={protocol.split}"
+        )
+    return ProtocolCard(
+        protocol=protocol.name,
+        dataset=manifest.name,
+        content_hash=manifest.content_hash,
+        filters=manifest.filters,
+        tie_rule=manifest.tie_rule,
+        split=rule.describe(),
+        part=part,
+        fit_on=fit_on,
+        filter_seen=protocol.filter_seen,
+    )

@@ -1,0 +1,137 @@
+"""Granularities: the nested prefix lengths of a vector, and the only way to take a prefix.
+
+Reference: Kusupati et al., Matryoshka Representation Learning, NeurIPS 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor
+
+from recsys.config import StrictModel
+from recsys.errors import GranularityError
+
+
+class Granularities(StrictModel):
+    """Nested prefix lengths with what the loss needs to know of each.
+
+    Shape legend: G granularities, D = `embedding_dim` = the last size.
+    """
+
+    sizes: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
+    """Prefix lengths, strictly ascending; the last one is the embedding_dim."""
+    weights: tuple[float, ...] | None = None
+    """Loss weight per granularity; None weighs all alike. Normalized to sum to 1 in the loss."""
+    normalize: bool = False
+    """Each prefix is divided by its own L2 norm before scores are taken (cosine scores)."""
+    learned_scale: bool = False
+    """Scores of each granularity are multiplied by a learned scale (an inverse temperature)."""
+    initial_scale: float = Field(default=1.0, gt=0)
+    """Value the scale of every granularity starts at (and keeps, when it is not learned)."""
+
+    @field_validator("sizes")
+    @classmethod
+    def _ascending(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if not sizes or sizes[0] < 1 or any(b <= a for a, b in pairwise(sizes)):
+            raise ValueError(
+                f"granularities must be positive and strictly ascending, found {sizes}"
+            )
+        return sizes
+
+    @model_validator(mode="after")
+    def _one_weight_each(self) -> Granularities:
+        if self.weights is not None and len(self.weights) != len(self.sizes):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.sizes)} granularities")
+        if self.weights is not None and (min(self.weights) < 0 or sum(self.weights) <= 0):
+            raise ValueError(f"weights must be >= 0 with a positive sum, found {self.weights}")
+        return self
+
+    @property
+    def embedding_dim(self) -> int:
+        """D, the full length."""
+        return self.sizes[-1]
+
+    @property
+    def slices(self) -> list[tuple[int, int]]:
+        """The disjoint coordinate slices `[lo, hi)` between consecutive granularities."""
+        return list(zip((0, *self.sizes[:-1]), self.sizes, strict=True))
+
+    @property
+    def normalized_weights(self) -> tuple[float, ...]:
+        """Loss weights that sum to 1."""
+        raw = self.weights or (1.0,) * len(self.sizes)
+        return tuple(weight / sum(raw) for weight in raw)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def index(self, size: int, where: str = "this model") -> int:
+        """Position of `size` among the granularities.
+
+        Raises:
+            GranularityError: `size` is not one of them.
+        """
+        if size not in self.sizes:
+            raise GranularityError(
+                f"granularity {size} is not among {self.sizes} in {where}; "
+                "choose one of these or retrain"
+            )
+        return self.sizes.index(size)
+
+
+def truncate(vectors: Tensor, size: int, *, normalize: bool = False) -> Tensor:
+    """The prefix of `size` coordinates, renormalized if the model says so.
+
+    Args:
+        vectors: `[..., D]`.
+        size: prefix length, 1..D (also one that was not trained).
+        normalize: divide each prefix by its own L2 norm.
+
+    Returns:
+        `[..., size]`.
+
+    Raises:
+        GranularityError: `size` is outside 1..D.
+    """
+    if not 1 <= size <= vectors.shape[-1]:
+        raise GranularityError(f"prefix of {size} coordinates asked of {vectors.shape[-1]}")
+    prefix = vectors[..., :size]
+    return torch.nn.functional.normalize(prefix, dim=-1) if normalize else prefix
+
+
+def prefix_norms(vectors: Tensor, granularities: Granularities) -> Tensor:
+    """L2 norm of every nested prefix: `[..., D]` -> `[G, ...]`, never below 1e-12."""
+    parts = [vectors[..., lo:hi].square().sum(-1) for lo, hi in granularities.slices]
+    return torch.stack(parts).cumsum(0).clamp_min(1e-24).sqrt()
+
+
+def prefix_scores(
+    users: Tensor, items: Tensor, granularities: Granularities
+) -> Iterator[tuple[int, Tensor]]:
+    """Scores of every granularity for the multiplications of one.
+
+    `S_g = S_{g-1} + u[:, lo:hi] v[:, lo:hi]^T`. The yielded tensor is reused (when not
+    normalized): use it before the next step, and do not write to it.
+
+    Args:
+        users: `[B, D]`.
+        items: `[N, D]`.
+        granularities: the prefixes, ascending.
+
+    Yields:
+        `(size, scores [B, N])` from the smallest granularity to the largest.
+    """
+    sums = torch.zeros(users.shape[0], items.shape[0], dtype=users.dtype, device=users.device)
+    norms = None
+    if granularities.normalize:
+        norms = (prefix_norms(users, granularities), prefix_norms(items, granularities))
+    for g, (lo, hi) in enumerate(granularities.slices):
+        sums.addmm_(users[:, lo:hi], items[:, lo:hi].T)
+        if norms is None:
+            yield hi, sums
+        else:
+            yield hi, sums / norms[0][g][:, None] / norms[1][g][None, :]
