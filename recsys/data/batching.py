@@ -1,0 +1,94 @@
+"""Training batches: jagged, bucketed by length, a pure function of (seed, epoch, index).
+
+Because nothing depends on what was drawn before, a run that resumes at step s sees the very
+batches it would have seen.
+
+Shape legend: B users, T tokens (history positions of the batch, each with a target).
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from pydantic import Field
+
+from recsys.config import StrictModel
+from recsys.data.dataset import Dataset, Int64
+from recsys.data.histories import Histories, jagged_positions
+from recsys.data.splitting import Split
+from recsys.errors import DataError
+
+
+class BatchingConfig(StrictModel):
+    """How histories become batches."""
+
+    history_length: int = Field(default=50, ge=1)
+    """Most recent interactions a model sees of a user."""
+    batch_tokens: int = Field(default=768, ge=1)
+    """Targets per batch, about; every target weighs the same whatever its history's length."""
+    bucket_batches: int = Field(default=32, ge=1)
+    """Users are sorted by length within chunks of about this many batches; 1: hardly sorted."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Histories with a target behind every position."""
+
+    histories: Histories
+    targets: Int64
+    """`[T]`: the item that follows each position of the histories."""
+
+
+class TrainBatches:
+    """The batches of every epoch."""
+
+    def __init__(
+        self, config: BatchingConfig, dataset: Dataset, split: Split, fit_on: str, seed: int
+    ) -> None:
+        """Takes the rows that may be fitted on; users with fewer than two are left out.
+
+        Raises:
+            DataError: no user has two training interactions.
+        """
+        self._config, self._dataset, self._seed = config, dataset, seed
+        hi = split.fit_end(fit_on)
+        self._users = np.flatnonzero(hi - split.start >= 2)
+        if not len(self._users):
+            raise DataError("no user has two training interactions; there is nothing to learn")
+        self._hi = hi[self._users]
+        # One more than the history: the first is input alone, the last target alone.
+        self._lo = np.maximum(split.start[self._users], self._hi - config.history_length - 1)
+        self._epoch_plan = lru_cache(maxsize=2)(self._plan)
+        self.num_tokens = int((self._hi - self._lo - 1).sum())
+
+    def num_batches(self, epoch: int) -> int:
+        """Batches of that epoch; bucketing makes it vary by a few."""
+        return len(self._epoch_plan(epoch))
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """Batch `index` of `epoch`."""
+        rows = self._epoch_plan(epoch)[index]
+        lo, hi = self._lo[rows], self._hi[rows]
+        positions, offsets = jagged_positions(lo, hi - 1)
+        data = self._dataset
+        times = None if data.timestamps is None else data.timestamps[positions]
+        histories = Histories(self._users[rows], data.items[positions], offsets, times)
+        return Batch(histories, data.items[positions + 1].astype(np.int64))
+
+    def _plan(self, epoch: int) -> list[Int64]:
+        """Rows of each batch: shuffled, sorted by length within chunks, cut, shuffled again."""
+        rng = np.random.default_rng([self._seed, epoch])
+        order = rng.permutation(len(self._users))
+        lengths = (self._hi - self._lo - 1)[order]
+        chunk = (np.cumsum(lengths) - 1) // (
+            self._config.batch_tokens * self._config.bucket_batches
+        )
+        by_length = np.lexsort((lengths, chunk))
+        order, lengths, chunk = order[by_length], lengths[by_length], chunk[by_length]
+        starts = np.flatnonzero(np.diff(chunk, prepend=-1))
+        running = np.cumsum(lengths) - lengths
+        within = running - np.repeat(running[starts], np.diff([*starts, len(chunk)]))
+        part = within // self._config.batch_tokens
+        edges = np.flatnonzero(np.diff(chunk, prepend=-1) | np.diff(part, prepend=-1))
+        batches = np.split(order, edges[1:])
+        return [batches[i] for i in rng.permutation(len(batches))]

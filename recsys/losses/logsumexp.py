@@ -1,0 +1,188 @@
+"""log-sum-exp of the scores of every granularity, without a `[T, N]` or `[G, T, N]` tensor.
+
+Scores are prefix-incremental, `S_g = S_{g-1} + u[:, lo:hi] v[:, lo:hi]^T`, so the products of
+all granularities cost what the full width costs alone. They exist only as tiles; backward makes
+the tiles again from the saved log-sum-exps.
+
+Shape legend: T tokens (positions with a target), N candidate items, G granularities, D
+embedding_dim, R and C rows and columns of one tile.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+TILE_ELEMENTS = 1 << 21
+"""Elements a tile's buffers may hold together (8 MiB of float32), whatever G, T and N are."""
+
+
+def nested_logsumexp(
+    users: Tensor,
+    items: Tensor,
+    row_scale: Tensor,
+    slices: list[tuple[int, int]],
+    *,
+    col_scale: Tensor | None = None,
+    bias: Tensor | None = None,
+    skip: Tensor | None = None,
+) -> Tensor:
+    """`logsumexp_n(row_scale[g, t] * col_scale[g, n] * <users_t, items_n>_g + bias[n])`.
+
+    Args:
+        users: `[T, D]`.
+        items: `[N, D]`.
+        row_scale: `[G, T]`, e.g. a learned scale over the norm of the user's prefix.
+        slices: the coordinates `[lo, hi)` each granularity adds, ascending.
+        col_scale: `[G, N]`, e.g. one over the norm of the item's prefix.
+        bias: `[N]`, no gradient; e.g. the logQ correction of sampled candidates.
+        skip: `[T]` int64, a column to leave out of each row's sum (-1: none).
+
+    Returns:
+        `[G, T]`, differentiable in users, items, row_scale and col_scale.
+    """
+    result: Tensor = _NestedLogSumExp.apply(users, items, row_scale, col_scale, bias, skip, slices)
+    return result
+
+
+class _NestedLogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        users: Tensor,
+        items: Tensor,
+        row_scale: Tensor,
+        col_scale: Tensor | None,
+        bias: Tensor | None,
+        skip: Tensor | None,
+        slices: list[tuple[int, int]],
+    ) -> Tensor:
+        tiles = _Tiles(users, items, row_scale, col_scale, bias, skip, slices)
+        peaks = users.new_full((len(slices), len(users)), -torch.inf)
+        sums = torch.zeros_like(peaks)
+        for rows, cols in tiles.blocks():
+            for g, logits in tiles.logits(rows, cols):
+                _add_exponentials(logits, peaks[g, rows], sums[g, rows])
+        result = peaks + sums.log()
+        ctx.save_for_backward(users, items, row_scale, col_scale, bias, skip, result)
+        ctx.slices = slices
+        return result
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        *inputs, result = ctx.saved_tensors
+        tiles = _Tiles(*inputs, ctx.slices)
+        grads = _Grads(tiles, want_scales=any(ctx.needs_input_grad[2:4]))
+        for rows, cols in tiles.blocks():
+            grads.add(rows, cols, result[:, rows], grad[:, rows])
+        return grads.users, grads.items, grads.row_scale, grads.col_scale, None, None, None
+
+
+def _add_exponentials(logits: Tensor, peaks: Tensor, sums: Tensor) -> None:
+    """Online update of `peaks + log(sums)` by a tile of logits, which is overwritten."""
+    higher = torch.maximum(peaks, logits.amax(1))
+    # A row whose every column so far is skipped has no finite peak yet: shift by 0 instead.
+    shift = higher.masked_fill(higher == -torch.inf, 0.0)
+    sums.mul_((peaks - shift).exp_()).add_(logits.sub_(shift[:, None]).exp_().sum(1))
+    peaks.copy_(higher)
+
+
+class _Tiles:
+    """Score tiles of all granularities, made in a buffer that is used again and again."""
+
+    def __init__(
+        self,
+        users: Tensor,
+        items: Tensor,
+        row_scale: Tensor,
+        col_scale: Tensor | None,
+        bias: Tensor | None,
+        skip: Tensor | None,
+        slices: list[tuple[int, int]],
+    ) -> None:
+        self.users, self.items = users, items
+        self.row_scale, self.col_scale = row_scale, col_scale
+        self.bias, self.skip, self.slices = bias, skip, slices
+
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Row and column ranges that cover `[T, N]`, tiles bounded by `TILE_ELEMENTS`."""
+        num_rows, num_cols = len(self.users), len(self.items)
+        # Backward holds a tile per granularity and two more.
+        area = max(1, TILE_ELEMENTS // (len(self.slices) + 2))
+        width = min(num_cols, max(area // max(1, min(num_rows, 256)), 1))
+        height = max(1, area // width)
+        for col in range(0, num_cols, width):
+            for row in range(0, num_rows, height):
+                yield slice(row, row + height), slice(col, col + width)
+
+    def raw(self, rows: slice, cols: slice) -> Iterator[tuple[int, Tensor]]:
+        """`(g, <u, v>_g)` from the smallest granularity up; one tensor, updated in place."""
+        users, items = self.users[rows], self.items[cols]
+        scores = users.new_zeros(len(users), len(items))
+        for g, (lo, hi) in enumerate(self.slices):
+            scores.addmm_(users[:, lo:hi], items[:, lo:hi].T)
+            yield g, scores
+
+    def scaled(self, scores: Tensor, g: int, rows: slice, cols: slice) -> Tensor:
+        """Logits of granularity g from its raw scores; a new tensor."""
+        logits = scores * self.row_scale[g, rows, None]
+        if self.col_scale is not None:
+            logits *= self.col_scale[g, cols]
+        if self.bias is not None:
+            logits += self.bias[cols]
+        if self.skip is not None:
+            column = self.skip[rows] - cols.start
+            hit = ((column >= 0) & (column < logits.shape[1])).nonzero().squeeze(1)
+            logits[hit, column[hit]] = -torch.inf
+        return logits
+
+    def logits(self, rows: slice, cols: slice) -> Iterator[tuple[int, Tensor]]:
+        """`(g, logits)`; the tensor may be overwritten by its user."""
+        for g, scores in self.raw(rows, cols):
+            yield g, self.scaled(scores, g, rows, cols)
+
+
+class _Grads:
+    """Accumulates the gradients of every input over the tiles."""
+
+    def __init__(self, tiles: _Tiles, *, want_scales: bool) -> None:
+        self.tiles = tiles
+        self.users, self.items = torch.zeros_like(tiles.users), torch.zeros_like(tiles.items)
+        self.row_scale = torch.zeros_like(tiles.row_scale) if want_scales else None
+        with_columns = want_scales and tiles.col_scale is not None
+        self.col_scale = torch.zeros_like(tiles.col_scale) if with_columns else None
+
+    def add(self, rows: slice, cols: slice, result: Tensor, grad: Tensor) -> None:
+        """Adds one tile. `result [G, R]` log-sum-exps, `grad [G, R]` their gradients."""
+        tiles = self.tiles
+        slopes: list[Tensor] = []  # dLoss / d<u, v>_g, each [R, C]
+        for g, scores in tiles.raw(rows, cols):
+            slope = tiles.scaled(scores, g, rows, cols).sub_(result[g, :, None]).exp_()
+            slope *= grad[g, :, None]
+            self._add_scales(slope, scores, g, rows, cols)
+            slope *= tiles.row_scale[g, rows, None]
+            if tiles.col_scale is not None:
+                slope *= tiles.col_scale[g, cols]
+            slopes.append(slope)
+        # Coordinates [lo, hi) of granularity g also stand in every wider one: sum from the top.
+        total = torch.zeros_like(slopes[-1])
+        users, items = tiles.users[rows], tiles.items[cols]
+        for (lo, hi), slope in zip(reversed(tiles.slices), reversed(slopes), strict=True):
+            total += slope
+            self.users[rows, lo:hi].addmm_(total, items[:, lo:hi])
+            self.items[cols, lo:hi].addmm_(total.T, users[:, lo:hi])
+
+    def _add_scales(self, slope: Tensor, scores: Tensor, g: int, rows: slice, cols: slice) -> None:
+        if self.row_scale is None:
+            return
+        product = slope * scores
+        tiles = self.tiles
+        if tiles.col_scale is None:
+            self.row_scale[g, rows] += product.sum(1)
+            return
+        self.row_scale[g, rows] += product @ tiles.col_scale[g, cols]
+        if self.col_scale is not None:
+            self.col_scale[g, cols] += tiles.row_scale[g, rows] @ product

@@ -1,0 +1,125 @@
+"""Nested softmax cross-entropy, over the full catalogue or over sampled candidates with logQ.
+
+The loss is `sum_g w_g * CE_g` (Kusupati et al. 2022, eq. 1): the cross-entropy of the target
+among the candidates, scored with the first `sizes[g]` coordinates of user and item vectors.
+
+Shape legend: T tokens (positions with a target), N items, K sampled negatives, G granularities,
+D embedding_dim.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from recsys.granularity import Granularities, prefix_norms
+from recsys.losses.logsumexp import nested_logsumexp
+
+
+@dataclass(frozen=True)
+class NestedLossOutput:
+    """A loss with its parts."""
+
+    total: Tensor
+    """`[]`, the weighted sum, to call backward on."""
+    per_granularity: Tensor
+    """`[G]`, unweighted, detached."""
+
+
+class ScoreScales(nn.Module):
+    """The scale of each granularity's scores: constant, or learned as its logarithm."""
+
+    def __init__(self, granularities: Granularities) -> None:
+        super().__init__()
+        start = torch.full((len(granularities),), granularities.initial_scale).log()
+        if granularities.learned_scale:
+            self.log_scale = nn.Parameter(start)
+        else:
+            self.register_buffer("log_scale", start)
+
+    def forward(self) -> Tensor:
+        """`[G]` positive scales."""
+        return self.log_scale.exp()
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Sampled candidates that all tokens of a batch share."""
+
+    items: Tensor
+    """`[K]` unique item indices, ascending."""
+    log_q: Tensor | None
+    """`[K]` log of the probability that the item is among the negatives; None: no correction."""
+
+
+def nested_softmax(
+    users: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    scales: Tensor,
+    granularities: Granularities,
+    *,
+    negatives: Negatives | None = None,
+) -> NestedLossOutput:
+    """Cross-entropy at every granularity.
+
+    Args:
+        users: `[T, D]` user vectors.
+        items: vectors of the candidates: `[N, D]` of the whole catalogue, or, with `negatives`,
+            `[K + T, D]`: of the negatives, then of each token's target.
+        targets: `[T]` item indices.
+        scales: `[G]`, see `ScoreScales`.
+        granularities: sizes, weights and normalization.
+        negatives: the sampled candidates; None: full softmax.
+
+    Returns:
+        The loss, averaged over tokens.
+    """
+    slices = granularities.slices
+    row_scale = scales[:, None].expand(-1, len(users))
+    col_scale = None
+    if granularities.normalize:
+        row_scale = row_scale / prefix_norms(users, granularities)
+        col_scale = 1.0 / prefix_norms(items, granularities)
+    if negatives is None:
+        chosen = nn.functional.embedding(targets, items)
+        chosen_scale = None if col_scale is None else col_scale[:, targets]
+        positive = _own_logits(users, chosen, row_scale, chosen_scale, slices)
+        everything = nested_logsumexp(users, items, row_scale, slices, col_scale=col_scale)
+    else:
+        k = len(negatives.items)
+        positive = _own_logits(
+            users, items[k:], row_scale, None if col_scale is None else col_scale[:, k:], slices
+        )
+        others = nested_logsumexp(
+            users,
+            items[:k],
+            row_scale,
+            slices,
+            col_scale=None if col_scale is None else col_scale[:, :k],
+            bias=None if negatives.log_q is None else -negatives.log_q,
+            skip=_find(negatives.items, targets),
+        )
+        everything = torch.logaddexp(others, positive)
+    per_granularity = (everything - positive).mean(1)
+    weights = per_granularity.new_tensor(granularities.normalized_weights)
+    return NestedLossOutput(weights @ per_granularity, per_granularity.detach())
+
+
+def _own_logits(
+    users: Tensor,
+    chosen: Tensor,
+    row_scale: Tensor,
+    col_scale: Tensor | None,
+    slices: list[tuple[int, int]],
+) -> Tensor:
+    """`[G, T]` logits of each token's own target, `chosen [T, D]`."""
+    parts = [(users[:, lo:hi] * chosen[:, lo:hi]).sum(1) for lo, hi in slices]
+    logits = torch.stack(parts).cumsum(0) * row_scale
+    return logits if col_scale is None else logits * col_scale
+
+
+def _find(ascending: Tensor, values: Tensor) -> Tensor:
+    """Position of each value in `ascending`, -1 where it is not there."""
+    place = torch.searchsorted(ascending, values).clamp_max(len(ascending) - 1)
+    return torch.where(ascending[place] == values, place, -1)

@@ -1,0 +1,104 @@
+"""SASRec on nested vectors: a causal transformer over the item table, scored by every prefix.
+
+Kang and McAuley, Self-Attentive Sequential Recommendation, ICDM 2018, with softmax losses
+(Klenitskiy and Vasilev, RecSys 2023) and, with `layer: ligr`, eSASRec (Tikhonovich et al. 2025).
+The output weights are the input table (MRL-E of Kusupati et al. 2022).
+
+Departures from the paper: packed tokens instead of padding; a LayerNorm on the input embedding,
+without which a table of small initial values is drowned by what attention adds.
+
+Shape legend: B users, T tokens, N items, D embedding_dim, K negatives.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from recsys.config import StrictModel
+from recsys.data.batching import Batch
+from recsys.data.histories import Histories
+from recsys.granularity import Granularities
+from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
+from recsys.tables.dense import DenseTable
+from recsys.towers.dropout import Dropout
+from recsys.towers.jagged import layout_of
+from recsys.towers.transformer import Transformer, TransformerConfig
+
+
+class SASRecConfig(StrictModel):
+    """SASRec and eSASRec."""
+
+    name: Literal["sasrec"] = "sasrec"
+    granularities: Granularities = Granularities()
+    encoder: TransformerConfig = TransformerConfig()
+    history_length: int = Field(default=50, ge=1)
+    """Most recent interactions the model sees."""
+    positions: Literal["from_start", "from_end", "none"] = "from_end"
+    """Learned position vectors, counted from the oldest or from the most recent interaction."""
+    item_init_std: float = Field(default=0.02, gt=0)
+    input_norm: bool = True
+    """LayerNorm on the sum of item and position vectors."""
+    output_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout on the item vectors that score (not on those the encoder reads)."""
+
+
+class SASRec(nn.Module):
+    """Histories -> user vectors; the item vectors are the table's rows."""
+
+    def __init__(self, config: SASRecConfig, num_items: int) -> None:
+        super().__init__()
+        dim = config.granularities.embedding_dim
+        self.config = config
+        self.granularities = config.granularities
+        self.table = DenseTable(num_items, dim, init_std=config.item_init_std)
+        self.position = nn.Embedding(config.history_length, dim)
+        nn.init.normal_(self.position.weight, std=config.item_init_std)
+        self.input_norm = nn.LayerNorm(dim) if config.input_norm else nn.Identity()
+        self.input_dropout = Dropout(config.encoder.dropout)
+        self.output_dropout = Dropout(config.output_dropout)
+        self.encoder = Transformer(dim, config.encoder)
+        self.scales = ScoreScales(config.granularities)
+
+    def encode(self, histories: Histories) -> Tensor:
+        """A user vector at every position: `[T, D]`; position t has seen the items up to t."""
+        return self._encode(histories, self.table(torch.from_numpy(histories.items).long()))
+
+    def _encode(self, histories: Histories, x: Tensor) -> Tensor:
+        """As `encode`, from the items' vectors `[T, D]`."""
+        layout = layout_of(histories)
+        if self.config.positions != "none":
+            from_start = self.config.positions == "from_start"
+            x = x + self.position(layout.positions if from_start else layout.from_end)
+        result: Tensor = self.encoder(self.input_dropout(self.input_norm(x)), layout)
+        return result
+
+    def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
+        """Cross-entropy of the next item at every position and granularity."""
+        targets = torch.from_numpy(batch.targets)
+        read = torch.from_numpy(batch.histories.items).long()
+        if negatives is None:
+            inputs, items = self.table(read), self.table.vectors()
+        else:
+            # One lookup for all: its backward makes one dense gradient instead of two.
+            rows = self.table(torch.cat([read, negatives.items, targets]))
+            inputs, items = rows[: len(read)], rows[len(read) :]
+        users = self._encode(batch.histories, inputs)
+        return nested_softmax(
+            users,
+            self.output_dropout(items),
+            targets,
+            self.scales(),
+            self.granularities,
+            negatives=negatives,
+        )
+
+    def user_vectors(self, histories: Histories) -> Tensor:
+        """`[B, D]` from the most recent `history_length` interactions of non-empty histories."""
+        recent = histories.last(self.config.history_length)
+        return self.encode(recent)[layout_of(recent).last]
+
+    def item_vectors(self) -> Tensor:
+        """`[N, D]`."""
+        return self.table.vectors()

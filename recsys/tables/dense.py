@@ -1,0 +1,25 @@
+"""The plain table: one trainable row per item in one tensor."""
+
+import torch
+from torch import Tensor, nn
+
+
+class DenseTable(nn.Module):
+    """`num_rows` vectors of `embedding_dim` float32, normally initialized with `init_std`."""
+
+    def __init__(self, num_rows: int, embedding_dim: int, *, init_std: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_rows, embedding_dim) * init_std)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """`[...]` int64 -> `[..., D]`."""
+        return nn.functional.embedding(rows, self.weight)
+
+    def vectors(self) -> Tensor:
+        """`[num_rows, D]`, all of them."""
+        return self.weight
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights."""
+        return self.weight.numel() * self.weight.element_size()

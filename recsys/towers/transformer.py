@@ -1,0 +1,141 @@
+"""Causal transformer layers over jagged histories.
+
+References: Kang and McAuley, SASRec, ICDM 2018; Borisyuk et al., LiGR, 2025 (gated residuals) and
+Tikhonovich et al., eSASRec, RecSys 2025, which puts them into SASRec.
+
+Shape legend: T packed tokens, D embedding_dim, H heads, B users, L longest history.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from recsys.config import StrictModel
+from recsys.towers.dropout import Dropout
+from recsys.towers.jagged import JaggedLayout
+
+
+class TransformerConfig(StrictModel):
+    """The encoder of histories."""
+
+    num_layers: int = Field(default=1, ge=1)
+    num_heads: int = Field(default=1, ge=1)
+    hidden_ratio: float = Field(default=1.0, gt=0)
+    """Width of the feed-forward layer over embedding_dim."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """On the input, on what each sub-layer gives, and inside the feed-forward layer."""
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    layer: Literal["prenorm", "sasrec", "ligr"] = "prenorm"
+    """prenorm: x + f(LN(x)). sasrec: LN(x) + f(LN(x)), as the original code adds it.
+    ligr: x + f(LN(x)) * sigmoid(W x), SwiGLU inside."""
+
+
+class CausalAttention(nn.Module):
+    """Multi-head causal self-attention; queries may see a tensor other than keys and values."""
+
+    def __init__(self, dim: int, config: TransformerConfig) -> None:
+        super().__init__()
+        self.num_heads, self.dropout = config.num_heads, config.attention_dropout
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, queries: Tensor, context: Tensor, layout: JaggedLayout) -> Tensor:
+        """`[T, D], [T, D] -> [T, D]`: token t sees the tokens of its user up to t."""
+        packed = torch.cat([self.query(queries), self.key_value(context)], dim=1)
+        grid = layout.pad(packed)
+        heads = grid.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # [3, B, H, L, d]
+        # Right padding: a real token never sees a padded one, since those come after it.
+        seen = nn.functional.scaled_dot_product_attention(
+            heads[0],
+            heads[1],
+            heads[2],
+            is_causal=True,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        attended: Tensor = self.out(layout.pack(seen.transpose(1, 2).flatten(2)))
+        return attended
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with GELU, dropout between."""
+
+    def __init__(self, dim: int, config: TransformerConfig) -> None:
+        super().__init__()
+        hidden = round(dim * config.hidden_ratio)
+        self.net = nn.Sequential(
+            nn.Linear(dim, hidden),
+            nn.GELU(),
+            Dropout(config.dropout),
+            nn.Linear(hidden, dim),
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """`[T, D] -> [T, D]`."""
+        result: Tensor = self.net(tokens)
+        return result
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward layer (Shazeer 2020)."""
+
+    def __init__(self, dim: int, config: TransformerConfig) -> None:
+        super().__init__()
+        hidden = round(dim * config.hidden_ratio)
+        self.gate_and_value = nn.Linear(dim, 2 * hidden)
+        self.out = nn.Linear(hidden, dim)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """`[T, D] -> [T, D]`."""
+        gate, value = self.gate_and_value(tokens).chunk(2, dim=1)
+        result: Tensor = self.out(self.dropout(nn.functional.silu(gate) * value))
+        return result
+
+
+class TransformerLayer(nn.Module):
+    """One layer: attention and a feed-forward net, joined as `config.layer` says."""
+
+    def __init__(self, dim: int, config: TransformerConfig) -> None:
+        super().__init__()
+        self.kind = config.layer
+        self.attention_norm, self.feed_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attention = CausalAttention(dim, config)
+        self.feed = (SwiGLU if self.kind == "ligr" else FeedForward)(dim, config)
+        self.dropout = Dropout(config.dropout)
+        if self.kind == "ligr":
+            self.attention_gate, self.feed_gate = nn.Linear(dim, dim), nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, layout: JaggedLayout) -> Tensor:
+        """`[T, D] -> [T, D]`."""
+        normed = self.attention_norm(x)
+        if self.kind == "sasrec":
+            x = normed + self.dropout(self.attention(normed, x, layout))
+            normed = self.feed_norm(x)
+            return normed + self.dropout(self.feed(normed))
+        attended = self.dropout(self.attention(normed, normed, layout))
+        if self.kind == "ligr":
+            attended = attended * torch.sigmoid(self.attention_gate(x))
+        x = x + attended
+        fed = self.dropout(self.feed(self.feed_norm(x)))
+        if self.kind == "ligr":
+            fed = fed * torch.sigmoid(self.feed_gate(x))
+        return x + fed
+
+
+class Transformer(nn.Module):
+    """`num_layers` layers and a final LayerNorm."""
+
+    def __init__(self, dim: int, config: TransformerConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(TransformerLayer(dim, config) for _ in range(config.num_layers))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, layout: JaggedLayout) -> Tensor:
+        """`[T, D] -> [T, D]`."""
+        for layer in self.layers:
+            x = layer(x, layout)
+        result: Tensor = self.norm(x)
+        return result
