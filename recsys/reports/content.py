@@ -1,0 +1,113 @@
+"""What a report is made of: the input of every writer, and the view that they share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import polars as pl
+
+from recsys.evaluation.table import MetricTable
+from recsys.reports.view import (
+    BEYOND_ACCURACY,
+    Column,
+    Line,
+    check_rows,
+    lead_column,
+    main_run_of,
+    make_lines,
+    present,
+)
+
+CURVES_SCHEMA = {
+    "epoch": pl.Int64,
+    "step": pl.Int64,
+    "loss": pl.Float64,  # null in validation rows
+    "seconds": pl.Float64,
+    "granularity": pl.Int64,  # this and what follows: null in training rows
+    "metric": pl.String,  # with its cutoff, e.g. ndcg@10
+    "value": pl.Float64,
+}
+SEGMENTS = ("head", "tail", "warm", "cold")
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """Everything a report shows. Several nested runs in the table make a comparison page."""
+
+    title: str
+    table: MetricTable
+    main_run: str | None = None
+    """The run the report is about; None: the first nested one, if any."""
+    curves: pl.DataFrame | None = None
+    """Training log of the main run, columns of CURVES_SCHEMA; None: no training to show."""
+    config_text: str = ""
+    """The resolved configuration as YAML."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Commit and package versions."""
+    command: str = ""
+    """What to type to get these figures again."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A checked metric table arranged for people."""
+
+    table: MetricTable
+    main_run: str | None
+    metrics: Sequence[str] = ("recall", "ndcg")
+    ks: Sequence[int] = (10,)
+
+    def __post_init__(self) -> None:
+        check_rows(self.table)
+
+    @cached_property
+    def subject(self) -> str | None:
+        """The main run, named or found."""
+        return main_run_of(self.table, self.main_run)
+
+    @cached_property
+    def lead(self) -> Column:
+        """The figure that retention is taken of."""
+        return lead_column(self.table, self.ks[0])
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        """The rows, in the order in which they are shown."""
+        return make_lines(self.table, self.lead, self.subject)
+
+    @cached_property
+    def runs(self) -> list[list[Line]]:
+        """The rows, run by run."""
+        names = dict.fromkeys(line.run for line in self.lines)
+        return [[line for line in self.lines if line.run == name] for name in names]
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """Accuracy columns of the main table; the lead alone where none of those asked exists."""
+        asked = [Column(metric, k) for k in self.ks for metric in self.metrics]
+        return present(self.table, asked) or [self.lead]
+
+    @cached_property
+    def second_columns(self) -> list[Column]:
+        """Columns of the second table: the lead in every segment, then beyond accuracy."""
+        lead = self.lead
+        asked = [Column(lead.metric, lead.k, segment) for segment in SEGMENTS]
+        asked += [Column(metric, lead.k) for metric in BEYOND_ACCURACY]
+        return present(self.table, asked)
+
+    @cached_property
+    def all_columns(self) -> list[Column]:
+        """Every accuracy figure over all users, metric by metric."""
+        rows = self.table.rows.filter(
+            (pl.col("segment") == "all") & ~pl.col("metric").is_in(BEYOND_ACCURACY)
+        )
+        pairs = rows.select("metric", "k").unique(maintain_order=True).sort("k").iter_rows()
+        order = rows["metric"].unique(maintain_order=True).to_list()
+        columns = [Column(metric, k) for metric, k in pairs]
+        return sorted(columns, key=lambda column: order.index(column.metric))
+
+    @cached_property
+    def num_users(self) -> list[int]:
+        """How many users the figures over all users were taken of (one number, as a rule)."""
+        rows = self.table.rows.filter(pl.col("segment") == "all")
+        return sorted(rows["num_users"].drop_nulls().unique().to_list())
