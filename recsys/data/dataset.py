@@ -10,75 +10,58 @@ Indices are 0..n-1 without gaps; external ids live in the two small tables alone
 Shape legend: U users, N items, T interactions.
 """
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
-from recsys.config import StrictModel, load_yaml, parse
+from recsys.data.content import INTERACTIONS, ITEMS, USERS, content_hash
+from recsys.data.manifest import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    DatasetManifest,
+    FileEntry,
+    SplitRule,
+    load_manifest,
+    write_manifest,
+)
+from recsys.data.vocabulary import Vocabulary
 from recsys.errors import DataError
-from recsys.files import atomic_path, sha256_of, write_json
+from recsys.files import atomic_path
 
-SCHEMA_VERSION = 1
-MANIFEST = "dataset.json"
-INTERACTIONS = "interactions.parquet"
-USERS = "users.parquet"
-ITEMS = "items.parquet"
+__all__ = [
+    "INTERACTIONS",
+    "ITEMS",
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "USERS",
+    "Dataset",
+    "DatasetManifest",
+    "FileEntry",
+    "Int32",
+    "Int64",
+    "SplitRule",
+    "check_replaceable",
+    "content_hash",
+    "item_table",
+    "load_dataset",
+    "load_manifest",
+    "user_table",
+    "write_dataset",
+    "write_indexed",
+    "write_manifest",
+]
+
+_BLOCK = 1 << 20
+_EXTRA = {"timestamp": pl.Int64, "weight": pl.Float32}
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
-
-
-class SplitRule(StrictModel):
-    """How histories are cut into train, validation and test."""
-
-    name: Literal["leave-last-out", "global-time"] = "leave-last-out"
-    """leave-last-out: last = test, the one before = validation. global-time: two timestamps cut."""
-    valid_quantile: float = Field(default=0.8, gt=0, lt=1)
-    """global-time only: the share of all interactions that is training."""
-    test_quantile: float = Field(default=0.9, gt=0, lt=1)
-    """global-time only: interactions after this quantile of time are test."""
-
-    def describe(self) -> str:
-        """One line for the protocol card."""
-        if self.name == "leave-last-out":
-            return "leave-last-out: last = test, one before = validation; shorter than 3: all train"
-        return f"global-time: train <= q{self.valid_quantile} < validation <= q{self.test_quantile} < test"
-
-
-class FileEntry(StrictModel):
-    """Size and checksum of one file of the folder."""
-
-    bytes: int
-    sha256: str
-
-
-class DatasetManifest(StrictModel):
-    """What `dataset.json` says."""
-
-    schema_version: int = SCHEMA_VERSION
-    name: str
-    source: str
-    """Where the raw data came from (address, package or file name; never a local path)."""
-    licence: str
-    num_users: int
-    num_items: int
-    num_interactions: int
-    filters: tuple[str, ...] = ()
-    """Filters in the order they were applied, each as one line."""
-    tie_rule: str
-    """What orders interactions of one user that carry the same timestamp."""
-    split: SplitRule = SplitRule()
-    content_hash: str
-    """sha256 over indices, timestamps, weights and ids; independent of the parquet encoding."""
-    files: dict[str, FileEntry]
 
 
 @dataclass(frozen=True)
@@ -111,85 +94,69 @@ class Dataset:
         return pl.read_parquet(self.folder / USERS).sort("user_index")
 
 
-def load_manifest(folder: Path) -> DatasetManifest:
-    """Reads and checks `dataset.json`; every file it lists must stand there with its size.
-
-    Raises:
-        DataError: no manifest, a foreign schema version, or a missing or cut file.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise DataError(f"{folder} is not a dataset folder (no {MANIFEST}); run `recsys prepare`")
-    tree = load_yaml(path)
-    if tree.get("schema_version") != SCHEMA_VERSION:
-        raise DataError(
-            f"{path} has schema_version {tree.get('schema_version')!r}, this version reads "
-            f"{SCHEMA_VERSION}; run `recsys prepare` again"
-        )
-    manifest = parse(DatasetManifest, tree, str(path))
-    for name, entry in manifest.files.items():
-        part = folder / name
-        found = part.stat().st_size if part.is_file() else None
-        if found != entry.bytes:
-            state = "is missing" if found is None else f"has {found} bytes"
-            raise DataError(
-                f"{part} {state}, {entry.bytes} bytes are expected; "
-                f"delete {folder} and run `recsys prepare` again"
-            )
-    return manifest
-
-
-def load_dataset(folder: str | Path) -> Dataset:
+def load_dataset(folder: str | Path, *, verify: bool = False) -> Dataset:
     """Loads a dataset folder.
+
+    Args:
+        folder: the dataset folder.
+        verify: also compare the sha256 of every file with the manifest (reads them once more).
 
     Raises:
         DataError: the folder is no dataset folder, or is damaged.
+        ChecksumError: `verify` was asked for and a file is not the one that was written.
     """
     folder = Path(folder)
-    manifest = load_manifest(folder)
-    table = pq.read_table(folder / INTERACTIONS, memory_map=True)
-    users = table.column("user_index").to_numpy()
-    items = table.column("item_index").to_numpy()
-    if len(items) != manifest.num_interactions:
-        raise DataError(
-            f"{folder / INTERACTIONS} has {len(items)} rows, the manifest says "
-            f"{manifest.num_interactions}; run `recsys prepare` again"
-        )
-    counts = np.bincount(users, minlength=manifest.num_users)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    timestamps = table.column("timestamp").to_numpy() if "timestamp" in table.column_names else None
-    return Dataset(folder, manifest, offsets, items.astype(np.int32, copy=False), timestamps)
+    manifest = load_manifest(folder, verify=verify)
+    path = folder / INTERACTIONS
+    try:
+        counts, items, timestamps = _read_histories(path, manifest)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, f"cannot be read ({error})") from error
+    offsets = np.zeros(manifest.num_users + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return Dataset(folder, manifest, offsets, items, timestamps)
 
 
-def write_manifest(
-    folder: Path,
-    *,
-    name: str,
-    source: str,
-    licence: str,
-    filters: Iterable[str],
-    tie_rule: str,
-    split: SplitRule,
-) -> DatasetManifest:
-    """Counts and hashes the three tables that stand in `folder`, and writes the manifest last."""
-    manifest = DatasetManifest(
-        name=name,
-        source=source,
-        licence=licence,
-        num_users=_num_rows(folder / USERS),
-        num_items=_num_rows(folder / ITEMS),
-        num_interactions=_num_rows(folder / INTERACTIONS),
-        filters=tuple(filters),
-        tie_rule=tie_rule,
-        split=split,
-        content_hash=content_hash(folder),
-        files={
-            part: FileEntry(bytes=(folder / part).stat().st_size, sha256=sha256_of(folder / part))
-            for part in (INTERACTIONS, USERS, ITEMS)
-        },
+def _read_histories(path: Path, manifest: DatasetManifest) -> tuple[Int64, Int32, Int64 | None]:
+    """History lengths `[U]`, items `[T]` and timestamps `[T]`.
+
+    Block by block: the whole table beside the arrays would double the memory.
+    """
+    counts = np.zeros(manifest.num_users, dtype=np.int64)
+    items = np.empty(manifest.num_interactions, dtype=np.int32)
+    with pq.ParquetFile(path, memory_map=True) as file:
+        if file.metadata.num_rows != len(items):
+            raise _damaged(path, f"has {file.metadata.num_rows} rows")
+        timed = "timestamp" in file.schema_arrow.names
+        timestamps = np.empty(len(items), dtype=np.int64) if timed else None
+        columns = ["user_index", "item_index", *(["timestamp"] if timed else [])]
+        row, last_user = 0, 0
+        for batch in file.iter_batches(batch_size=_BLOCK, columns=columns):
+            rows = slice(row, row + batch.num_rows)
+            users, items[rows] = batch.column(0).to_numpy(), batch.column(1).to_numpy()
+            if timestamps is not None:
+                timestamps[rows] = batch.column(2).to_numpy()
+            _check_block(path, manifest, last_user, users, items[rows])
+            present, lengths = np.unique(users, return_counts=True)
+            counts[present] += lengths
+            row, last_user = rows.stop, int(users[-1])
+    return counts, items, timestamps
+
+
+def _check_block(
+    path: Path, manifest: DatasetManifest, last_user: int, users: Int32, items: Int32
+) -> None:
+    if users[0] < last_user or (np.diff(users) < 0).any():
+        raise _damaged(path, "is not sorted by user_index")
+    if users[-1] >= manifest.num_users or not 0 <= items.min() <= items.max() < manifest.num_items:
+        raise _damaged(path, "has an index outside its tables")
+
+
+def _damaged(path: Path, what: str) -> DataError:
+    return DataError(
+        f"{path} {what}, which its {MANIFEST} does not allow; delete {path.parent} and run "
+        "`recsys prepare` again"
     )
-    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-    return manifest
 
 
 def write_dataset(
@@ -222,24 +189,62 @@ def write_dataset(
         DataError: a column is missing, an id is null, or there are no rows.
     """
     _check_frame(interactions)
-    user_ids = interactions.select("user_id").unique(maintain_order=True)
-    item_ids = interactions.select("item_id").unique(maintain_order=True)
-    users = user_ids.with_row_index("user_index").cast({"user_index": pl.Int32})
-    catalogue = item_ids.with_row_index("item_index").cast({"item_index": pl.Int32})
-    extra = [column for column in ("timestamp", "weight") if column in interactions.columns]
-    rows = (
-        interactions.join(users, on="user_id", how="left", maintain_order="left")
-        .join(catalogue, on="item_id", how="left", maintain_order="left")
-        .select("user_index", "item_index", *extra)
-        .sort("user_index", maintain_order=True)
+    users = Vocabulary.of(interactions["user_id"])
+    catalogue = Vocabulary.of(interactions["item_id"])
+    extra = [pl.col(column).cast(t) for column, t in _EXTRA.items() if column in interactions]
+    rows = interactions.select(
+        pl.Series("user_index", users.encode(interactions["user_id"])),
+        pl.Series("item_index", catalogue.encode(interactions["item_id"])),
+        *extra,
     )
-    if items is not None:
-        content = items.unique("item_id", keep="first")
-        catalogue = catalogue.join(content, on="item_id", how="left", maintain_order="left")
+    return write_indexed(
+        folder,
+        rows.sort("user_index", maintain_order=True),
+        user_ids=users.ids,
+        item_ids=catalogue.ids,
+        name=name,
+        items=items,
+        source=source,
+        licence=licence,
+        filters=filters,
+        tie_rule=tie_rule,
+        split=split,
+    )
+
+
+def write_indexed(
+    folder: str | Path,
+    rows: pl.DataFrame,
+    *,
+    user_ids: pl.Series,
+    item_ids: pl.Series,
+    name: str,
+    items: pl.DataFrame | None = None,
+    source: str,
+    licence: str,
+    filters: Iterable[str],
+    tie_rule: str,
+    split: SplitRule | None = None,
+) -> Dataset:
+    """Writes interactions that are indexed already, as `write_dataset` does.
+
+    Args:
+        folder: where the dataset folder shall stand.
+        rows: `[T]` user_index i32, item_index i32, timestamp i64?, weight f32?, in the order of
+            the dataset folder.
+        user_ids: `[U]` external ids by index.
+        item_ids: `[N]` external ids by index.
+        name, items, source, licence, filters, tie_rule, split: as in `write_dataset`.
+
+    Raises:
+        DataError: something that is no dataset folder stands at `folder`.
+    """
+    check_replaceable(Path(folder))
+    catalogue = item_table(item_ids, items)
     with atomic_path(Path(folder)) as temporary:
         temporary.mkdir()
         rows.write_parquet(temporary / INTERACTIONS)
-        users.write_parquet(temporary / USERS)
+        user_table(user_ids).write_parquet(temporary / USERS)
         catalogue.write_parquet(temporary / ITEMS)
         write_manifest(
             temporary,
@@ -253,33 +258,50 @@ def write_dataset(
     return load_dataset(folder)
 
 
-def content_hash(folder: Path) -> str:
-    """sha256 over the values of the interactions and of the id columns, read block by block."""
-    digest = hashlib.sha256()
-    for name, only in ((INTERACTIONS, None), (USERS, ["user_id"]), (ITEMS, ["item_id"])):
-        with pq.ParquetFile(folder / name, memory_map=True) as file:
-            columns = only or file.schema_arrow.names
-            for column in columns:
-                digest.update(column.encode())
-                for batch in file.iter_batches(batch_size=1 << 20, columns=[column]):
-                    values = pl.Series(batch.column(0))
-                    if values.dtype == pl.String:
-                        digest.update("\0".join(values.to_list()).encode())
-                    else:
-                        digest.update(values.to_numpy().tobytes())
-    return digest.hexdigest()
+def check_replaceable(folder: Path) -> None:
+    """A dataset folder may be written anew; anything else that stands there is left alone.
+
+    Raises:
+        DataError: a file, or a folder with something else in it, stands at `folder`.
+    """
+    if not folder.exists() or (folder / MANIFEST).is_file():
+        return
+    known = {INTERACTIONS, USERS, ITEMS}
+    if folder.is_dir() and known.issuperset(part.name for part in folder.iterdir()):
+        return
+    raise DataError(
+        f"{folder} stands there and is no dataset folder, so it is not replaced; "
+        "choose another --out or move it away"
+    )
 
 
-def _num_rows(path: Path) -> int:
-    return int(pq.read_metadata(path).num_rows)
+def user_table(user_ids: pl.Series) -> pl.DataFrame:
+    """`users.parquet` of external ids `[U]`."""
+    return _indexed("user_index", user_ids.alias("user_id"))
+
+
+def item_table(item_ids: pl.Series, content: pl.DataFrame | None) -> pl.DataFrame:
+    """`items.parquet` of external ids `[N]` and a frame of item_id and content columns."""
+    catalogue = _indexed("item_index", item_ids.alias("item_id"))
+    if content is None:
+        return catalogue
+    content = content.drop("item_index", strict=False).unique("item_id", keep="first")
+    return catalogue.join(content, on="item_id", how="left", maintain_order="left")
+
+
+def _indexed(name: str, ids: pl.Series) -> pl.DataFrame:
+    return ids.to_frame().with_row_index(name).cast({name: pl.Int32})
 
 
 def _check_frame(interactions: pl.DataFrame) -> None:
     for column in ("user_id", "item_id"):
         if column not in interactions.columns:
             raise DataError(f"no column {column}; found {interactions.columns}")
-        if interactions[column].null_count():
-            row = interactions[column].is_null().arg_max()
+    for column in ("user_id", "item_id", *_EXTRA.keys() & interactions.columns):
+        values = interactions[column]
+        absent = values.is_null() | (values.is_nan() if values.dtype.is_float() else False)
+        if absent.any():
+            row = absent.arg_max()
             raise DataError(f"column {column} has no value in row {row}; drop or fill such rows")
     if interactions.is_empty():
         raise DataError("there are no interactions (after filtering); loosen the filters")

@@ -6,8 +6,9 @@ Shape legend: U users, T interactions.
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from recsys.data.dataset import Dataset, Int64, SplitRule
+from recsys.data.dataset import INTERACTIONS, Dataset, Int64, SplitRule
 from recsys.errors import DataError, ProtocolError
 
 
@@ -48,7 +49,8 @@ def make_split(dataset: Dataset, rule: SplitRule | None = None) -> Split:
     """Cuts every history by `rule` (default: the rule in the manifest).
 
     Raises:
-        DataError: global-time is asked of a data set without timestamps.
+        DataError: global-time is asked of a data set without timestamps, or whose histories do
+            not stand in the order of time.
     """
     rule = rule or dataset.manifest.split
     start, end = dataset.offsets[:-1], dataset.offsets[1:]
@@ -64,6 +66,7 @@ def make_split(dataset: Dataset, rule: SplitRule | None = None) -> Split:
         raise DataError(
             f"valid_quantile {rule.valid_quantile} must be below test_quantile {rule.test_quantile}"
         )
+    _check_ascending(dataset, dataset.timestamps)
     cuts = np.quantile(
         dataset.timestamps, [rule.valid_quantile, rule.test_quantile], method="lower"
     )
@@ -71,6 +74,22 @@ def make_split(dataset: Dataset, rule: SplitRule | None = None) -> Split:
     return Split(rule, start, ends[0], ends[1], end)
 
 
-def _count_per_user(dataset: Dataset, chosen: np.ndarray) -> Int64:
-    running = np.concatenate([[0], np.cumsum(chosen, dtype=np.int64)])
+def _check_ascending(dataset: Dataset, timestamps: Int64) -> None:
+    """A cut in time is a prefix of a history only where histories stand in the order of time."""
+    backwards = np.diff(timestamps) < 0
+    firsts = dataset.offsets[1:-1]
+    backwards[firsts[(firsts > 0) & (firsts < len(timestamps))] - 1] = False
+    if backwards.any():
+        row = int(backwards.argmax()) + 1
+        user = int(np.searchsorted(dataset.offsets, row, side="right")) - 1
+        raise DataError(
+            f"{dataset.manifest.name}: the history of user_index {user} goes back in time at row "
+            f"{row} of {INTERACTIONS}, so it cannot be split by global-time; prepare the data set "
+            "with its time column and without an order column, or use leave-last-out"
+        )
+
+
+def _count_per_user(dataset: Dataset, chosen: npt.NDArray[np.bool_]) -> Int64:
+    running = np.zeros(len(chosen) + 1, dtype=np.int64)
+    np.cumsum(chosen, out=running[1:])
     return running[dataset.offsets[1:]] - running[dataset.offsets[:-1]]

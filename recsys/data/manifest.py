@@ -1,0 +1,137 @@
+"""`dataset.json`: what a dataset folder says of itself, and the check that it is whole."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from recsys.config import StrictModel, load_yaml, parse
+from recsys.data.content import INTERACTIONS, ITEMS, USERS, content_hash
+from recsys.errors import ChecksumError, DataError
+from recsys.files import sha256_of, write_json
+
+SCHEMA_VERSION = 1
+MANIFEST = "dataset.json"
+
+
+class SplitRule(StrictModel):
+    """How histories are cut into train, validation and test."""
+
+    name: Literal["leave-last-out", "global-time"] = "leave-last-out"
+    """leave-last-out: last = test, the one before = validation. global-time: two timestamps cut."""
+    valid_quantile: float = Field(default=0.8, gt=0, lt=1)
+    """global-time only: the share of all interactions that is training."""
+    test_quantile: float = Field(default=0.9, gt=0, lt=1)
+    """global-time only: interactions after this quantile of time are test."""
+
+    def describe(self) -> str:
+        """One line for the protocol card."""
+        if self.name == "leave-last-out":
+            return "leave-last-out: last = test, one before = validation; shorter than 3: all train"
+        valid, test = self.valid_quantile, self.test_quantile
+        return f"global-time: train <= q{valid} < validation <= q{test} < test"
+
+
+class FileEntry(StrictModel):
+    """Size and checksum of one file of the folder."""
+
+    bytes: int
+    sha256: str
+
+
+class DatasetManifest(StrictModel):
+    """What `dataset.json` says."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    source: str
+    """Where the raw data came from (address, package or file name; never a local path)."""
+    licence: str
+    num_users: int
+    num_items: int
+    num_interactions: int
+    filters: tuple[str, ...] = ()
+    """Filters in the order they were applied, each as one line."""
+    tie_rule: str
+    """What orders interactions of one user that carry the same timestamp."""
+    split: SplitRule = SplitRule()
+    content_hash: str
+    """sha256 over indices, timestamps, weights and ids; independent of the parquet encoding."""
+    files: dict[str, FileEntry]
+
+
+def load_manifest(folder: Path, *, verify: bool = False) -> DatasetManifest:
+    """Reads and checks `dataset.json`; every file it lists must stand there with its size.
+
+    Args:
+        folder: the dataset folder.
+        verify: also compare the sha256 of every file.
+
+    Raises:
+        DataError: no manifest, a foreign schema version, or a missing or cut file.
+        ChecksumError: `verify` was asked for and a file's bytes are others.
+    """
+    path = folder / MANIFEST
+    if folder.name.startswith(".") and folder.name.endswith(".tmp"):
+        raise DataError(f"{folder} is what a killed `recsys prepare` left behind; delete it")
+    if not path.is_file():
+        raise DataError(f"{folder} is not a dataset folder (no {MANIFEST}); run `recsys prepare`")
+    tree = load_yaml(path)
+    if tree.get("schema_version") != SCHEMA_VERSION:
+        raise DataError(
+            f"{path} has schema_version {tree.get('schema_version')!r}, this version reads "
+            f"{SCHEMA_VERSION}; run `recsys prepare` again"
+        )
+    manifest = parse(DatasetManifest, tree, str(path))
+    for name, entry in manifest.files.items():
+        part = folder / name
+        found = part.stat().st_size if part.is_file() else None
+        if found != entry.bytes:
+            state = "is missing" if found is None else f"has {found} bytes"
+            raise DataError(
+                f"{part} {state}, {entry.bytes} bytes are expected; "
+                f"delete {folder} and run `recsys prepare` again"
+            )
+        if verify and (actual := sha256_of(part)) != entry.sha256:
+            raise ChecksumError(
+                f"{part} has sha256 {actual}, {entry.sha256} is expected; "
+                f"delete {folder} and run `recsys prepare` again"
+            )
+    return manifest
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    name: str,
+    source: str,
+    licence: str,
+    filters: Iterable[str],
+    tie_rule: str,
+    split: SplitRule,
+) -> DatasetManifest:
+    """Counts and hashes the three tables that stand in `folder`, and writes the manifest last."""
+    manifest = DatasetManifest(
+        name=name,
+        source=source,
+        licence=licence,
+        num_users=_num_rows(folder / USERS),
+        num_items=_num_rows(folder / ITEMS),
+        num_interactions=_num_rows(folder / INTERACTIONS),
+        filters=tuple(filters),
+        tie_rule=tie_rule,
+        split=split,
+        content_hash=content_hash(folder),
+        files={
+            part: FileEntry(bytes=(folder / part).stat().st_size, sha256=sha256_of(folder / part))
+            for part in (INTERACTIONS, USERS, ITEMS)
+        },
+    )
+    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    return manifest
+
+
+def _num_rows(path: Path) -> int:
+    return int(pq.read_metadata(path).num_rows)

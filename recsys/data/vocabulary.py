@@ -1,0 +1,88 @@
+"""Vocabularies: external ids outside, indices 0..n-1 inside, in the order of first appearance.
+
+Shape legend: T values, n distinct ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recsys.errors import DataError
+
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The ids of users or of items; the position of an id is its index."""
+
+    ids: pl.Series
+    """`[n]` distinct external ids."""
+
+    @classmethod
+    def of(cls, values: pl.Series) -> Vocabulary:
+        """The distinct values of `[T]`, in the order in which they first appear."""
+        return cls(values.unique(maintain_order=True))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def encode(self, values: pl.Series) -> npt.NDArray[np.int32]:
+        """Indices `[T]` of external ids `[T]`.
+
+        Raises:
+            DataError: an id is not in the vocabulary.
+        """
+        known = pl.DataFrame({"id": self.ids}).with_row_index("index")
+        asked = pl.DataFrame({"id": values}).join(
+            known, on="id", how="left", maintain_order="left", nulls_equal=True
+        )
+        found = asked["index"]
+        if found.null_count():
+            unknown = values[int(found.is_null().arg_max() or 0)]
+            raise DataError(
+                f"{unknown!r} is not among the {len(self)} known ids; "
+                "use an id of this data set, or prepare the data set again"
+            )
+        return found.cast(pl.Int32).to_numpy()
+
+    def decode(self, indices: npt.NDArray[np.integer]) -> pl.Series:
+        """External ids `[T]` of indices `[T]`.
+
+        Raises:
+            DataError: an index is outside 0..n-1.
+        """
+        if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(self):
+            raise DataError(
+                f"an index is outside 0..{len(self) - 1}; take indices of this data set"
+            )
+        return self.ids.gather(pl.Series(indices))
+
+
+def compact(
+    codes: npt.NDArray[np.integer], num_codes: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Renumbers codes without gaps, in the order of first appearance.
+
+    Args:
+        codes: `[T]`, each in 0..num_codes-1.
+        num_codes: how many codes there may be.
+
+    Returns:
+        The new codes `[T]`, and the old code of every new one `[n]`.
+    """
+    first = np.full(num_codes, len(codes), dtype=np.int64)
+    # From the back: of a repeated index numpy keeps the value assigned last, so the earliest
+    # position stays. Block by block, so that no second array of T positions is made.
+    for stop in range(len(codes), 0, -_BLOCK):
+        start = max(0, stop - _BLOCK)
+        first[codes[start:stop][::-1]] = np.arange(stop - 1, start - 1, -1)
+    present = np.flatnonzero(first < len(codes))
+    old = present[np.argsort(first[present], kind="stable")]
+    new = np.zeros(num_codes, dtype=np.int32)
+    new[old] = np.arange(len(old), dtype=np.int32)
+    return new[codes], old
