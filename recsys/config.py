@@ -80,7 +80,7 @@ def parse(model: type[M], tree: dict[str, Any], origin: str) -> M:
 
 
 def _explain(model: type[BaseModel], issue: dict[str, Any]) -> str:
-    location = [part for part in issue["loc"]]
+    location = list(issue["loc"])
     dotted = ".".join(str(part) for part in location)
     if issue["type"] != "extra_forbidden":
         return f"  {dotted or '(top)'}: {issue['msg']} (found {issue.get('input')!r})"

@@ -22,8 +22,6 @@ from recsys.errors import DataError
 class BatchingConfig(StrictModel):
     """How histories become batches."""
 
-    history_length: int = Field(default=50, ge=1)
-    """Most recent interactions a model sees of a user."""
     batch_tokens: int = Field(default=768, ge=1)
     """Targets per batch, about; every target weighs the same whatever its history's length."""
     bucket_batches: int = Field(default=32, ge=1)
@@ -43,9 +41,16 @@ class TrainBatches:
     """The batches of every epoch."""
 
     def __init__(
-        self, config: BatchingConfig, dataset: Dataset, split: Split, fit_on: str, seed: int
+        self,
+        config: BatchingConfig,
+        dataset: Dataset,
+        split: Split,
+        *,
+        fit_on: str,
+        history_length: int,
+        seed: int,
     ) -> None:
-        """Takes the rows that may be fitted on; users with fewer than two are left out.
+        """Takes each user's most recent rows that may be fitted on; fewer than two: left out.
 
         Raises:
             DataError: no user has two training interactions.
@@ -57,7 +62,7 @@ class TrainBatches:
             raise DataError("no user has two training interactions; there is nothing to learn")
         self._hi = hi[self._users]
         # One more than the history: the first is input alone, the last target alone.
-        self._lo = np.maximum(split.start[self._users], self._hi - config.history_length - 1)
+        self._lo = np.maximum(split.start[self._users], self._hi - history_length - 1)
         self._epoch_plan = lru_cache(maxsize=2)(self._plan)
         self.num_tokens = int((self._hi - self._lo - 1).sum())
 

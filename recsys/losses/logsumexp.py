@@ -8,7 +8,7 @@ Shape legend: T tokens (positions with a target), N candidate items, G granulari
 embedding_dim, R and C rows and columns of one tile.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -43,8 +43,8 @@ def nested_logsumexp(
     Returns:
         `[G, T]`, differentiable in users, items, row_scale and col_scale.
     """
-    result: Tensor = _NestedLogSumExp.apply(users, items, row_scale, col_scale, bias, skip, slices)
-    return result
+    apply: Callable[..., Tensor] = _NestedLogSumExp.apply
+    return apply(users, items, row_scale, col_scale, bias, skip, slices)
 
 
 class _NestedLogSumExp(torch.autograd.Function):
@@ -71,10 +71,10 @@ class _NestedLogSumExp(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, result = ctx.saved_tensors
-        tiles = _Tiles(*inputs, ctx.slices)
+        users, items, row_scale, col_scale, bias, skip, result = ctx.saved_tensors
+        tiles = _Tiles(users, items, row_scale, col_scale, bias, skip, ctx.slices)
         grads = _Grads(tiles, want_scales=any(ctx.needs_input_grad[2:4]))
         for rows, cols in tiles.blocks():
             grads.add(rows, cols, result[:, rows], grad[:, rows])
@@ -152,8 +152,9 @@ class _Grads:
         self.tiles = tiles
         self.users, self.items = torch.zeros_like(tiles.users), torch.zeros_like(tiles.items)
         self.row_scale = torch.zeros_like(tiles.row_scale) if want_scales else None
-        with_columns = want_scales and tiles.col_scale is not None
-        self.col_scale = torch.zeros_like(tiles.col_scale) if with_columns else None
+        self.col_scale = None
+        if want_scales and tiles.col_scale is not None:
+            self.col_scale = torch.zeros_like(tiles.col_scale)
 
     def add(self, rows: slice, cols: slice, result: Tensor, grad: Tensor) -> None:
         """Adds one tile. `result [G, R]` log-sum-exps, `grad [G, R]` their gradients."""

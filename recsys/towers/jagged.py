@@ -41,7 +41,8 @@ class JaggedLayout:
     def pad(self, packed: Tensor) -> Tensor:
         """`[T, ...]` -> `[B, L, ...]`, zeros behind the end of each history."""
         grid = packed.new_zeros(self.num_rows * self.longest, *packed.shape[1:])
-        return grid.index_copy(0, self.slots, packed).unflatten(0, (self.num_rows, self.longest))
+        filled = grid.index_copy(0, self.slots, packed)
+        return filled.view(self.num_rows, self.longest, *packed.shape[1:])
 
     def pack(self, padded: Tensor) -> Tensor:
         """`[B, L, ...]` -> `[T, ...]`."""

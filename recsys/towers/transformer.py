@@ -46,7 +46,8 @@ class CausalAttention(nn.Module):
         """`[T, D], [T, D] -> [T, D]`: token t sees the tokens of its user up to t."""
         packed = torch.cat([self.query(queries), self.key_value(context)], dim=1)
         grid = layout.pad(packed)
-        heads = grid.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # [3, B, H, L, d]
+        heads = grid.view(*grid.shape[:2], 3, self.num_heads, -1)
+        heads = heads.permute(2, 0, 3, 1, 4)  # [3, B, H, L, D / H]
         # Right padding: a real token never sees a padded one, since those come after it.
         seen = nn.functional.scaled_dot_product_attention(
             heads[0],
@@ -111,18 +112,16 @@ class TransformerLayer(nn.Module):
     def forward(self, x: Tensor, layout: JaggedLayout) -> Tensor:
         """`[T, D] -> [T, D]`."""
         normed = self.attention_norm(x)
-        if self.kind == "sasrec":
-            x = normed + self.dropout(self.attention(normed, x, layout))
-            normed = self.feed_norm(x)
-            return normed + self.dropout(self.feed(normed))
-        attended = self.dropout(self.attention(normed, normed, layout))
+        context = x if self.kind == "sasrec" else normed
+        attended: Tensor = self.dropout(self.attention(normed, context, layout))
         if self.kind == "ligr":
             attended = attended * torch.sigmoid(self.attention_gate(x))
-        x = x + attended
-        fed = self.dropout(self.feed(self.feed_norm(x)))
+        x = (normed if self.kind == "sasrec" else x) + attended
+        normed = self.feed_norm(x)
+        fed: Tensor = self.dropout(self.feed(normed))
         if self.kind == "ligr":
             fed = fed * torch.sigmoid(self.feed_gate(x))
-        return x + fed
+        return (normed if self.kind == "sasrec" else x) + fed
 
 
 class Transformer(nn.Module):

@@ -1,0 +1,243 @@
+"""A run: its config, its folder, and how both are made and read again.
+
+runs/NAME/
+    config.yaml           the resolved config
+    run.json              commit, versions, data set hash, seed, machine, state
+    log.jsonl             one record per epoch and validation; TensorBoard scalars beside it
+    tensorboard/
+    checkpoints/          what --resume continues from
+    model.safetensors     the best weights
+    metrics/PART-PROTOCOL.json
+    report/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from pydantic import Field
+
+from recsys.config import StrictModel, apply_overrides, load_yaml, parse
+from recsys.data.batching import BatchingConfig
+from recsys.data.dataset import Dataset, SplitRule, load_dataset
+from recsys.data.negatives import NegativesConfig
+from recsys.data.splitting import Split, make_split
+from recsys.errors import ConfigError, ProtocolError, RunError
+from recsys.evaluation.protocol import FitOn, find_protocol
+from recsys.files import write_json, write_text
+from recsys.models import MODELS, ModelConfig, SASRec
+from recsys.training.checkpoint import WEIGHTS, load_weights
+from recsys.training.trainer import TrainerConfig
+
+CONFIG = "config.yaml"
+RUN = "run.json"
+METRICS = "metrics"
+RUN_SCHEMA = 1
+PACKAGES = ("recsys", "torch", "torchrec", "fbgemm-gpu-cpu", "numpy", "polars", "scipy", "implicit")
+
+
+class LossConfig(StrictModel):
+    """The training objective, taken at every granularity."""
+
+    name: Literal["softmax", "sampled_softmax"] = "softmax"
+    """softmax: over the full catalogue. sampled_softmax: over `negatives`."""
+    negatives: NegativesConfig = NegativesConfig()
+
+
+class RunConfig(StrictModel):
+    """Everything a training run is made from: one YAML file, and `key=value` overrides."""
+
+    data: Path
+    """A dataset folder, as `recsys prepare` writes it."""
+    protocol: str = "s3rec"
+    """The preset that decides the split, and whether validation filters seen items."""
+    fit_on: FitOn = "train"
+    """train+valid: nothing is held out to stop by, so exactly `trainer.epochs` are trained."""
+    split: SplitRule | None = None
+    """Quantiles of a global-time split; None: the data set's own rule, or the protocol's."""
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    loss: LossConfig = LossConfig()
+    batching: BatchingConfig = BatchingConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of torch; None: all cores. Bit-identical repetition needs the same number."""
+
+    def split_rule(self, dataset: Dataset) -> SplitRule:
+        """The rule this run cuts histories by.
+
+        Raises:
+            ProtocolError: `split` contradicts the protocol.
+        """
+        wanted = find_protocol(self.protocol).split
+        if self.split is not None and self.split.name != wanted:
+            raise ProtocolError(
+                f"split.name is {self.split.name}, protocol {self.protocol} wants {wanted}; "
+                "leave split out or choose another protocol"
+            )
+        own = dataset.manifest.split
+        return self.split or (own if own.name == wanted else SplitRule(name=wanted))
+
+
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """A config file with overrides put in.
+
+    Raises:
+        ConfigError: naming the file, the key and the nearest known one.
+    """
+    path = Path(path)
+    return parse(RunConfig, apply_overrides(load_yaml(path), list(overrides)), str(path))
+
+
+def create_run(folder: Path, config: RunConfig, dataset: Dataset, *, resume: bool) -> None:
+    """Makes the run folder, or checks that `resume` continues the very same run.
+
+    Raises:
+        RunError: the folder holds a run and resume was not asked for, or another data set's.
+        ConfigError: the run to resume was started with another config.
+    """
+    if (folder / RUN).is_file():
+        if not resume:
+            raise RunError(
+                f"{folder} holds a run already; continue it with --resume, or choose another --out"
+            )
+        _check_same(folder, config, dataset)
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise RunError(f"{folder} is not empty and is no run; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    write_json(folder / RUN, _describe(config, dataset))
+
+
+def _describe(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+    return {
+        "schema_version": RUN_SCHEMA,
+        "name": config.model.name,
+        "state": "started",
+        "dataset": {"name": dataset.manifest.name, "content_hash": dataset.manifest.content_hash},
+        "seed": config.trainer.seed,
+        "commit": _git_commit(),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout this package runs from, with `+` when it was changed; None: no git."""
+    here = Path(__file__).resolve().parent
+    git = ["git", "-C", str(here)]
+    try:
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
+
+
+def _check_same(folder: Path, config: RunConfig, dataset: Dataset) -> None:
+    before = load_config(folder).model_dump(mode="json")
+    now = config.model_dump(mode="json")
+    changed = [
+        f"  {key}: {before[key]!r} -> {now[key]!r}" for key in now if before[key] != now[key]
+    ]
+    if changed:
+        lines = "\n".join(changed)
+        raise ConfigError(f"{folder} was started with another config:\n{lines}\nuse another --out")
+    check_dataset(folder, dataset)
+
+
+def load_config(folder: Path) -> RunConfig:
+    """The resolved config of a run.
+
+    Raises:
+        RunError: the folder is no run.
+    """
+    if not (folder / CONFIG).is_file():
+        raise RunError(f"{folder} is no run folder (no {CONFIG}); train one with `recsys train`")
+    return parse(RunConfig, load_yaml(folder / CONFIG), str(folder / CONFIG))
+
+
+def load_run_info(folder: Path) -> dict[str, Any]:
+    """What `run.json` says.
+
+    Raises:
+        RunError: the folder is no run, or of another schema version.
+    """
+    path = folder / RUN
+    if not path.is_file():
+        raise RunError(f"{folder} is no run folder (no {RUN}); train one with `recsys train`")
+    info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if info.get("schema_version") != RUN_SCHEMA:
+        raise RunError(
+            f"{path} has schema_version {info.get('schema_version')!r}, this version reads "
+            f"{RUN_SCHEMA}; train again"
+        )
+    return info
+
+
+def update_run_info(folder: Path, **changes: Any) -> None:
+    """Replaces fields of `run.json`."""
+    write_json(folder / RUN, {**load_run_info(folder), **changes})
+
+
+def check_dataset(folder: Path, dataset: Dataset) -> None:
+    """Raises RunError when `dataset` is not the one the run was trained on."""
+    trained = load_run_info(folder)["dataset"]["content_hash"]
+    if trained != dataset.manifest.content_hash:
+        raise RunError(
+            f"{folder} was trained on data with content hash {trained[:12]}, "
+            f"{dataset.folder} has {dataset.manifest.content_hash[:12]}; prepare the data set "
+            "with the same options, or train again"
+        )
+
+
+def build_model(config: RunConfig, num_items: int) -> SASRec:
+    """An untrained model, initialized from the run's seed."""
+    torch.manual_seed(config.trainer.seed)
+    _, module = MODELS[config.model.name]
+    return module(config.model, num_items)
+
+
+class LoadedRun:
+    """A trained run, ready to be measured: config, data, split and the model in eval mode."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Reads a run folder.
+
+        Raises:
+            RunError: it is no run, or its weights or its data set do not fit.
+        """
+        self.folder = Path(folder)
+        self.info = load_run_info(self.folder)
+        self.config = load_config(self.folder)
+        self.dataset = load_dataset(self.config.data)
+        check_dataset(self.folder, self.dataset)
+        self.split: Split = make_split(self.dataset, self.config.split_rule(self.dataset))
+        self.model = build_model(self.config, self.dataset.num_items)
+        load_weights(self.model, self.folder / WEIGHTS)
+        self.model.eval()
+
+    @property
+    def name(self) -> str:
+        """The run's name in tables."""
+        return self.folder.resolve().name

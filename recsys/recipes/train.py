@@ -1,0 +1,110 @@
+"""`recsys train`: from a config to a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from recsys.data.batching import TrainBatches
+from recsys.data.dataset import Dataset, load_dataset
+from recsys.data.negatives import NegativeSampler
+from recsys.data.splitting import Split, make_split
+from recsys.evaluation.evaluate import evaluate
+from recsys.evaluation.held_out import train_popularity
+from recsys.evaluation.protocol import find_protocol
+from recsys.models import SASRec
+from recsys.recipes.run import (
+    RunConfig,
+    build_model,
+    create_run,
+    load_run_info,
+    read_config,
+    update_run_info,
+)
+from recsys.training.checkpoint import TrainState
+from recsys.training.trainer import Validation, drop_checkpoints
+from recsys.training.trainer import train as train_loop
+
+
+def train(
+    config: str | Path | RunConfig,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path,
+    resume: bool = False,
+) -> Path:
+    """Trains a model and leaves a run folder.
+
+    Args:
+        config: a YAML file, or a config object.
+        overrides: `key=value` changes to the file.
+        out: the run folder.
+        resume: continue the run that stands there; a finished one is left as it is.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        ConfigError, DataError, RunError, ProtocolError: see their messages.
+        StoppedError: SIGTERM or Ctrl-C came; the state is saved.
+    """
+    settings = config if isinstance(config, RunConfig) else read_config(config, overrides)
+    folder = Path(out)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    dataset = load_dataset(settings.data)
+    split = make_split(dataset, settings.split_rule(dataset))
+    create_run(folder, settings, dataset, resume=resume)
+    if load_run_info(folder)["state"] != "finished":
+        state = _fit(settings, dataset, split, folder)
+        update_run_info(
+            folder, state="finished", best_epoch=state.best_epoch, seconds=state.seconds
+        )
+        drop_checkpoints(folder)
+    return folder
+
+
+def _fit(config: RunConfig, dataset: Dataset, split: Split, folder: Path) -> TrainState:
+    model = build_model(config, dataset.num_items)
+    batches = TrainBatches(
+        config.batching,
+        dataset,
+        split,
+        fit_on=config.fit_on,
+        history_length=config.model.history_length,
+        seed=config.trainer.seed,
+    )
+    sampler = None
+    if config.loss.name == "sampled_softmax":
+        counts = train_popularity(dataset, split, config.fit_on)
+        sampler = NegativeSampler(config.loss.negatives, counts)
+    held_out = config.fit_on == "train"
+    return train_loop(
+        model,
+        batches,
+        config.trainer,
+        folder,
+        sampler=sampler,
+        validate=(lambda: _validate(model, config, dataset, split)) if held_out else None,
+    )
+
+
+def _validate(model: SASRec, config: RunConfig, dataset: Dataset, split: Split) -> Validation:
+    """ndcg@10 on the validation part; the mean over granularities, so small prefixes count."""
+    table = evaluate(
+        model,
+        dataset,
+        split,
+        protocol=find_protocol(config.protocol),
+        part="valid",
+        ks=(10,),
+        extras=False,
+    )
+    figures = {
+        f"{row['metric']}@10/d{row['granularity']}": row["value"]
+        for row in table.rows.iter_rows(named=True)
+    }
+    chosen = [value for name, value in figures.items() if name.startswith("ndcg@10/")]
+    return Validation(sum(chosen) / len(chosen), figures)

@@ -1,0 +1,110 @@
+"""Checkpoints: weights, optimizer state and position of a run, written whole or not at all.
+
+checkpoints/step-0000001234/    the newest; older ones are removed after it stands
+    model.safetensors  optimizer.safetensors  state.json
+model.safetensors               the best weights so far, and in the end the run's model
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from recsys.config import StrictModel, parse
+from recsys.errors import RunError
+from recsys.files import atomic_path, remove, write_json
+
+WEIGHTS = "model.safetensors"
+_PREFIX = "step-"
+
+
+class TrainState(StrictModel):
+    """Where a run stands: `index` batches of `epoch` are done."""
+
+    step: int = 0
+    epoch: int = 0
+    index: int = 0
+    loss_sums: tuple[float, ...] = ()
+    """Per granularity, over the batches of the epoch so far."""
+    best_value: float | None = None
+    best_epoch: int = 0
+    seconds: float = 0.0
+    """Wall time of training so far, over all sessions."""
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Writes a model's tensors as safetensors."""
+    with atomic_path(path) as temporary:
+        save_file({k: v.detach().contiguous() for k, v in model.state_dict().items()}, temporary)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Reads what `save_weights` wrote into a model of the same config.
+
+    Raises:
+        RunError: the file is absent, damaged, or of another model.
+    """
+    tensors = _read(path)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != found:
+        wrong = sorted(set(expected.items()) ^ set(found.items()))
+        raise RunError(f"{path} holds another model than the config describes: {wrong[:6]}")
+    model.load_state_dict(tensors)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise RunError(f"no weights at {path}; has the run finished an epoch? try --resume")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise RunError(f"{path} is damaged ({error}); train again") from error
+
+
+def save_checkpoint(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState
+) -> None:
+    """Writes a checkpoint, then removes older ones."""
+    target = folder / f"{_PREFIX}{state.step:010d}"
+    with atomic_path(target) as temporary:
+        temporary.mkdir(parents=True)
+        save_weights(model, temporary / WEIGHTS)
+        save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
+        write_json(temporary / "state.json", state.model_dump())
+    for old in folder.iterdir():
+        if old != target:
+            remove(old)
+
+
+def load_checkpoint(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> TrainState | None:
+    """Restores the newest checkpoint in place; None when there is none yet."""
+    found = sorted(folder.glob(f"{_PREFIX}*")) if folder.is_dir() else []
+    if not found:
+        return None
+    newest = found[-1]
+    tree: dict[str, Any] = json.loads((newest / "state.json").read_text(encoding="utf-8"))
+    load_weights(model, newest / WEIGHTS)
+    tensors = _read(newest / "optimizer.safetensors")
+    for name, parameter in model.named_parameters():
+        slots = {key.partition("/")[0]: t for key, t in tensors.items() if key.endswith("/" + name)}
+        if slots:
+            optimizer.state[parameter] = dict(slots)
+    return parse(TrainState, tree, str(newest / "state.json"))
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """`slot/parameter` -> tensor."""
+    return {
+        f"{slot}/{name}": tensor.contiguous()
+        for name, parameter in model.named_parameters()
+        for slot, tensor in optimizer.state.get(parameter, {}).items()
+    }

@@ -1,0 +1,59 @@
+"""A run's log: JSON lines, and TensorBoard scalars beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from recsys.files import write_text
+
+LOG = "log.jsonl"
+
+
+class RunLog:
+    """Appends records that carry a `step`; a resumed run first drops those it will write again."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        """`step`: the checkpoint's; records after it are removed."""
+        path = folder / LOG
+        kept = [line for line in read_lines(path) if line["step"] <= step]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._stream = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+        self._board.close()
+
+    def write(self, event: str, step: int, scalars: dict[str, float], **more: Any) -> None:
+        """One record; `scalars` go to TensorBoard too, as `event/name`."""
+        record = {"event": event, "step": step, **more, **scalars}
+        self._stream.write(json.dumps(record) + "\n")
+        self._stream.flush()
+        for name, value in scalars.items():
+            self._board.add_scalar(f"{event}/{name}", value, step)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All whole records of a log; a line cut by a kill is left out."""
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records

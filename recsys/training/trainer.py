@@ -1,0 +1,272 @@
+"""The only training loop.
+
+Everything random is a function of (seed, step), so a run that was killed and resumed ends with the
+weights of one that was not (same machine, same number of threads).
+
+Shape legend: G granularities.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from pydantic import Field
+from rich.progress import Progress, TaskID
+from torch import Tensor
+
+from recsys.config import StrictModel
+from recsys.data.batching import Batch, TrainBatches
+from recsys.data.negatives import NegativeSampler
+from recsys.errors import RunError
+from recsys.files import remove
+from recsys.granularity import Granularities
+from recsys.losses.softmax import Negatives, NestedLossOutput
+from recsys.progress import progress
+from recsys.training.checkpoint import (
+    WEIGHTS,
+    TrainState,
+    load_checkpoint,
+    save_checkpoint,
+    save_weights,
+)
+from recsys.training.logs import RunLog
+from recsys.training.optimizers import OptimizerConfig, build_optimizer, set_rate
+
+CHECKPOINTS = "checkpoints"
+
+
+class TrainerConfig(StrictModel):
+    """How long to train, and when to look."""
+
+    epochs: int = Field(default=100, ge=1)
+    """At most this many; exactly this many when nothing is held out to stop by."""
+    patience: int = Field(default=10, ge=1)
+    """Epochs without a better validation value before training stops."""
+    validate_every: int = Field(default=1, ge=1)
+    """Epochs from one validation to the next."""
+    checkpoint_seconds: float = Field(default=120.0, ge=0)
+    """A checkpoint is written at least this often, and after every epoch."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    seed: int = 0
+
+
+class Trainable(Protocol):
+    """What the loop asks of a model, beside being an nn.Module."""
+
+    @property
+    def granularities(self) -> Granularities:
+        """The nested prefixes."""
+        ...
+
+    def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
+        """The loss of one batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One look at the held-out part."""
+
+    value: float
+    """What early stopping goes by, higher is better."""
+    figures: dict[str, float]
+    """What the log keeps, e.g. `ndcg@10/d64`."""
+
+
+class StoppedError(RunError):
+    """Training was asked to stop (SIGTERM or Ctrl-C) and has saved its state."""
+
+
+def train(
+    model: torch.nn.Module,
+    batches: TrainBatches,
+    config: TrainerConfig,
+    folder: Path,
+    *,
+    sampler: NegativeSampler | None,
+    validate: Callable[[], Validation] | None,
+) -> TrainState:
+    """Trains until the epochs or the patience end; the best weights stand in `folder`.
+
+    Continues from the newest checkpoint in `folder`, if there is one.
+
+    Args:
+        model: a module that is also `Trainable`.
+        batches: what to train on.
+        config: how long, and with which optimizer.
+        folder: the run folder; checkpoints, log and weights go there.
+        sampler: draws negatives; None: full softmax.
+        validate: called after every `validate_every` epochs; None: train all epochs.
+
+    Returns:
+        The final state.
+
+    Raises:
+        StoppedError: SIGTERM or Ctrl-C came; the state is saved.
+        RunError: the loss is no longer finite.
+    """
+    loop = _Loop(model, batches, config, folder, sampler, validate)
+    with RunLog(folder, loop.state.step) as log, progress("{task.fields[note]}") as bar:
+        loop.run(log, bar)
+    return loop.state
+
+
+class _Loop:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        batches: TrainBatches,
+        config: TrainerConfig,
+        folder: Path,
+        sampler: NegativeSampler | None,
+        validate: Callable[[], Validation] | None,
+    ) -> None:
+        self.model, self.batches, self.config, self.folder = model, batches, config, folder
+        self.nested = cast(Trainable, model)
+        self.sampler, self.validate = sampler, validate
+        self.optimizer = build_optimizer(model, config.optimizer)
+        self.state = load_checkpoint(folder / CHECKPOINTS, model, self.optimizer) or TrainState()
+        self.clock = time.monotonic() - self.state.seconds
+        self.saved = time.monotonic()
+
+    def run(self, log: RunLog, bar: Progress) -> None:
+        """Epoch after epoch; a resumed one starts in the middle."""
+        task = bar.add_task("training", total=None, note="")
+        with _stop_signals() as stop:
+            while not self._finished():
+                for _ in self._epoch(bar, task):
+                    if stop.asked or self._checkpoint_due():
+                        self._save()
+                    if stop.asked:
+                        raise StoppedError(
+                            f"stopped by {stop.asked}; the state of step {self.state.step} is "
+                            f"saved, continue with --resume"
+                        )
+                self._end_epoch(log)
+                self._save()
+
+    def _finished(self) -> bool:
+        state = self.state
+        waited = state.epoch - state.best_epoch
+        impatient = self.validate is not None and waited >= self.config.patience
+        return state.epoch >= self.config.epochs or impatient
+
+    def _epoch(self, bar: Progress, task: TaskID) -> Iterator[None]:
+        """Runs what is left of the current epoch, one step at a time."""
+        state = self.state
+        num_batches = self.batches.num_batches(state.epoch)
+        total = num_batches * self.config.epochs
+        self.model.train()
+        started, done = time.monotonic(), 0
+        for index in range(state.index, num_batches):
+            batch = self.batches.batch(state.epoch, index)
+            losses = self._step(batch, (state.epoch + index / num_batches) / self.config.epochs)
+            sums = losses if not index else losses + torch.tensor(self.state.loss_sums).double()
+            self._move(step=self.state.step + 1, index=index + 1, loss_sums=tuple(sums.tolist()))
+            done += len(batch.targets)
+            rate = done / (time.monotonic() - started)
+            note = (
+                f"epoch {state.epoch + 1}  loss {sums[-1] / (index + 1):.3f}  {rate:,.0f} items/s"
+            )
+            bar.update(task, completed=self.state.step, total=total, note=note)
+            yield
+
+    def _step(self, batch: Batch, done: float) -> Tensor:
+        """One update; returns the loss per granularity `[G]` in float64."""
+        step, seed = self.state.step, self.config.seed
+        torch.manual_seed(seed * 1_000_003 + step)
+        negatives = self._draw(batch, np.random.default_rng([seed, step]))
+        output = self.nested.loss(batch, negatives)
+        if not math.isfinite(float(output.total.detach())):
+            raise RunError(
+                f"the loss is {float(output.total.detach())} at step {step}; lower "
+                "trainer.optimizer.learning_rate, or raise its warmup_steps"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        output.total.backward()
+        optimizer = self.config.optimizer
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), optimizer.clip_norm)
+        set_rate(self.optimizer, optimizer.rate(step, done))
+        self.optimizer.step()
+        return output.per_granularity.double()
+
+    def _draw(self, batch: Batch, rng: np.random.Generator) -> Negatives | None:
+        if self.sampler is None:
+            return None
+        items, log_q = self.sampler.draw(batch.targets, rng)
+        corrections = None if log_q is None else torch.from_numpy(log_q).float()
+        return Negatives(torch.from_numpy(items), corrections)
+
+    def _end_epoch(self, log: RunLog) -> None:
+        state = self.state
+        sizes = self.nested.granularities.sizes
+        losses = {
+            f"loss/d{size}": total / state.index
+            for size, total in zip(sizes, state.loss_sums, strict=True)
+        }
+        self._move(epoch=state.epoch + 1, index=0, loss_sums=())
+        epoch = self.state.epoch
+        log.write("train", state.step, losses, epoch=epoch, seconds=self._seconds())
+        if self.validate is None:
+            self._keep_best(None)
+        elif epoch % self.config.validate_every == 0 or epoch == self.config.epochs:
+            self.model.eval()
+            found = self.validate()
+            if self.state.best_value is None or found.value > self.state.best_value:
+                self._keep_best(found.value)
+            figures = {"value": found.value, **found.figures}
+            log.write("valid", state.step, figures, epoch=epoch, seconds=self._seconds())
+
+    def _keep_best(self, value: float | None) -> None:
+        save_weights(self.model, self.folder / WEIGHTS)
+        self._move(best_value=value, best_epoch=self.state.epoch)
+
+    def _move(self, **changes: object) -> None:
+        self.state = self.state.model_copy(update=changes)
+
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self.clock, 3)
+
+    def _checkpoint_due(self) -> bool:
+        return time.monotonic() - self.saved > self.config.checkpoint_seconds
+
+    def _save(self) -> None:
+        self._move(seconds=self._seconds())
+        save_checkpoint(self.folder / CHECKPOINTS, self.model, self.optimizer, self.state)
+        self.saved = time.monotonic()
+
+
+class _Stop:
+    asked: str | None = None
+
+
+@contextmanager
+def _stop_signals() -> Iterator[_Stop]:
+    """Notes SIGTERM and SIGINT instead of dying by them; a second one does what it always did."""
+    stop = _Stop()
+
+    def note(number: int, _: FrameType | None) -> None:
+        stop.asked = signal.Signals(number).name
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Removes what only a resume needs, once a run has ended."""
+    remove(folder / CHECKPOINTS)
