@@ -88,8 +88,19 @@ class ProtocolCard(StrictModel):
     )
     metrics: str = (
         "recall = found / targets; hit = any found; ndcg with binary gains and ideal DCG over "
-        "min(k, targets); mrr = 1 / rank of the first found; map over min(k, targets)"
+        "min(k, targets); mrr = 1 / rank of the first found; map over min(k, targets); a user's "
+        "targets are distinct items"
     )
+    catalogue_metrics: str = (
+        "coverage = share of the catalogue recommended to anyone; gini over how often each item "
+        "of the catalogue is recommended; novelty = mean of -log2 p over the recommended, "
+        "p = (training rows of the item + 1) / (training rows + items)"
+    )
+    segments: str = (
+        "head = the fifth of the catalogue with most training rows, tail = the rest; cold = items "
+        "without a training row, warm = the rest (global-time); only targets of the segment count"
+    )
+    intervals: str = "95 % percentile bootstrap over users, 1,000 resamples"
 
     def differences(self, other: "ProtocolCard") -> list[str]:
         """One line for each field in which the two cards differ."""

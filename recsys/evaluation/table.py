@@ -18,7 +18,7 @@ SCHEMA = {
     "run": pl.String,
     "split": pl.String,
     "protocol": pl.String,
-    "segment": pl.String,  # all, head, tail (targets among the popular fifth of items, or not)
+    "segment": pl.String,  # all, head, tail, cold, warm: the targets that count (see the card)
     "granularity": pl.Int64,  # null: a model without nested vectors
     "metric": pl.String,  # recall, ndcg, mrr, hit, map, coverage, gini, novelty
     "k": pl.Int64,

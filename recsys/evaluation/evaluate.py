@@ -1,0 +1,262 @@
+"""One evaluator for validation inside training, for final tables and for baselines.
+
+Shape legend: U users measured, B of a batch, M targets (jagged), G granularities, K cutoffs,
+N items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import torch
+
+from recsys.data.dataset import Dataset, Int64
+from recsys.data.histories import Histories
+from recsys.data.splitting import Split
+from recsys.errors import GranularityError, ProtocolError
+from recsys.evaluation.held_out import HeldOut, fit_histories, held_out
+from recsys.evaluation.metrics import USER_METRICS, Float64
+from recsys.evaluation.protocol import FitOn, Protocol, ProtocolCard, make_card
+from recsys.evaluation.ranking import Shape, count_ranks, jagged_places, top_ranks
+from recsys.evaluation.scoring import ScoreModel, Scorer, VectorModel, make_scorer
+from recsys.evaluation.summary import catalogue_rows, keep_targets, segments_of, user_rows
+from recsys.evaluation.table import SCHEMA, MetricTable
+from recsys.granularity import Granularities
+from recsys.progress import progress
+
+DEFAULT_KS = (1, 5, 10, 20, 50, 100)
+DEFAULT_BUDGET = 64 << 20
+"""Bytes that blocks of scores may take."""
+FAST_METRICS = ("recall", "ndcg")
+"""What is measured when extras are off."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Where a model put the targets of every user, and what it recommended instead."""
+
+    held_out: HeldOut
+    sizes: tuple[int | None, ...]
+    """The granularities, ascending; `(None,)` for a model without vectors."""
+    ks: tuple[int, ...]
+    ranks: Int64
+    """`[G, M]`; `MISS` where a target cannot be found at any of the cutoffs."""
+    counts: Int64 | None
+    """`[G, K, N]` how often an item was among the first k recommended; None: not asked for."""
+
+    def per_user(self, metric: str, k: int, granularity: int | None = None) -> Float64:
+        """`[U]` values of one metric, for paired comparisons; `None` is the full width.
+
+        Raises:
+            GranularityError: the ranking was not taken at this granularity.
+        """
+        if granularity is not None and granularity not in self.sizes:
+            raise GranularityError(f"granularity {granularity} is not among {self.sizes}")
+        g = -1 if granularity is None else self.sizes.index(granularity)
+        return USER_METRICS[metric](self.ranks[g], self.held_out.offsets, (k,))[:, 0]
+
+
+def rank_held_out(
+    model: VectorModel | ScoreModel,
+    dataset: Dataset,
+    split: Split,
+    *,
+    part: str,
+    filter_seen: bool,
+    ks: Sequence[int] = DEFAULT_KS,
+    lists: bool = False,
+    granularities: Granularities | None = None,
+    budget_bytes: int = DEFAULT_BUDGET,
+    label: str = "ranking",
+) -> Ranking:
+    """Ranks the whole catalogue for every user of `part`, at all granularities in one pass.
+
+    A user's history is everything before the held-out part. Memory: the vectors (or one batch of a
+    ScoreModel's scores), `budget_bytes`, and `8 * G * (M + K * N)` bytes of results.
+
+    Args:
+        model: in the mode it shall be measured in (call `eval()` on a network first).
+        dataset: the histories.
+        split: how they are cut.
+        part: `valid` or `test`.
+        filter_seen: take the items of the history out of the ranking.
+        ks: cutoffs.
+        lists: count the recommended items as well; without, one target per user is ranked by
+            counting, which is much cheaper.
+        granularities: prefixes to measure instead of the model's own (any sizes up to D).
+        budget_bytes: for blocks of scores.
+        label: of the progress bar.
+
+    Raises:
+        DataError: nobody can be measured.
+        GranularityError: the model cannot be cut at `granularities`.
+        RunError: the model is of another catalogue or gives no finite numbers.
+    """
+    held, ks = held_out(dataset, split, part), tuple(sorted(set(ks)))
+    with torch.inference_mode(), progress() as bar:
+        scorer = make_scorer(
+            model, dataset.num_items, granularities=granularities, budget_bytes=budget_bytes
+        )
+        ranks = np.empty((len(scorer.sizes), len(held.targets)), np.int64)
+        counts = None
+        if lists:
+            counts = np.zeros((len(scorer.sizes), len(ks), dataset.num_items), np.int64)
+        task = bar.add_task(label, total=len(held.users))
+        for rows in scorer.batches(held.order):
+            positions, offsets = held.targets_of(rows)
+            histories = held.histories(dataset, rows)
+            targets = Histories(histories.users, held.targets[positions], offsets)
+            ranks[:, positions] = _rank_batch(
+                scorer, histories, targets, dataset.num_items, ks, counts, filter_seen=filter_seen
+            )
+            bar.advance(task, len(rows))
+    if counts is not None:
+        np.cumsum(counts, axis=1, out=counts)
+    return Ranking(held, scorer.sizes, ks, ranks, counts)
+
+
+def _rank_batch(
+    scorer: Scorer,
+    histories: Histories,
+    targets: Histories,
+    num_items: int,
+    ks: tuple[int, ...],
+    counts: Int64 | None,
+    *,
+    filter_seen: bool,
+) -> Int64:
+    """Ranks `[G, M]` of one batch; adds what was recommended to `counts`."""
+    shape = Shape(len(scorer.sizes), len(histories), num_items, scorer.width)
+    wanted = jagged_places(targets.items, targets.offsets, scorer.device)
+    shown = histories if filter_seen else histories.last(0)
+    seen = jagged_places(shown.items, shown.offsets, scorer.device)
+    blocks = scorer.blocks(histories)
+    if counts is None and len(targets.items) == len(targets):
+        return count_ranks(blocks, shape, wanted, seen).cpu().numpy()
+    ranks, items = top_ranks(blocks, shape, wanted, seen, ks[-1])
+    if counts is not None:
+        _count_items(counts, items.cpu().numpy(), ks)
+    return ranks.cpu().numpy()
+
+
+def _count_items(counts: Int64, items: Int64, ks: tuple[int, ...]) -> None:
+    """Adds the lists `items [G, B, k]` (-1: none) to `counts [G, K, N]`, each place once.
+
+    Column k gets the places after the cutoff before it; the caller sums over cutoffs at the end.
+    """
+    for g, lists in enumerate(items):
+        for column, (first, last) in enumerate(pairwise((0, *ks))):
+            listed = lists[:, first:last].ravel()
+            np.add.at(counts[g, column], listed[listed >= 0], 1)
+
+
+def tabulate(
+    ranking: Ranking,
+    card: ProtocolCard,
+    popularity: Int64,
+    *,
+    run: str,
+    extras: bool = True,
+    seed: int = 0,
+) -> MetricTable:
+    """The figures of a ranking.
+
+    Args:
+        ranking: of one model.
+        card: the protocol it was taken under.
+        popularity: `[N]` interactions of each item in what the model was fitted on.
+        run: the name in the table.
+        extras: all metrics, segments, bootstrap intervals and (where the ranking has lists)
+            catalogue metrics; without, recall and ndcg over all users.
+        seed: of the bootstrap.
+    """
+    segments = segments_of(popularity, with_cold=card.protocol == "global-time")
+    rows = []
+    for segment in segments if extras else ("all",):
+        ranks, offsets = keep_targets(
+            ranking.ranks, ranking.held_out.offsets, segments[segment][ranking.held_out.targets]
+        )
+        if len(offsets) > 1:
+            rows += user_rows(
+                ranks,
+                offsets,
+                segment=segment,
+                sizes=ranking.sizes,
+                metrics=tuple(USER_METRICS) if extras else FAST_METRICS,
+                ks=ranking.ks,
+                seed=seed if extras else None,
+            )
+    if extras and ranking.counts is not None:
+        rows += catalogue_rows(
+            ranking.counts,
+            popularity,
+            sizes=ranking.sizes,
+            ks=ranking.ks,
+            num_users=len(ranking.held_out.users),
+        )
+    names = {"run": run, "split": card.part, "protocol": card.protocol}
+    return MetricTable(card, pl.DataFrame([names | row for row in rows], schema=SCHEMA))
+
+
+def evaluate(
+    model: VectorModel | ScoreModel,
+    dataset: Dataset,
+    split: Split,
+    *,
+    protocol: Protocol,
+    part: Literal["valid", "test"],
+    fit_on: FitOn = "train",
+    ks: Sequence[int] = DEFAULT_KS,
+    run: str = "run",
+    extras: bool = True,
+    granularities: Granularities | None = None,
+    budget_bytes: int = DEFAULT_BUDGET,
+    seed: int = 0,
+) -> MetricTable:
+    """`rank_held_out` and `tabulate` in one call, with the protocol card.
+
+    Args:
+        model: fitted on `fit_on`, and in the mode it shall be measured in.
+        dataset: the histories.
+        split: how they are cut.
+        protocol: how figures are taken.
+        part: what is predicted.
+        fit_on: what the model was fitted on; goes on the card, and defines popularity.
+        ks: cutoffs.
+        run: the name in the table.
+        extras: final table (everything) or validation (recall and ndcg, much cheaper).
+        granularities: prefixes to measure instead of the model's own (any sizes up to D).
+        budget_bytes: for blocks of scores.
+        seed: of the bootstrap.
+
+    Raises:
+        ProtocolError: the split is not the protocol's, or the model has seen its targets.
+        DataError, GranularityError, RunError: as `rank_held_out`.
+    """
+    if part == "valid" and fit_on == "train+valid":
+        raise ProtocolError(
+            "a model fitted on train+valid has seen the validation targets; "
+            "evaluate it with part=test, or fit it on train"
+        )
+    card = make_card(dataset.manifest, protocol, part, fit_on, split.rule)
+    ranking = rank_held_out(
+        model,
+        dataset,
+        split,
+        part=part,
+        filter_seen=protocol.filter_seen,
+        ks=ks,
+        lists=extras,
+        granularities=granularities,
+        budget_bytes=budget_bytes,
+        label=f"evaluate {run}",
+    )
+    popularity = np.bincount(
+        fit_histories(dataset, split, fit_on).items, minlength=dataset.num_items
+    )
+    return tabulate(ranking, card, popularity, run=run, extras=extras, seed=seed)

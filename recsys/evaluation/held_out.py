@@ -1,0 +1,86 @@
+"""Who is measured, what is known of them and what is to be found.
+
+Shape legend: U users measured, M targets of them all (jagged).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.data.dataset import Dataset, Int32, Int64
+from recsys.data.histories import Histories, jagged_positions, select
+from recsys.data.splitting import Split
+from recsys.errors import DataError
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The users that can be measured: those with a history and a target."""
+
+    users: Int64
+    """`[U]` user indices, ascending."""
+    start: Int64
+    """`[U]` positions into `Dataset.items` where the history starts ..."""
+    end: Int64
+    """`[U]` ... and ends."""
+    targets: Int32
+    """`[M]` distinct items, ascending within each user."""
+    offsets: Int64
+    """`[U + 1]`: the targets of row u are `targets[offsets[u]:offsets[u + 1]]`."""
+
+    @property
+    def single(self) -> bool:
+        """Whether every user has exactly one target."""
+        return len(self.targets) == len(self.users)
+
+    @property
+    def order(self) -> Int64:
+        """`[U]` the rows in the order to score them: by target where there is one, as ranking by
+        counting is cheaper for users whose targets are neighbours in the catalogue.
+        """
+        return (
+            np.argsort(self.targets, kind="stable") if self.single else np.arange(len(self.users))
+        )
+
+    def histories(self, dataset: Dataset, rows: Int64) -> Histories:
+        """What is known of the users in `rows [B]`."""
+        return select(dataset, self.users[rows], self.start[rows], self.end[rows])
+
+    def targets_of(self, rows: Int64) -> tuple[Int64, Int64]:
+        """Positions into `targets` of the users in `rows [B]`, and their offsets `[B + 1]`."""
+        return jagged_positions(self.offsets[rows], self.offsets[rows + 1])
+
+
+def held_out(dataset: Dataset, split: Split, part: str) -> HeldOut:
+    """The users of `part` with at least one interaction before it and one in it.
+
+    Raises:
+        DataError: there are none.
+        ProtocolError: there is no such part.
+    """
+    lo, hi = split.targets(part)
+    users = np.flatnonzero((hi > lo) & (lo > split.start))
+    if not len(users):
+        raise DataError(
+            f"no user of {dataset.manifest.name} has both a history and a target in {part}; "
+            "choose another split, or a data set with longer histories"
+        )
+    rows = np.repeat(np.arange(len(users)), (hi - lo)[users])
+    items = select(dataset, users, lo[users], hi[users]).items
+    distinct = np.unique(rows * dataset.num_items + items)
+    lengths = np.bincount(distinct // dataset.num_items)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    targets = (distinct % dataset.num_items).astype(np.int32)
+    return HeldOut(users, split.start[users], lo[users], targets, offsets)
+
+
+def fit_histories(dataset: Dataset, split: Split, fit_on: str) -> Histories:
+    """The rows a model may be fitted on, one history for every user (some may be empty).
+
+    Raises:
+        ProtocolError: `fit_on` is neither train nor train+valid.
+    """
+    users = np.arange(dataset.num_users)
+    return select(dataset, users, split.start, split.fit_end(fit_on))

@@ -1,0 +1,105 @@
+"""Ranking metrics as pure functions: ranks of targets in, one number per user out.
+
+Shape legend: B users, M targets of them all (jagged: those of user b are
+`offsets[b]:offsets[b + 1]`, at least one each), K cutoffs, N items.
+
+A rank is 1 for the best place; `MISS` stands for a target that is in no list at all. A user's
+targets are distinct items. Definitions: Järvelin and Kekäläinen, TOIS 2002 (ndcg, binary gains);
+Herlocker et al., TOIS 2004 (coverage); Castells et al., Recommender Systems Handbook 2022
+(novelty as self-information).
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.data.dataset import Int64
+
+Float64 = npt.NDArray[np.float64]
+
+MISS = int(np.iinfo(np.int32).max)
+"""The rank of a target that can be found at no cutoff."""
+
+
+def recall(ranks: Int64, offsets: Int64, ks: Sequence[int]) -> Float64:
+    """Share of a user's targets with rank <= k: `[B, K]`."""
+    return _per_k(ranks, offsets, ks, np.ones(len(ranks))) / np.diff(offsets)[:, None]
+
+
+def hit(ranks: Int64, offsets: Int64, ks: Sequence[int]) -> Float64:
+    """1 where any target has rank <= k: `[B, K]`."""
+    return (_per_k(ranks, offsets, ks, np.ones(len(ranks))) > 0).astype(np.float64)
+
+
+def ndcg(ranks: Int64, offsets: Int64, ks: Sequence[int]) -> Float64:
+    """DCG with gain 1 and discount log2(rank + 1), over the best DCG of min(k, targets): `[B, K]`."""
+    gains = 1.0 / np.log2(ranks + 1.0)
+    best = np.cumsum(1.0 / np.log2(np.arange(2.0, max(ks) + 2.0)))
+    places = np.minimum(np.diff(offsets)[:, None], np.asarray(ks)[None, :])
+    values: Float64 = _per_k(ranks, offsets, ks, gains) / best[places - 1]
+    return values
+
+
+def mrr(ranks: Int64, offsets: Int64, ks: Sequence[int]) -> Float64:
+    """1 / rank of the user's best target, 0 where that is beyond k: `[B, K]`."""
+    first = np.minimum.reduceat(ranks, offsets[:-1])
+    return np.where(first[:, None] <= np.asarray(ks)[None, :], 1.0 / first[:, None], 0.0)
+
+
+def average_precision(ranks: Int64, offsets: Int64, ks: Sequence[int]) -> Float64:
+    """Sum of the precision at each found target, over min(k, targets): `[B, K]`."""
+    rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    ordered = ranks[np.lexsort((ranks, rows))]
+    found_so_far = np.arange(1, len(ranks) + 1) - offsets[:-1][rows]
+    places = np.minimum(np.diff(offsets)[:, None], np.asarray(ks)[None, :])
+    values: Float64 = _per_k(ordered, offsets, ks, found_so_far / ordered) / places
+    return values
+
+
+USER_METRICS: dict[str, Callable[[Int64, Int64, Sequence[int]], Float64]] = {
+    "recall": recall,
+    "ndcg": ndcg,
+    "mrr": mrr,
+    "hit": hit,
+    "map": average_precision,
+}
+"""Every metric that is a mean over users."""
+
+
+def _per_k(ranks: Int64, offsets: Int64, ks: Sequence[int], gains: Float64) -> Float64:
+    """Sum of `gains` over each user's targets with rank <= k: `[B, K]`."""
+    columns = [np.add.reduceat(np.where(ranks <= k, gains, 0.0), offsets[:-1]) for k in ks]
+    return np.stack(columns, axis=1)
+
+
+def coverage(counts: Int64) -> float:
+    """Share of the catalogue that was recommended to anyone; `counts [N]` recommendations."""
+    return float(np.count_nonzero(counts) / len(counts))
+
+
+def gini(counts: Int64) -> float:
+    """Inequality of the recommendations among the items of the catalogue.
+
+    0: every item is recommended equally often; (N - 1) / N: one item takes them all. NaN where
+    nothing was recommended.
+    """
+    total, num_items = counts.sum(), len(counts)
+    if total == 0:
+        return float("nan")
+    places = 2.0 * np.arange(1, num_items + 1) - num_items - 1
+    return float((places * np.sort(counts)).sum() / (num_items * float(total)))
+
+
+def novelty(counts: Int64, popularity: Int64) -> float:
+    """Mean self-information, in bits, of a recommended item.
+
+    Args:
+        counts: `[N]` how often each item was recommended.
+        popularity: `[N]` its training interactions; one is added to each, so that an item that
+            was never seen is very novel, not infinitely so.
+    """
+    if counts.sum() == 0:
+        return float("nan")
+    share = (popularity + 1.0) / (popularity.sum() + len(popularity))
+    return float((counts * -np.log2(share)).sum() / float(counts.sum()))

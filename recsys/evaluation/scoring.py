@@ -1,0 +1,158 @@
+"""What the evaluator asks of a model, and how it takes scores of one: block by block.
+
+Shape legend: B users of a batch, N items, D coordinates, G granularities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.data.dataset import Int64
+from recsys.data.histories import Histories
+from recsys.errors import GranularityError, RunError
+from recsys.granularity import Granularities, prefix_scores
+
+BlockScores = Callable[[int, int], Iterator[Tensor]]
+"""`(lo, hi)` -> scores `[B, hi - lo]` of the items `lo..hi-1`, one tensor per granularity.
+
+A tensor is only good until the next one is asked for, and is not to be written to.
+"""
+
+BYTES_PER_SCORE = 16
+"""Working memory for one score: the float, its comparison or its sorting key, and a spare."""
+MAX_USERS = 256
+"""Enough rows to keep a matrix product busy, few enough to keep its block in the cache."""
+MAX_WIDTH = 255 * 8
+"""The widest item block `ranking.count_true` can count."""
+
+
+@runtime_checkable
+class VectorModel(Protocol):
+    """A model whose scores are dot products of nested vectors."""
+
+    @property
+    def granularities(self) -> Granularities:
+        """The prefixes the vectors were made for."""
+        ...
+
+    def item_vectors(self) -> Tensor:
+        """`[N, D]`, in the order of item indices."""
+        ...
+
+    def user_vectors(self, histories: Histories) -> Tensor:
+        """`[B, D]`, one per row of `histories` (each at least one interaction long)."""
+        ...
+
+
+@runtime_checkable
+class ScoreModel(Protocol):
+    """A model that scores the catalogue directly; it has no granularities."""
+
+    def scores(self, histories: Histories) -> Tensor:
+        """`[B, N]`, higher is better; -inf: never to be recommended."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A model made ready to be ranked."""
+
+    sizes: tuple[int | None, ...]
+    """The granularities, ascending; `(None,)` for a ScoreModel."""
+    num_users: int
+    """Users to score at once."""
+    width: int
+    """Items to score at once."""
+    device: torch.device
+    blocks: Callable[[Histories], BlockScores]
+
+    def batches(self, order: Int64) -> Iterator[Int64]:
+        """`order` in pieces of `num_users`."""
+        for start in range(0, len(order), self.num_users):
+            yield order[start : start + self.num_users]
+
+
+def make_scorer(
+    model: VectorModel | ScoreModel,
+    num_items: int,
+    *,
+    granularities: Granularities | None = None,
+    budget_bytes: int,
+) -> Scorer:
+    """Fits the blocks to `budget_bytes` and takes the item vectors.
+
+    Args:
+        model: either kind.
+        num_items: N.
+        granularities: prefixes to score instead of the model's own (any sizes up to D).
+        budget_bytes: what the blocks of scores may take; one score at least.
+
+    Raises:
+        GranularityError: a prefix is longer than the vectors, or the model has none.
+        RunError: the vectors are of another catalogue, or are not finite.
+    """
+    elements = max(1, budget_bytes // BYTES_PER_SCORE)
+    if isinstance(model, VectorModel):
+        return _vector_scorer(model, num_items, granularities or model.granularities, elements)
+    if granularities is not None:
+        raise GranularityError(
+            f"{type(model).__name__} has no vectors, so it cannot be evaluated at the "
+            f"granularities {granularities.sizes}; leave them out"
+        )
+    num_users = int(np.clip(elements // num_items, 1, MAX_USERS))
+    width = int(np.clip(elements // num_users, 1, MAX_WIDTH))
+    device = torch.device("cpu")
+    return Scorer((None,), num_users, width, device, lambda batch: _score_blocks(model, batch))
+
+
+def _vector_scorer(
+    model: VectorModel, num_items: int, granularities: Granularities, elements: int
+) -> Scorer:
+    items = model.item_vectors().float()
+    _check_vectors(items, num_items, granularities)
+    num_users = int(np.clip(elements // 64, 1, MAX_USERS))
+    width = int(np.clip(elements // num_users, 1, MAX_WIDTH))
+
+    def blocks(histories: Histories) -> BlockScores:
+        users = model.user_vectors(histories).float().to(items.device)
+        _check_finite(users, "user vectors")
+        return lambda lo, hi: (
+            scores for _, scores in prefix_scores(users, items[lo:hi], granularities)
+        )
+
+    return Scorer(granularities.sizes, num_users, width, items.device, blocks)
+
+
+def _score_blocks(model: ScoreModel, histories: Histories) -> BlockScores:
+    scores = model.scores(histories).float().cpu()
+    if scores.isnan().any():
+        raise RunError(f"{type(model).__name__} gave NaN scores; fit it again")
+    return lambda lo, hi: iter((scores[:, lo:hi],))
+
+
+def _check_vectors(items: Tensor, num_items: int, granularities: Granularities) -> None:
+    if items.shape[0] != num_items:
+        raise RunError(
+            f"the model has vectors of {items.shape[0]} items, the data set has {num_items}; "
+            "evaluate it on the data set it was trained on"
+        )
+    if granularities.embedding_dim > items.shape[1]:
+        raise GranularityError(
+            f"granularity {granularities.embedding_dim} is longer than the vectors "
+            f"({items.shape[1]}); choose sizes up to that"
+        )
+    _check_finite(items, "item vectors")
+
+
+def _check_finite(vectors: Tensor, what: str) -> None:
+    if not torch.isfinite(vectors).all():
+        raise RunError(
+            f"the {what} hold NaN or infinite values, so nothing can be ranked by them; "
+            "training diverged: lower the learning rate and train again"
+        )

@@ -1,0 +1,297 @@
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.data.dataset import SplitRule, write_dataset
+from recsys.data.splitting import make_split
+from recsys.errors import DataError, GranularityError, ProtocolError, RunError
+from recsys.evaluation import scoring
+from recsys.evaluation.evaluate import evaluate, rank_held_out
+from recsys.evaluation.metrics import MISS
+from recsys.evaluation.protocol import PROTOCOLS
+from recsys.evaluation.ranking import count_true
+from recsys.granularity import Granularities
+from tests.evaluation.naive import (
+    FixedScores,
+    dense_scores,
+    integer_vectors,
+    metrics_of,
+    random_dataset,
+    rank_of,
+    top_items,
+)
+
+KS = (1, 3, 10)
+BUDGETS = (1, 700, 4000, 64 << 20)  # one score at a time ... everything in one block
+CASES = [("s3rec", "test"), ("fmrlrec", "test"), ("s3rec", "valid"), ("global-time", "test")]
+
+
+def users_of(dataset, split, part):
+    """(user, history, targets) of everyone who can be measured."""
+    lo, hi = split.targets(part)
+    for user in range(dataset.num_users):
+        history = dataset.items[split.start[user] : lo[user]].tolist()
+        targets = sorted(set(dataset.items[lo[user] : hi[user]].tolist()))
+        if history and targets:
+            yield user, history, targets
+
+
+def naive_ranks(dataset, split, part, scores, filter_seen):
+    for user, history, targets in users_of(dataset, split, part):
+        hidden = set(history) if filter_seen else set()
+        yield [rank_of(scores[user], target, hidden) for target in targets]
+
+
+@pytest.fixture(params=CASES, ids="-".join)
+def case(request, tmp_path):
+    protocol, part = PROTOCOLS[request.param[0]], request.param[1]
+    dataset = random_dataset(tmp_path / "data", split=protocol.split)
+    return dataset, make_split(dataset), protocol, part
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("extras", [True, False], ids=["lists", "fast"])
+def test_every_granularity_equals_a_naive_dense_loop(case, budget, extras):
+    dataset, split, protocol, part = case
+    model = integer_vectors(dataset.num_users, dataset.num_items)
+    table = evaluate(
+        model, dataset, split, protocol=protocol, part=part, ks=KS, extras=extras,
+        budget_bytes=budget,
+    )  # fmt: skip
+    for size in model.granularities.sizes:
+        scores = dense_scores(model, size)
+        ranks = list(naive_ranks(dataset, split, part, scores, protocol.filter_seen))
+        for k in KS:
+            users = [metrics_of(user, k) for user in ranks]
+            for metric in users[0] if extras else ("recall", "ndcg"):
+                expected = np.mean([user[metric] for user in users])
+                assert table.value(metric, k, size) == pytest.approx(expected), (metric, k, size)
+    assert table.rows["num_users"].max() == len(ranks)
+
+
+@pytest.mark.parametrize("normalize", [False, True], ids=["dot", "cosine"])
+def test_block_sizes_leave_the_whole_table_as_it_is(case, normalize):
+    dataset, split, protocol, part = case
+    model = integer_vectors(dataset.num_users, dataset.num_items, normalize=normalize)
+    first, *others = (
+        evaluate(model, dataset, split, protocol=protocol, part=part, ks=KS, budget_bytes=budget)
+        for budget in BUDGETS
+    )
+    for other in others:
+        assert other.rows.equals(first.rows)
+
+
+def test_cosine_scores_equal_the_dense_loop(tmp_path):
+    dataset = random_dataset(tmp_path / "data", split="leave-last-out")
+    split = make_split(dataset)
+    model = integer_vectors(dataset.num_users, dataset.num_items, normalize=True)
+    torch.manual_seed(0)
+    model.users, model.items = torch.randn_like(model.users), torch.randn_like(model.items)
+    table = evaluate(model, dataset, split, protocol=PROTOCOLS["s3rec"], part="test", ks=KS)
+    for size in model.granularities.sizes:
+        ranks = naive_ranks(dataset, split, "test", dense_scores(model, size), True)
+        expected = np.mean([metrics_of(user, 10)["ndcg"] for user in ranks])
+        assert table.value("ndcg", 10, size) == pytest.approx(expected)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.sampled_from(BUDGETS), st.booleans())
+def test_ranks_by_counting_equal_ranks_from_lists(tmp_path_factory, seed, budget, filter_seen):
+    dataset = random_dataset(
+        tmp_path_factory.mktemp("data") / "d", seed, 12, 30, split="leave-last-out"
+    )
+    split = make_split(dataset)
+    model = integer_vectors(dataset.num_users, dataset.num_items, seed=seed)
+    options = dict(part="test", filter_seen=filter_seen, ks=(5,), budget_bytes=budget)
+    try:
+        counted = rank_held_out(model, dataset, split, **options)
+    except DataError:  # nobody drew a history of three
+        return
+    listed = rank_held_out(model, dataset, split, lists=True, **options)
+    assert counted.counts is None
+    assert listed.counts is not None
+    np.testing.assert_array_equal(np.where(counted.ranks > 5, MISS, counted.ranks), listed.ranks)
+
+
+def test_recommended_items_are_counted_as_in_the_naive_loop(case):
+    dataset, split, protocol, part = case
+    model = integer_vectors(dataset.num_users, dataset.num_items)
+    ranking = rank_held_out(
+        model, dataset, split, part=part, filter_seen=protocol.filter_seen, ks=KS, lists=True,
+        budget_bytes=900,
+    )  # fmt: skip
+    for g, size in enumerate(model.granularities.sizes):
+        scores = dense_scores(model, size)
+        for column, k in enumerate(KS):
+            expected = np.zeros(dataset.num_items, int)
+            for user, history, _ in users_of(dataset, split, part):
+                hidden = set(history) if protocol.filter_seen else set()
+                expected[top_items(scores[user], hidden, k)] += 1
+            np.testing.assert_array_equal(ranking.counts[g, column], expected)
+
+
+def test_segments_count_their_own_targets_only(tmp_path):
+    dataset = random_dataset(tmp_path / "data", 3, 60, 40, split="global-time")
+    split = make_split(dataset)
+    model = integer_vectors(dataset.num_users, dataset.num_items)
+    scores = dense_scores(model, 7)
+    options = dict(protocol=PROTOCOLS["global-time"], part="test", ks=KS)
+    table = evaluate(model, dataset, split, **options)
+    train = [
+        item
+        for user in range(dataset.num_users)
+        for item in dataset.items[split.start[user] : split.train_end[user]].tolist()
+    ]
+    popularity = [train.count(item) for item in range(dataset.num_items)]
+    order = sorted(range(dataset.num_items), key=lambda item: (-popularity[item], item))
+    head = set(order[: math.ceil(0.2 * dataset.num_items)])
+    cold = {item for item in range(dataset.num_items) if not popularity[item]}
+    everything = set(order)
+    for name, members in {
+        "all": everything, "head": head, "tail": everything - head,
+        "cold": cold, "warm": everything - cold,
+    }.items():  # fmt: skip
+        values = []
+        for user, history, targets in users_of(dataset, split, "test"):
+            ranks = [rank_of(scores[user], t, set(history)) for t in targets if t in members]
+            values += [metrics_of(ranks, 10)] if ranks else []
+        assert values, f"no {name} target in the data of this test"
+        rows = table.rows.filter(segment=name, metric="ndcg", k=10, granularity=7)
+        assert rows["num_users"].item() == len(values)
+        assert rows["value"].item() == pytest.approx(np.mean([v["ndcg"] for v in values]))
+
+
+def test_untrained_prefixes_can_be_asked_for(tmp_path):
+    dataset = random_dataset(tmp_path / "data", split="leave-last-out")
+    split = make_split(dataset)
+    model = integer_vectors(dataset.num_users, dataset.num_items)
+    options = dict(protocol=PROTOCOLS["s3rec"], part="test", ks=KS, extras=False)
+    table = evaluate(model, dataset, split, granularities=Granularities(sizes=(1, 5)), **options)
+    assert table.rows["granularity"].unique().sort().to_list() == [1, 5]
+    ranks = naive_ranks(dataset, split, "test", dense_scores(model, 5), True)
+    expected = np.mean([metrics_of(user, 10)["ndcg"] for user in ranks])
+    assert table.value("ndcg", 10, 5) == pytest.approx(expected)
+    with pytest.raises(GranularityError, match="granularity 8 is longer than the vectors"):
+        evaluate(model, dataset, split, granularities=Granularities(sizes=(8,)), **options)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("extras", [True, False], ids=["lists", "fast"])
+def test_a_score_model_is_ranked_with_granularity_null(case, budget, extras):
+    dataset, split, protocol, part = case
+    vectors = integer_vectors(dataset.num_users, dataset.num_items)
+    scores = torch.from_numpy(dense_scores(vectors, 7))
+    scores[:, 4] = -torch.inf
+    table = evaluate(
+        FixedScores(scores), dataset, split, protocol=protocol, part=part, ks=(3, 100),
+        extras=extras, budget_bytes=budget,
+    )  # fmt: skip
+    assert table.rows["granularity"].null_count() == len(table.rows)
+    ranks = list(naive_ranks(dataset, split, part, scores.tolist(), protocol.filter_seen))
+    for k in (3, 100):  # 100 is more than the catalogue: only what is hidden or unscored is missed
+        expected = np.mean([metrics_of(user, k)["recall"] for user in ranks])
+        assert table.value("recall", k) == pytest.approx(expected)
+    assert table.value("recall", 100) < 1
+
+
+def test_a_constant_scorer_finds_nothing(tmp_path):
+    dataset = random_dataset(tmp_path / "data", split="leave-last-out")
+    scores = FixedScores(torch.zeros(dataset.num_users, dataset.num_items))
+    options = dict(protocol=PROTOCOLS["fmrlrec"], part="test", ks=(10,))
+    table = evaluate(scores, dataset, make_split(dataset), **options)
+    assert table.value("recall", 10) == 0
+
+
+def test_never_more_than_the_budget_is_scored_at_once(tmp_path, monkeypatch):
+    dataset = random_dataset(tmp_path / "data", 0, 50, 200, split="leave-last-out")
+    model = integer_vectors(dataset.num_users, dataset.num_items)
+    sizes = []
+    original = scoring.prefix_scores
+
+    def watched(users, items, granularities):
+        sizes.append(len(users) * len(items))
+        return original(users, items, granularities)
+
+    monkeypatch.setattr(scoring, "prefix_scores", watched)
+    rank_held_out(
+        model, dataset, make_split(dataset), part="test", filter_seen=True, budget_bytes=1600
+    )
+    assert sizes
+    assert max(sizes) <= 1600 / scoring.BYTES_PER_SCORE
+
+
+@given(st.integers(1, 5), st.integers(1, 255), st.floats(0, 1), st.integers(0, 99))
+def test_counting_eight_flags_at_once_counts_right(rows, words, share, seed):
+    flags = torch.from_numpy(np.random.default_rng(seed).random((rows, 8 * words)) <= share)
+    assert count_true(flags).tolist() == flags.sum(1).tolist()
+
+
+def test_every_flag_set_in_the_widest_block_is_still_counted():
+    assert count_true(torch.ones(2, scoring.MAX_WIDTH, dtype=torch.bool)).tolist() == [2040, 2040]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_vectors_that_are_not_finite_are_refused(tmp_path, bad):
+    dataset = random_dataset(tmp_path / "data", split="leave-last-out")
+    options = dict(protocol=PROTOCOLS["s3rec"], part="test", extras=False)
+    for which, words in (("items", "item vectors"), ("users", "user vectors")):
+        model = integer_vectors(dataset.num_users, dataset.num_items)
+        getattr(model, which)[:, 0] = bad
+        with pytest.raises(RunError, match=f"the {words} hold NaN"):
+            evaluate(model, dataset, make_split(dataset), **options)
+
+
+def test_nan_scores_are_refused(tmp_path):
+    dataset = random_dataset(tmp_path / "data", split="leave-last-out")
+    scores = FixedScores(torch.full((dataset.num_users, dataset.num_items), math.nan))
+    with pytest.raises(RunError, match="NaN"):
+        evaluate(scores, dataset, make_split(dataset), protocol=PROTOCOLS["s3rec"], part="test")
+
+
+def test_a_model_of_another_catalogue_is_refused(tmp_path):
+    dataset = random_dataset(tmp_path / "data", split="leave-last-out")
+    model = integer_vectors(dataset.num_users, dataset.num_items + 1)
+    with pytest.raises(RunError, match="the data set has"):
+        evaluate(model, dataset, make_split(dataset), protocol=PROTOCOLS["s3rec"], part="test")
+
+
+def test_a_score_model_has_no_granularities(tmp_path):
+    dataset = random_dataset(tmp_path / "data", split="leave-last-out")
+    scores = FixedScores(torch.zeros(dataset.num_users, dataset.num_items))
+    options = dict(protocol=PROTOCOLS["s3rec"], part="test")
+    with pytest.raises(GranularityError, match="has no vectors"):
+        evaluate(
+            scores, dataset, make_split(dataset), granularities=Granularities(sizes=(2,)), **options
+        )
+
+
+def test_validation_of_a_model_that_saw_it_is_refused(tmp_path):
+    dataset = random_dataset(tmp_path / "data", split="leave-last-out")
+    model = integer_vectors(dataset.num_users, dataset.num_items)
+    options = dict(protocol=PROTOCOLS["s3rec"], part="valid", fit_on="train+valid")
+    with pytest.raises(ProtocolError, match="has seen the validation targets"):
+        evaluate(model, dataset, make_split(dataset), **options)
+
+
+def test_the_split_must_be_the_protocols(tmp_path):
+    dataset = random_dataset(tmp_path / "data", split="leave-last-out")
+    model = integer_vectors(dataset.num_users, dataset.num_items)
+    with pytest.raises(ProtocolError, match="wants the split global-time"):
+        evaluate(
+            model, dataset, make_split(dataset), protocol=PROTOCOLS["global-time"], part="test"
+        )
+
+
+def test_a_data_set_of_short_histories_says_so(tmp_path):
+    frame = pl.DataFrame({"user_id": [1, 2], "item_id": ["a", "b"]})
+    dataset = write_dataset(tmp_path / "data", frame, name="short", split=SplitRule())
+    with pytest.raises(DataError, match="no user of short has both"):
+        evaluate(
+            integer_vectors(2, 2), dataset, make_split(dataset), protocol=PROTOCOLS["s3rec"],
+            part="test",
+        )  # fmt: skip

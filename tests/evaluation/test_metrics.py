@@ -1,0 +1,90 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.evaluation.metrics import MISS, USER_METRICS, coverage, gini, novelty
+from tests.evaluation.naive import metrics_of
+
+RANKS = st.lists(
+    st.lists(st.one_of(st.integers(1, 30), st.just(MISS)), min_size=1, max_size=6),
+    min_size=1,
+    max_size=8,
+)
+
+
+def jagged(users: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    lengths = [len(ranks) for ranks in users]
+    return np.array(sum(users, [])), np.concatenate([[0], np.cumsum(lengths)])
+
+
+def test_one_target_at_rank_three_by_hand():
+    ranks, offsets = jagged([[3]])
+    values = {name: metric(ranks, offsets, (1, 3))[0] for name, metric in USER_METRICS.items()}
+    assert values["recall"].tolist() == [0, 1]
+    assert values["hit"].tolist() == [0, 1]
+    assert values["ndcg"].tolist() == [0, 0.5]  # 1 / log2(4)
+    assert values["mrr"] == pytest.approx([0, 1 / 3])
+    assert values["map"] == pytest.approx([0, 1 / 3])
+
+
+def test_three_targets_by_hand():
+    # Found at 1 and 4, one lost. DCG@5 = 1 + 1/log2(5); ideal = 1 + 1/log2(3) + 1/2.
+    ranks, offsets = jagged([[MISS, 4, 1]])
+    at_5 = {name: metric(ranks, offsets, (5,))[0, 0] for name, metric in USER_METRICS.items()}
+    assert at_5["recall"] == pytest.approx(2 / 3)
+    assert at_5["hit"] == 1
+    assert at_5["ndcg"] == pytest.approx((1 + 1 / math.log2(5)) / (1.5 + 1 / math.log2(3)))
+    assert at_5["mrr"] == 1
+    assert at_5["map"] == pytest.approx((1 / 1 + 2 / 4) / 3)
+
+
+@settings(deadline=None)
+@given(RANKS, st.integers(1, 30))
+def test_every_metric_equals_the_naive_loop(users, k):
+    ranks, offsets = jagged(users)
+    expected = [metrics_of([math.inf if r == MISS else r for r in user], k) for user in users]
+    for name, metric in USER_METRICS.items():
+        values = metric(ranks, offsets, (k, 2 * k))[:, 0]
+        np.testing.assert_allclose(values, [user[name] for user in expected], rtol=1e-12)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sets(st.integers(1, 30), min_size=1, max_size=6), min_size=1, max_size=8),
+    st.integers(1, 30),
+)
+def test_every_metric_lies_between_0_and_1_and_is_1_for_the_best_order(users, k):
+    ranks, offsets = jagged([list(user) for user in users])
+    best, _ = jagged([list(range(1, len(user) + 1)) for user in users])
+    for name, metric in USER_METRICS.items():
+        values = metric(ranks, offsets, (k,))
+        assert ((values >= 0) & (values <= 1 + 1e-12)).all()
+        if name != "recall":  # k may be too short for all targets
+            np.testing.assert_allclose(metric(best, offsets, (k,)), 1)
+
+
+def test_catalogue_metrics_by_hand():
+    assert coverage(np.array([0, 3, 0, 1])) == 0.5
+    assert gini(np.array([2, 2, 2, 2])) == 0
+    assert gini(np.array([0, 0, 0, 9])) == pytest.approx(3 / 4)
+    assert gini(np.array([1, 3])) == pytest.approx(1 / 4)
+    # Popularity 3 and 0 of 3 rows and 2 items: p = 4/5 and 1/5.
+    expected = (1 * -math.log2(4 / 5) + 3 * -math.log2(1 / 5)) / 4
+    assert novelty(np.array([1, 3]), np.array([3, 0])) == pytest.approx(expected)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=12).filter(any))
+def test_gini_equals_the_mean_absolute_difference_form(counts):
+    pairs = sum(abs(a - b) for a in counts for b in counts)
+    expected = pairs / (2 * len(counts) * sum(counts))
+    assert gini(np.array(counts)) == pytest.approx(expected)
+
+
+def test_nothing_recommended_has_no_gini_and_no_novelty():
+    nothing = np.zeros(3, np.int64)
+    assert math.isnan(gini(nothing))
+    assert math.isnan(novelty(nothing, nothing))
