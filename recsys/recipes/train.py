@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from recsys.data.batching import TrainBatches
@@ -12,7 +13,7 @@ from recsys.data.dataset import Dataset, load_dataset
 from recsys.data.negatives import NegativeSampler
 from recsys.data.splitting import Split, make_split
 from recsys.evaluation.evaluate import evaluate
-from recsys.evaluation.held_out import train_popularity
+from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.protocol import find_protocol
 from recsys.models import SASRec
 from recsys.recipes.run import (
@@ -78,7 +79,8 @@ def _fit(config: RunConfig, dataset: Dataset, split: Split, folder: Path) -> Tra
     )
     sampler = None
     if config.loss.name == "sampled_softmax":
-        counts = train_popularity(dataset, split, config.fit_on)
+        rows = fit_histories(dataset, split, config.fit_on)
+        counts = np.bincount(rows.items, minlength=dataset.num_items)
         sampler = NegativeSampler(config.loss.negatives, counts)
     held_out = config.fit_on == "train"
     return train_loop(

@@ -1,0 +1,50 @@
+import pytest
+import torch
+from pydantic import ValidationError
+
+from recsys.errors import GranularityError
+from recsys.granularity import Granularities, prefix_norms, prefix_scores, truncate
+
+
+@pytest.mark.parametrize("sizes", [(), (0, 4), (8, 4), (4, 4)])
+def test_sizes_must_ascend(sizes):
+    with pytest.raises(ValidationError, match="strictly ascending"):
+        Granularities(sizes=sizes)
+
+
+def test_there_is_one_weight_per_granularity():
+    with pytest.raises(ValidationError, match="2 weights for 3 granularities"):
+        Granularities(sizes=(2, 4, 8), weights=(1.0, 1.0))
+    assert Granularities(sizes=(2, 4), weights=(3.0, 1.0)).normalized_weights == (0.75, 0.25)
+
+
+def test_an_unknown_granularity_is_named_with_the_known_ones():
+    with pytest.raises(GranularityError, match=r"48 is not among \(16, 32\) in runs/x; choose"):
+        Granularities(sizes=(16, 32)).index(48, "runs/x")
+
+
+def test_truncate_takes_the_prefix_and_renormalizes_on_demand():
+    x = torch.tensor([[3.0, 4.0, 5.0]])
+    assert truncate(x, 2).tolist() == [[3.0, 4.0]]
+    torch.testing.assert_close(truncate(x, 2, normalize=True), torch.tensor([[0.6, 0.8]]))
+    with pytest.raises(GranularityError, match="prefix of 4 coordinates asked of 3"):
+        truncate(x, 4)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_prefix_scores_equal_dot_products_of_truncated_vectors(normalized):
+    torch.manual_seed(0)
+    users, items = torch.randn(5, 16), torch.randn(7, 16)
+    granularities = Granularities(sizes=(2, 5, 16), normalize=normalized)
+    sizes = []
+    for size, scores in prefix_scores(users, items, granularities):
+        u, v = (truncate(x, size, normalize=normalized) for x in (users, items))
+        torch.testing.assert_close(scores, u @ v.T)
+        sizes.append(size)
+    assert sizes == [2, 5, 16]
+
+
+def test_prefix_norms_are_norms_of_prefixes():
+    x = torch.randn(3, 8)
+    found = prefix_norms(x, Granularities(sizes=(2, 8)))
+    torch.testing.assert_close(found, torch.stack([x[:, :2].norm(dim=1), x.norm(dim=1)]))

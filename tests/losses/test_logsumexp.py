@@ -1,0 +1,110 @@
+"""Reference: torch.logsumexp over the whole score matrix of each granularity."""
+
+import pytest
+import torch
+
+from recsys.losses import logsumexp as module
+from recsys.losses.logsumexp import nested_logsumexp
+
+SLICES = [(0, 2), (2, 4), (4, 8)]
+T, N, D = 7, 11, 8
+
+
+@pytest.fixture(params=[1 << 21, 60, 5])
+def tile_elements(request, monkeypatch):
+    """One tile for all, several tiles, tiles of one element."""
+    monkeypatch.setattr(module, "TILE_ELEMENTS", request.param)
+
+
+@pytest.fixture
+def inputs():
+    generator = torch.Generator().manual_seed(0)
+
+    def make(*shape):
+        tensor = torch.randn(*shape, dtype=torch.float64, generator=generator)
+        return tensor.requires_grad_()
+
+    return {
+        "users": make(T, D),
+        "items": make(N, D),
+        "row_scale": make(3, T),
+        "col_scale": make(3, N),
+        "bias": make(N).detach(),
+        "skip": torch.tensor([0, -1, 3, 4, -1, 10, 2]),
+    }
+
+
+def naive(users, items, row_scale, col_scale=None, bias=None, skip=None):
+    rows = []
+    for g, (_, size) in enumerate(SLICES):
+        logits = (users[:, :size] @ items[:, :size].T) * row_scale[g][:, None]
+        if col_scale is not None:
+            logits = logits * col_scale[g]
+        if bias is not None:
+            logits = logits + bias
+        if skip is not None:
+            logits = logits.masked_fill(torch.arange(len(items)) == skip[:, None], -torch.inf)
+        rows.append(logits.logsumexp(1))
+    return torch.stack(rows)
+
+
+def test_it_equals_the_naive_form_whatever_the_tiles(inputs, tile_elements):
+    found = nested_logsumexp(
+        inputs["users"], inputs["items"], inputs["row_scale"], SLICES,
+        col_scale=inputs["col_scale"], bias=inputs["bias"], skip=inputs["skip"],
+    )  # fmt: skip
+    torch.testing.assert_close(found, naive(**inputs), rtol=1e-12, atol=1e-12)
+
+
+def test_gradients_equal_numerical_ones_with_scales_bias_and_skips(inputs, tile_elements):
+    def f(users, items, row_scale, col_scale):
+        return nested_logsumexp(
+            users, items, row_scale, SLICES,
+            col_scale=col_scale, bias=inputs["bias"], skip=inputs["skip"],
+        )  # fmt: skip
+
+    names = ("users", "items", "row_scale", "col_scale")
+    assert torch.autograd.gradcheck(f, tuple(inputs[name] for name in names))
+
+
+def test_gradients_equal_numerical_ones_without_any_option(inputs, tile_elements):
+    def f(users, items, row_scale):
+        return nested_logsumexp(users, items, row_scale, SLICES)
+
+    assert torch.autograd.gradcheck(
+        f, (inputs["users"], inputs["items"], inputs["row_scale"].abs())
+    )
+
+
+def test_scores_too_large_for_exp_do_not_overflow():
+    users = torch.full((2, 8), 30.0)
+    items = torch.stack([torch.full((8,), 30.0), torch.full((8,), -30.0)])
+    found = nested_logsumexp(users, items, torch.ones(3, 2), SLICES)
+    torch.testing.assert_close(found[:, 0], torch.tensor([1800.0, 3600.0, 7200.0]))
+
+
+def test_a_row_may_skip_the_only_item_of_a_tile(monkeypatch):
+    monkeypatch.setattr(module, "TILE_ELEMENTS", 5)
+    users, items = torch.ones(2, 8), torch.zeros(3, 8)
+    skip = torch.tensor([0, -1])
+    found = nested_logsumexp(users, items, torch.ones(3, 2), SLICES, skip=skip)
+    torch.testing.assert_close(found[0], torch.tensor([2.0, 3.0]).log())
+
+
+def test_no_buffer_grows_with_the_catalogue_or_the_granularities(monkeypatch):
+    """Every score tile stays within the bound, with 5,000 items and one or three granularities."""
+    areas = []
+    original = torch.Tensor.new_zeros
+
+    def spy(self, *shape):
+        areas.append(torch.Size(shape).numel())
+        return original(self, *shape)
+
+    monkeypatch.setattr(torch.Tensor, "new_zeros", spy)
+    monkeypatch.setattr(module, "TILE_ELEMENTS", 10_000)
+    users = torch.randn(40, 8, requires_grad=True)
+    items = torch.randn(5_000, 8, requires_grad=True)
+    for slices in ([(0, 8)], SLICES):
+        areas.clear()
+        nested_logsumexp(users, items, torch.ones(len(slices), 40), slices).sum().backward()
+        assert areas and max(areas) * (len(slices) + 2) <= 10_000

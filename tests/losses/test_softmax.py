@@ -1,0 +1,93 @@
+"""Reference: torch.nn.functional.cross_entropy at each prefix."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+from recsys.granularity import Granularities, truncate
+from recsys.losses.softmax import Negatives, ScoreScales, nested_softmax
+
+T, N, D = 9, 13, 8
+
+
+@pytest.fixture
+def vectors():
+    generator = torch.Generator().manual_seed(1)
+    users = torch.randn(T, D, generator=generator, dtype=torch.float64, requires_grad=True)
+    items = torch.randn(N, D, generator=generator, dtype=torch.float64, requires_grad=True)
+    return users, items, torch.randint(N, (T,), generator=generator)
+
+
+def naive(users, items, targets, scales, granularities):
+    losses = []
+    for g, size in enumerate(granularities.sizes):
+        u = truncate(users, size, normalize=granularities.normalize)
+        v = truncate(items, size, normalize=granularities.normalize)
+        losses.append(cross_entropy(scales[g] * u @ v.T, targets))
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("weights", [None, (2.0, 1.0, 1.0)])
+def test_it_is_the_weighted_sum_of_plain_cross_entropies(vectors, normalized, weights):
+    granularities = Granularities(sizes=(2, 4, 8), weights=weights, normalize=normalized)
+    scales = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64, requires_grad=True)
+    found = nested_softmax(*vectors, scales, granularities)
+    expected = naive(*vectors, scales, granularities)
+    torch.testing.assert_close(found.per_granularity, expected.detach())
+    total = (expected * torch.tensor(granularities.normalized_weights)).sum()
+    torch.testing.assert_close(found.total, total)
+    wanted = torch.autograd.grad(total, (*vectors[:2], scales))
+    given = torch.autograd.grad(found.total, (*vectors[:2], scales))
+    for a, b in zip(given, wanted, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_one_granularity_is_the_plain_loss(vectors):
+    users, items, targets = vectors
+    scales = torch.ones(1, dtype=torch.float64)
+    found = nested_softmax(users, items, targets, scales, Granularities(sizes=(8,)))
+    torch.testing.assert_close(found.total, cross_entropy(users @ items.T, targets))
+
+
+def test_sampling_every_item_is_the_full_softmax(vectors):
+    users, items, targets = vectors
+    granularities = Granularities(sizes=(2, 4, 8), normalize=True)
+    scales = torch.tensor([3.0, 4.0, 5.0], dtype=torch.float64)
+    everything = Negatives(torch.arange(N), torch.zeros(N, dtype=torch.float64))
+    found = nested_softmax(
+        users, torch.cat([items, items[targets]]), targets, scales, granularities,
+        negatives=everything,
+    )  # fmt: skip
+    full = nested_softmax(users, items, targets, scales, granularities)
+    torch.testing.assert_close(found.per_granularity, full.per_granularity)
+
+
+def test_logq_correction_makes_the_sampled_partition_sum_unbiased(vectors):
+    """Mean over many draws of sum(exp(score) / q) = the sum over all items."""
+    users, items, _ = vectors
+    generator = torch.Generator().manual_seed(2)
+    inclusion = torch.rand(N, generator=generator, dtype=torch.float64) * 0.8 + 0.1
+    exact = (users @ items.T).exp().sum(1)
+    drawn = torch.rand(20_000, N, generator=generator) < inclusion
+    estimates = drawn.double() @ ((users @ items.T).exp() / inclusion).T
+    torch.testing.assert_close(estimates.mean(0), exact, rtol=0.05, atol=0.0)
+
+
+def test_normalized_scores_do_not_depend_on_the_length_of_vectors(vectors):
+    users, items, targets = vectors
+    granularities = Granularities(sizes=(8,), normalize=True)
+    scales = torch.ones(1, dtype=torch.float64)
+    found = nested_softmax(users * 7.0, items * 0.3, targets, scales, granularities)
+    expected = cross_entropy(normalize(users, dim=1) @ normalize(items, dim=1).T, targets)
+    torch.testing.assert_close(found.total, expected)
+
+
+def test_learned_scales_start_where_told_and_take_gradients():
+    granularities = Granularities(sizes=(4, 8), learned_scale=True, initial_scale=5.0)
+    scales = ScoreScales(granularities)
+    torch.testing.assert_close(scales(), torch.tensor([5.0, 5.0]))
+    scales().sum().backward()
+    assert scales.log_scale.grad is not None
+    fixed = ScoreScales(Granularities(sizes=(4, 8)))
+    assert not list(fixed.parameters())

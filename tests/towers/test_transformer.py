@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import torch
+
+from recsys.data.histories import Histories
+from recsys.towers.dropout import Dropout
+from recsys.towers.jagged import layout_of
+from recsys.towers.transformer import Transformer, TransformerConfig
+
+LENGTHS = [3, 1, 5]
+
+
+def histories(lengths=LENGTHS):
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    items = np.arange(offsets[-1]).astype(np.int32)
+    return Histories(np.arange(len(lengths)), items, offsets)
+
+
+@pytest.fixture(params=["prenorm", "sasrec", "ligr"])
+def encoder(request):
+    torch.manual_seed(0)
+    config = TransformerConfig(num_layers=2, num_heads=2, layer=request.param)
+    return Transformer(8, config).eval()
+
+
+def test_padding_and_packing_are_inverse():
+    layout = layout_of(histories())
+    packed = torch.randn(9, 4)
+    padded = layout.pad(packed)
+    assert padded.shape == (3, 5, 4)
+    torch.testing.assert_close(padded[1, 0], packed[3])
+    assert not padded[1, 1:].any()
+    torch.testing.assert_close(layout.pack(padded), packed)
+
+
+def test_positions_count_from_either_end():
+    layout = layout_of(histories())
+    assert layout.positions.tolist() == [0, 1, 2, 0, 0, 1, 2, 3, 4]
+    assert layout.from_end.tolist() == [2, 1, 0, 0, 4, 3, 2, 1, 0]
+    assert layout.last.tolist() == [2, 3, 8]
+
+
+def test_a_changed_future_item_leaves_earlier_positions_unchanged(encoder):
+    layout, x = layout_of(histories()), torch.randn(9, 8)
+    before = encoder(x, layout)
+    x[7] = torch.randn(8)  # the fourth of the five items of the last user
+    after = encoder(x, layout)
+    torch.testing.assert_close(after[:7], before[:7])
+    assert not torch.allclose(after[7], before[7])
+    assert not torch.allclose(after[8], before[8])
+
+
+def test_a_batch_equals_its_users_one_by_one(encoder):
+    x = torch.randn(9, 8)
+    together = encoder(x, layout_of(histories()))
+    alone = [
+        encoder(part, layout_of(histories([len(part)]))) for part in torch.split(x, LENGTHS)
+    ]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
+def test_dropout_zeroes_at_its_rate_and_keeps_the_mean():
+    torch.manual_seed(0)
+    layer = Dropout(0.3)
+    found = layer(torch.ones(401, 997))
+    assert abs((found == 0).float().mean().item() - 0.3) < 0.005
+    assert abs(found.mean().item() - 1.0) < 0.01
+    # The four decisions that share one random number are independent of each other.
+    lanes = (found.flatten()[: 4 * 99_000].view(-1, 4) == 0).double()
+    assert torch.corrcoef(lanes.T).fill_diagonal_(0).abs().max() < 0.02
+
+
+def test_dropout_repeats_with_the_seed_and_rests_in_eval_mode():
+    layer, x = Dropout(0.5), torch.ones(10, 10)
+    torch.manual_seed(3)
+    first = layer(x)
+    torch.manual_seed(3)
+    assert torch.equal(first, layer(x))
+    assert torch.equal(layer.eval()(x), x)
