@@ -64,25 +64,23 @@ class Vocabulary:
 
 
 def compact(
-    codes: npt.NDArray[np.integer], num_codes: int
+    codes: npt.NDArray[np.integer],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """Renumbers codes without gaps, in the order of first appearance.
 
     Args:
-        codes: `[T]`, each in 0..num_codes-1.
-        num_codes: how many codes there may be.
+        codes: `[T]`, small and not negative: memory grows with the largest.
 
     Returns:
-        The new codes `[T]`, and the old code of every new one `[n]`.
+        The new codes `[T]`, and the row in which each of the n new codes first appears `[n]`.
     """
-    first = np.full(num_codes, len(codes), dtype=np.int64)
+    first = np.full(int(codes.max()) + 1 if len(codes) else 0, len(codes), dtype=np.int64)
     # From the back: of a repeated index numpy keeps the value assigned last, so the earliest
     # position stays. Block by block, so that no second array of T positions is made.
     for stop in range(len(codes), 0, -_BLOCK):
         start = max(0, stop - _BLOCK)
         first[codes[start:stop][::-1]] = np.arange(stop - 1, start - 1, -1)
-    present = np.flatnonzero(first < len(codes))
-    old = present[np.argsort(first[present], kind="stable")]
-    new = np.zeros(num_codes, dtype=np.int32)
-    new[old] = np.arange(len(old), dtype=np.int32)
-    return new[codes], old
+    rows = np.sort(first[first < len(codes)])
+    new = np.zeros(len(first), dtype=np.int32)
+    new[codes[rows]] = np.arange(len(rows), dtype=np.int32)
+    return new[codes], rows

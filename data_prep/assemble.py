@@ -1,0 +1,144 @@
+"""Raw interactions -> sorted, filtered, indexed -> dataset folder.
+
+Everything runs on columns of 4 to 8 bytes a row; ids are text only in the two small tables.
+Shape legend: T interactions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from data_prep.columns import read_interactions
+from data_prep.options import PrepareOptions
+from data_prep.raw import RawData
+from recsys.data.dataset import Dataset, Int64, write_indexed
+from recsys.data.filters import apply_filters
+from recsys.data.vocabulary import compact
+from recsys.errors import DataError
+from recsys.progress import progress
+
+_STEPS = ("read", "sort", "filter", "write and hash")
+
+
+def assemble(name: str, raw: RawData, options: PrepareOptions, out: Path) -> Dataset:
+    """Reads a raw data set and writes its dataset folder.
+
+    Raises:
+        DataError: the data is malformed, or nothing is left after filtering.
+    """
+    if options.split.name == "global-time" and raw.columns.time is None:
+        raise DataError(
+            f"{raw.table.file} has no times, so it cannot be split by global-time; "
+            "name the column with --time-column, or use leave-last-out"
+        )
+    with progress() as bar:
+        task = bar.add_task(f"prepare {name}: {_STEPS[0]}", total=len(_STEPS))
+
+        def step(number: int) -> None:
+            bar.update(task, completed=number, description=f"prepare {name}: {_STEPS[number]}")
+
+        frame, ids = _as_codes(read_interactions(raw))
+        step(1)
+        frame = _in_order(frame)
+        step(2)
+        frame, filters = apply_filters(
+            frame,
+            min_weight=options.min_rating,
+            deduplicate=options.deduplicate,
+            min_user_count=options.min_user_count,
+            min_item_count=options.min_item_count,
+        )
+        frame, ids = _indexed(frame, ids)
+        step(3)
+        return write_indexed(
+            out,
+            frame,
+            user_ids=ids.users,
+            item_ids=ids.items,
+            name=options.dataset_name or name,
+            items=raw.items,
+            source=raw.source,
+            licence=options.licence or raw.licence,
+            filters=filters,
+            tie_rule=_tie_rule(raw),
+            split=options.split,
+        )
+
+
+@dataclass(frozen=True)
+class _Ids:
+    """External ids by code."""
+
+    users: pl.Series
+    items: pl.Series
+
+
+def _as_codes(frame: pl.DataFrame) -> tuple[pl.DataFrame, _Ids]:
+    """Integer codes instead of ids, in the order of first appearance in the file."""
+    users, items = frame["user_id"], frame["item_id"]
+    user_codes, user_rows = compact(users.to_physical().to_numpy())
+    item_codes, item_rows = compact(items.to_physical().to_numpy())
+    ids = _Ids(_texts(users, user_rows), _texts(items, item_rows))
+    codes = {"user_id": pl.Series(user_codes), "item_id": pl.Series(item_codes)}
+    return frame.with_columns(**codes), ids
+
+
+def _texts(ids: pl.Series, rows: Int64) -> pl.Series:
+    return ids.gather(pl.Series(rows)).cast(pl.String)
+
+
+def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """Stable sort by user, then by order or time: equal ones keep the order of the file."""
+    users = frame["user_id"].to_numpy()
+    key = next((name for name in ("order", "timestamp") if name in frame.columns), None)
+    times = None if key is None else frame[key].to_physical().to_numpy()
+    if not _sorted(users, times):
+        order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
+        del users, times
+        frame = frame[order.astype(np.uint32)]
+    return frame.drop("order", strict=False)
+
+
+def _sorted(users: npt.NDArray[np.int32], times: npt.NDArray[np.number] | None) -> bool:
+    if (users[1:] < users[:-1]).any():
+        return False
+    if times is None:
+        return True
+    return not ((users[1:] == users[:-1]) & (times[1:] < times[:-1])).any()
+
+
+def _indexed(frame: pl.DataFrame, ids: _Ids) -> tuple[pl.DataFrame, _Ids]:
+    """Indices 0..n-1 of what is left, and columns as the dataset folder has them."""
+    old_users, old_items = frame["user_id"].to_numpy(), frame["item_id"].to_numpy()
+    users, user_rows = compact(old_users)
+    items, item_rows = compact(old_items)
+    rows = pl.DataFrame({"user_index": users, "item_index": items})
+    if "timestamp" in frame.columns:
+        rows = rows.with_columns(_whole_seconds(frame["timestamp"]))
+    if "weight" in frame.columns:
+        rows = rows.with_columns(frame["weight"])
+    left = _Ids(
+        ids.users.gather(pl.Series(old_users[user_rows])),
+        ids.items.gather(pl.Series(old_items[item_rows])),
+    )
+    return rows, left
+
+
+def _whole_seconds(times: pl.Series) -> pl.Series:
+    """Dates become seconds since 1970; numbers keep their unit, without fractions."""
+    if times.dtype.is_temporal():
+        return times.dt.epoch("s").alias("timestamp")
+    return (times.floor() if times.dtype.is_float() else times).cast(pl.Int64)
+
+
+def _tie_rule(raw: RawData) -> str:
+    if raw.columns.order is not None:
+        return f"order given by column {raw.columns.order} of the source file"
+    if raw.columns.time is not None:
+        return "given order of the source file (stable sort by user, then time)"
+    return "given order of the source file (no times)"

@@ -1,0 +1,108 @@
+"""The options of `prepare`: one typed model, the same for the command line and for Python."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from recsys.config import StrictModel
+from recsys.data.dataset import SplitRule
+from recsys.data.filters import Deduplicate
+
+
+class SyntheticOptions(StrictModel):
+    """Sizes and habits of the synthetic data set."""
+
+    num_users: int = Field(default=10_000, ge=1)
+    """How many users."""
+    num_items: int = Field(default=2_000, ge=2)
+    """How many items."""
+    num_interactions: int = Field(default=200_000, ge=1)
+    """How many interactions, exactly; no user meets an item twice."""
+    num_clusters: int = Field(default=20, ge=1)
+    """Latent interests; each item belongs to one."""
+    zipf_exponent: float = Field(default=1.0, ge=0)
+    """The item of popularity rank r is drawn in proportion to r ** -zipf_exponent."""
+    drift: float = Field(default=0.2, ge=0, le=1)
+    """Chance that a user moves to another interest before an interaction."""
+    noise: float = Field(default=0.1, ge=0, le=1)
+    """Chance that an interaction ignores the user's interest and follows popularity alone."""
+    min_history: int = Field(default=3, ge=1)
+    """Interactions every user has at least."""
+    seed: int = Field(default=0, ge=0)
+    """All rows follow from the sizes, the habits and the seed."""
+    chunk_interactions: int = Field(default=1_000_000, ge=1)
+    """About so many interactions are held in memory at once; changes no row."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> "SyntheticOptions":
+        if self.num_clusters > self.num_items:
+            raise ValueError(f"{self.num_clusters} clusters for {self.num_items} items; use fewer")
+        if self.num_interactions < self.num_users * self.min_history:
+            raise ValueError(
+                f"{self.num_interactions} interactions are too few for {self.num_users} users "
+                f"of at least {self.min_history}; raise num_interactions or lower num_users"
+            )
+        if max(self.num_interactions / self.num_users, self.min_history) > self.max_history:
+            raise ValueError(
+                f"histories of {self.num_interactions / self.num_users:.1f} interactions (at least "
+                f"{self.min_history}) are more than half of {self.num_items} items; raise num_items"
+            )
+        return self
+
+    @property
+    def max_history(self) -> int:
+        """No history is longer than half of the catalogue, so that there is something to rank."""
+        return self.num_items // 2
+
+
+class PrepareOptions(StrictModel):
+    """What `prepare` does beside reading; every field is an option of `recsys prepare`."""
+
+    min_rating: float | None = None
+    """Leaves out interactions whose rating (weight) is lower."""
+    deduplicate: Deduplicate = "none"
+    """Of a (user, item) pair that stands there several times, keep all, the first or the last."""
+    min_user_count: int = Field(default=1, ge=1)
+    """Iterative k-core: every user that stays has at least so many interactions."""
+    min_item_count: int = Field(default=1, ge=1)
+    """Iterative k-core: every item that stays has at least so many interactions."""
+    split: SplitRule = SplitRule()
+    """The split the manifest names as the data set's own."""
+
+    dataset_name: str | None = None
+    """Name in the manifest; default: the name given to `prepare`."""
+    licence: str | None = None
+    """Terms of the data; default: what is known of the named data set."""
+
+    user_column: str = "user_id"
+    """Generic files: the column of user ids."""
+    item_column: str = "item_id"
+    """Generic files: the column of item ids."""
+    time_column: str | None = None
+    """Generic files: the column of times. Default: `timestamp` where there is one; `-`: none."""
+    weight_column: str | None = None
+    """Generic files: the column of ratings. Default: `rating` or `weight`; `-`: none."""
+    order_column: str | None = None
+    """Generic files: a column of positions within a history; it then rules instead of time."""
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    """csv and tsv: what separates fields. Default: a comma, a tab."""
+    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    """csv, tsv and jsonl: how text is encoded."""
+
+    item_file: Path | None = None
+    """A csv, tsv, parquet or jsonl file of item content (titles, genres ...)."""
+    item_file_id_column: str = "item_id"
+    """The column of item ids in `item_file`."""
+    title_column: str | None = None
+    """The column of `item_file` that shall be called `title`."""
+
+    cache: Path = Field(default_factory=lambda: Path.home() / ".cache" / "recsys")
+    """Where downloads are kept."""
+    mirror: str = "https://files.grouplens.org/datasets/movielens"
+    """The address under which the MovieLens zip files stand."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """The downloaded file must have this checksum (beside the published one)."""
+
+    synthetic: SyntheticOptions = SyntheticOptions()
+    """Name `synthetic`: its sizes and habits."""

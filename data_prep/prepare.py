@@ -1,0 +1,158 @@
+"""`prepare`: a named raw data set -> dataset folder; what `recsys prepare NAME` calls."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from data_prep.assemble import assemble
+from data_prep.generic import read_table
+from data_prep.movielens import read_movielens
+from data_prep.options import PrepareOptions
+from data_prep.raw import RawData
+from data_prep.recbole import read_recbole
+from data_prep.sequences import read_sequences
+from data_prep.synthetic import write_synthetic
+from data_prep.tabular import Kind
+from recsys.data.dataset import Dataset, check_replaceable
+from recsys.errors import ConfigError, DataError
+from recsys.files import remove
+
+Reader = Callable[[Path | None, PrepareOptions, Path], RawData]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One name that `prepare` knows."""
+
+    description: str
+    """One line for the list of names."""
+    read: Reader | None
+    """Gives the raw data; None: `synthetic`, which is written without being read."""
+
+
+def _local(name: str, read: Callable[[Path, PrepareOptions, Path], RawData]) -> Reader:
+    """A reader of files that nobody downloads."""
+
+    def from_source(source: Path | None, options: PrepareOptions, workspace: Path) -> RawData:
+        if source is None:
+            raise DataError(f"{name} has no place to be downloaded from; give --source PATH")
+        if not source.exists():
+            raise DataError(f"there is no {source}; give the right --source")
+        return read(source, options, workspace)
+
+    return from_source
+
+
+def _movielens(name: str, size: str) -> Source:
+    text = f"MovieLens, {size} (downloaded, or --source ZIP or FOLDER)"
+    return Source(text, partial(read_movielens, name))
+
+
+def _file(kind: Kind, text: str) -> Source:
+    return Source(
+        f"{text}, columns named by options (--source FILE)", _local(kind, partial(read_table, kind))
+    )
+
+
+SOURCES: dict[str, Source] = {
+    "ml-100k": _movielens("ml-100k", "100,000 ratings of 1,682 films"),
+    "ml-1m": _movielens("ml-1m", "1 million ratings of 3,706 films"),
+    "ml-10m": _movielens("ml-10m", "10 million ratings of 10,677 films"),
+    "ml-20m": _movielens("ml-20m", "20 million ratings of 26,744 films"),
+    "ml-25m": _movielens("ml-25m", "25 million ratings of 59,047 films"),
+    "ml-32m": _movielens("ml-32m", "32 million ratings of 84,432 films"),
+    "ml-latest-small": _movielens("ml-latest-small", "100,836 ratings of 9,724 films"),
+    "s3rec": Source(
+        "sequence file, lines of `user item item ...` (--source FILE)",
+        _local("s3rec", read_sequences),
+    ),
+    "recbole": Source(
+        "RecBole atomic files NAME.inter and NAME.item (--source FOLDER)",
+        _local("recbole", read_recbole),
+    ),
+    "csv": _file("csv", "comma separated file, also .gz"),
+    "tsv": _file("tsv", "tab separated file, also .gz"),
+    "parquet": _file("parquet", "Parquet file"),
+    "jsonl": _file("jsonl", "JSON Lines file, also .gz"),
+    "synthetic": Source("made up: Zipf popularity, interests that drift; any size", None),
+}
+"""Every name that `prepare` knows."""
+
+
+def prepare(
+    name: str,
+    options: PrepareOptions | None = None,
+    *,
+    source: str | Path | None = None,
+    out: str | Path | None = None,
+) -> Dataset:
+    """Turns a raw data set into a dataset folder, whole or not at all.
+
+    Args:
+        name: one of `SOURCES`.
+        options: filters, split, column names and so on.
+        source: the raw file or folder; without it the official place is asked.
+        out: the dataset folder, replaced if it is one; default `data/<name>`.
+
+    Raises:
+        DataError: the name is unknown, the source is absent or malformed, nothing is left after
+            filtering, or something that is no dataset folder stands at `out`.
+        DownloadError: the official place cannot be reached.
+        ChecksumError: other bytes than the promised ones arrived.
+    """
+    if name not in SOURCES:
+        near = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0.0)[0]
+        raise DataError(
+            f"no data set is named {name!r}; did you mean {near!r}? Known: {', '.join(SOURCES)}"
+        )
+    options = options or PrepareOptions()
+    out = Path(out) if out is not None else Path("data") / name
+    check_replaceable(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(out)
+    read = SOURCES[name].read
+    if read is None:
+        if source is not None:
+            raise ConfigError(f"{name} is made, not read; leave out --source {source}")
+        return write_synthetic(options, out)
+    with _workspace(out) as workspace:
+        raw = read(Path(source) if source is not None else None, options, workspace)
+        return assemble(name, raw, options, out)
+
+
+@contextmanager
+def _workspace(out: Path) -> Iterator[Path]:
+    """A folder for unpacked files beside `out`: it is as large as the data, so not in /tmp."""
+    folder = out.parent / f".{out.name}.{os.getpid()}.work"
+    remove(folder)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
+def _sweep(out: Path) -> None:
+    """Removes what killed runs left beside `out`."""
+    for kind in ("work", "tmp"):
+        for folder in out.parent.glob(f".{glob.escape(out.name)}.*.{kind}"):
+            process = folder.name.split(".")[-2]
+            if process.isdecimal() and not _runs(int(process)):
+                remove(folder)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
