@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -21,7 +20,7 @@ from recsys.data.splitting import Split
 from recsys.errors import GranularityError, ProtocolError
 from recsys.evaluation.held_out import HeldOut, fit_histories, held_out
 from recsys.evaluation.metrics import USER_METRICS, Float64
-from recsys.evaluation.protocol import FitOn, Protocol, ProtocolCard, make_card
+from recsys.evaluation.protocol import FitOn, Part, Protocol, ProtocolCard, make_card
 from recsys.evaluation.ranking import Shape, count_ranks, jagged_places, top_ranks
 from recsys.evaluation.scoring import ScoreModel, Scorer, VectorModel, make_scorer
 from recsys.evaluation.summary import catalogue_rows, keep_targets, segments_of, user_rows
@@ -209,7 +208,7 @@ def evaluate(
     split: Split,
     *,
     protocol: Protocol,
-    part: Literal["valid", "test"],
+    part: Part,
     fit_on: FitOn = "train",
     ks: Sequence[int] = DEFAULT_KS,
     run: str = "run",

@@ -33,7 +33,7 @@ def hit(ranks: Int64, offsets: Int64, ks: Sequence[int]) -> Float64:
 
 
 def ndcg(ranks: Int64, offsets: Int64, ks: Sequence[int]) -> Float64:
-    """DCG with gain 1 and discount log2(rank + 1), over the best DCG of min(k, targets): `[B, K]`."""
+    """DCG with gain 1 and discount log2(rank + 1), over the best DCG: `[B, K]`."""
     gains = 1.0 / np.log2(ranks + 1.0)
     best = np.cumsum(1.0 / np.log2(np.arange(2.0, max(ks) + 2.0)))
     places = np.minimum(np.diff(offsets)[:, None], np.asarray(ks)[None, :])

@@ -7,6 +7,7 @@ from recsys.data.dataset import DatasetManifest, SplitRule
 from recsys.errors import ProtocolError
 
 FitOn = Literal["train", "train+valid"]
+Part = Literal["valid", "test"]
 
 
 class Protocol(StrictModel):
@@ -76,7 +77,7 @@ class ProtocolCard(StrictModel):
     filters: tuple[str, ...]
     tie_rule: str
     split: str
-    part: Literal["valid", "test"]
+    part: Part
     fit_on: FitOn
     filter_seen: bool
     candidates: str = "full catalogue"
@@ -115,7 +116,7 @@ class ProtocolCard(StrictModel):
 def make_card(
     manifest: DatasetManifest,
     protocol: Protocol,
-    part: Literal["valid", "test"],
+    part: Part,
     fit_on: FitOn,
     rule: SplitRule,
 ) -> ProtocolCard:

@@ -78,7 +78,7 @@ def test_the_table_holds_the_interval_of_the_per_user_values(tmp_path):
 def test_the_same_seed_gives_the_same_table(tmp_path):
     dataset = random_dataset(tmp_path / "data", split="leave-last-out")
     model = integer_vectors(dataset.num_users, dataset.num_items)
-    options = dict(protocol=PROTOCOLS["s3rec"], part="test", ks=(5,))
+    options = {"protocol": PROTOCOLS["s3rec"], "part": "test", "ks": (5,)}
     tables = [
         evaluate(model, dataset, make_split(dataset), seed=seed, **options) for seed in (1, 1, 2)
     ]

@@ -107,7 +107,7 @@ def test_ranks_by_counting_equal_ranks_from_lists(tmp_path_factory, seed, budget
     )
     split = make_split(dataset)
     model = integer_vectors(dataset.num_users, dataset.num_items, seed=seed)
-    options = dict(part="test", filter_seen=filter_seen, ks=(5,), budget_bytes=budget)
+    options = {"part": "test", "filter_seen": filter_seen, "ks": (5,), "budget_bytes": budget}
     try:
         counted = rank_held_out(model, dataset, split, **options)
     except DataError:  # nobody drew a history of three
@@ -140,7 +140,7 @@ def test_segments_count_their_own_targets_only(tmp_path):
     split = make_split(dataset)
     model = integer_vectors(dataset.num_users, dataset.num_items)
     scores = dense_scores(model, 7)
-    options = dict(protocol=PROTOCOLS["global-time"], part="test", ks=KS)
+    options = {"protocol": PROTOCOLS["global-time"], "part": "test", "ks": KS}
     table = evaluate(model, dataset, split, **options)
     train = [
         item
@@ -170,7 +170,7 @@ def test_untrained_prefixes_can_be_asked_for(tmp_path):
     dataset = random_dataset(tmp_path / "data", split="leave-last-out")
     split = make_split(dataset)
     model = integer_vectors(dataset.num_users, dataset.num_items)
-    options = dict(protocol=PROTOCOLS["s3rec"], part="test", ks=KS, extras=False)
+    options = {"protocol": PROTOCOLS["s3rec"], "part": "test", "ks": KS, "extras": False}
     table = evaluate(model, dataset, split, granularities=Granularities(sizes=(1, 5)), **options)
     assert table.rows["granularity"].unique().sort().to_list() == [1, 5]
     ranks = naive_ranks(dataset, split, "test", dense_scores(model, 5), True)
@@ -202,7 +202,7 @@ def test_a_score_model_is_ranked_with_granularity_null(case, budget, extras):
 def test_a_constant_scorer_finds_nothing(tmp_path):
     dataset = random_dataset(tmp_path / "data", split="leave-last-out")
     scores = FixedScores(torch.zeros(dataset.num_users, dataset.num_items))
-    options = dict(protocol=PROTOCOLS["fmrlrec"], part="test", ks=(10,))
+    options = {"protocol": PROTOCOLS["fmrlrec"], "part": "test", "ks": (10,)}
     table = evaluate(scores, dataset, make_split(dataset), **options)
     assert table.value("recall", 10) == 0
 
@@ -238,7 +238,7 @@ def test_every_flag_set_in_the_widest_block_is_still_counted():
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_vectors_that_are_not_finite_are_refused(tmp_path, bad):
     dataset = random_dataset(tmp_path / "data", split="leave-last-out")
-    options = dict(protocol=PROTOCOLS["s3rec"], part="test", extras=False)
+    options = {"protocol": PROTOCOLS["s3rec"], "part": "test", "extras": False}
     for which, words in (("items", "item vectors"), ("users", "user vectors")):
         model = integer_vectors(dataset.num_users, dataset.num_items)
         getattr(model, which)[:, 0] = bad
@@ -263,7 +263,7 @@ def test_a_model_of_another_catalogue_is_refused(tmp_path):
 def test_a_score_model_has_no_granularities(tmp_path):
     dataset = random_dataset(tmp_path / "data", split="leave-last-out")
     scores = FixedScores(torch.zeros(dataset.num_users, dataset.num_items))
-    options = dict(protocol=PROTOCOLS["s3rec"], part="test")
+    options = {"protocol": PROTOCOLS["s3rec"], "part": "test"}
     with pytest.raises(GranularityError, match="has no vectors"):
         evaluate(
             scores, dataset, make_split(dataset), granularities=Granularities(sizes=(2,)), **options
@@ -273,7 +273,7 @@ def test_a_score_model_has_no_granularities(tmp_path):
 def test_validation_of_a_model_that_saw_it_is_refused(tmp_path):
     dataset = random_dataset(tmp_path / "data", split="leave-last-out")
     model = integer_vectors(dataset.num_users, dataset.num_items)
-    options = dict(protocol=PROTOCOLS["s3rec"], part="valid", fit_on="train+valid")
+    options = {"protocol": PROTOCOLS["s3rec"], "part": "valid", "fit_on": "train+valid"}
     with pytest.raises(ProtocolError, match="has seen the validation targets"):
         evaluate(model, dataset, make_split(dataset), **options)
 

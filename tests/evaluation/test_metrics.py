@@ -17,7 +17,9 @@ RANKS = st.lists(
 
 def jagged(users: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     lengths = [len(ranks) for ranks in users]
-    return np.array(sum(users, [])), np.concatenate([[0], np.cumsum(lengths)])
+    return np.array([rank for ranks in users for rank in ranks]), np.concatenate(
+        [[0], np.cumsum(lengths)]
+    )
 
 
 def test_one_target_at_rank_three_by_hand():

@@ -1,0 +1,141 @@
+"""ALS and BPR by the package `implicit`, as vectors that can be cut like any others.
+
+Their coordinates are not trained to be nested: what a prefix of them keeps is a control for what
+nesting brings. References: Hu et al., ICDM 2008 (ALS); Rendle et al., UAI 2009 (BPR).
+Shape legend: B users of the batch, U users fitted, N items, D coordinates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from implicit.cpu.als import AlternatingLeastSquares
+from implicit.cpu.bpr import BayesianPersonalizedRanking
+from pydantic import Field
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from recsys.config import StrictModel
+from recsys.data.histories import Histories
+from recsys.granularity import Granularities
+from recsys.progress import progress
+
+Float32 = npt.NDArray[np.float32]
+
+
+class AlsConfig(StrictModel):
+    """Weighted matrix factorization by alternating least squares."""
+
+    name: Literal["als"] = "als"
+    granularities: Granularities = Granularities(sizes=(8, 16, 32, 64))
+    """Prefixes to evaluate; the last is the number of factors."""
+    regularization: float = Field(default=0.01, ge=0)
+    alpha: float = Field(default=10.0, gt=0)
+    """Weight of an interaction, where the absence of one weighs 1."""
+    iterations: int = Field(default=15, ge=1)
+    seed: int = 0
+
+
+class BprConfig(StrictModel):
+    """Matrix factorization trained to rank an item of the history above another."""
+
+    name: Literal["bpr"] = "bpr"
+    granularities: Granularities = Granularities(sizes=(8, 16, 32, 64))
+    """Prefixes to evaluate; the last counts the factors and the bias of an item."""
+    learning_rate: float = Field(default=0.05, gt=0)
+    regularization: float = Field(default=0.01, ge=0)
+    iterations: int = Field(default=100, ge=1)
+    """Passes over the interactions."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Als:
+    """User vectors are solved for from the history that is given, also of users never seen."""
+
+    granularities: Granularities
+    solver: AlternatingLeastSquares
+
+    def item_vectors(self) -> Tensor:
+        """`[N, D]`."""
+        return torch.from_numpy(self.solver.item_factors)
+
+    def user_vectors(self, histories: Histories) -> Tensor:
+        """`[B, D]`."""
+        rows = np.arange(len(histories))
+        with threadpool_limits(1, "blas"):
+            vectors = self.solver.recalculate_user(
+                rows, histories.to_csr(len(self.solver.item_factors))
+            )
+        return torch.from_numpy(vectors)
+
+
+@dataclass(frozen=True)
+class Bpr:
+    """User vectors are the trained ones: what a user did after training is not looked at."""
+
+    granularities: Granularities
+    items: Float32
+    """`[N, D]`, the bias in the first coordinate, so that every prefix holds it."""
+    users: Float32
+    """`[U + 1, D]`, 1 in the first coordinate; the last row is for users that were not fitted."""
+
+    def item_vectors(self) -> Tensor:
+        """`[N, D]`."""
+        return torch.from_numpy(self.items)
+
+    def user_vectors(self, histories: Histories) -> Tensor:
+        """`[B, D]`; unknown users are served by the biases alone."""
+        known = np.minimum(histories.users, len(self.users) - 1)
+        return torch.from_numpy(self.users[known])
+
+
+def fit_als(config: AlsConfig, histories: Histories, num_items: int) -> Als:
+    """Fits on the binary interactions; the same seed gives the same vectors."""
+    with threadpool_limits(1, "blas"):  # implicit runs its own threads, and warns of BLAS's
+        solver = AlternatingLeastSquares(
+            factors=config.granularities.embedding_dim,
+            regularization=config.regularization,
+            alpha=config.alpha,
+            iterations=config.iterations,
+            random_state=config.seed,
+        )
+        _fit(solver, histories, num_items)
+    return Als(config.granularities, solver)
+
+
+def fit_bpr(config: BprConfig, histories: Histories, num_items: int) -> Bpr:
+    """Fits on the binary interactions, in one thread: several write over each other at random."""
+    with threadpool_limits(1, "blas"):
+        solver = BayesianPersonalizedRanking(
+            factors=config.granularities.embedding_dim - 1,
+            learning_rate=config.learning_rate,
+            regularization=config.regularization,
+            iterations=config.iterations,
+            num_threads=1,
+            random_state=config.seed,
+        )
+        _fit(solver, histories, num_items)
+    trained = np.roll(solver.user_factors, 1, axis=1)
+    users = np.zeros((histories.users.max() + 2, trained.shape[1]), np.float32)
+    users[histories.users] = trained
+    users[:, 0] = 1
+    return Bpr(config.granularities, np.roll(solver.item_factors, 1, axis=1), users)
+
+
+def _fit(
+    solver: AlternatingLeastSquares | BayesianPersonalizedRanking,
+    histories: Histories,
+    num_items: int,
+) -> None:
+    with progress() as bar:
+        task = bar.add_task(type(solver).__name__, total=solver.iterations)
+        solver.fit(
+            histories.to_csr(num_items),
+            show_progress=False,
+            callback=lambda *_: bar.advance(task),
+        )

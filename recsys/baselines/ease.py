@@ -1,0 +1,94 @@
+"""EASE: the closed-form linear autoencoder over items.
+
+Reference: Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019.
+Shape legend: B users of the batch, N items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from recsys.config import StrictModel
+from recsys.data.histories import Histories
+from recsys.errors import ConfigError
+
+_ROWS = 1024
+"""Rows of the Gram matrix that are counted at once."""
+
+
+class EaseConfig(StrictModel):
+    """One ridge regression for every item, solved by one matrix inverse."""
+
+    name: Literal["ease"] = "ease"
+    l2: float = Field(default=100.0, gt=0)
+    """Strength of the regularization, lambda in the paper."""
+    precision: Literal["float32", "float64"] = "float64"
+    """Of the inverse; the weights are kept in float32."""
+    memory_limit_gib: float = Field(default=8.0, gt=0)
+    """What fitting may take; the item count decides what it would take."""
+
+
+@dataclass(frozen=True)
+class Ease:
+    """Score of an item: the sum of the weights from the items of the history to it."""
+
+    weights: Tensor
+    """`[N, N]` float32, zero diagonal."""
+
+    def scores(self, histories: Histories) -> Tensor:
+        """`[B, N]`."""
+        history = histories.to_csr(len(self.weights))
+        return torch.from_numpy(history @ self.weights.numpy())
+
+
+def ease_obstacle(config: EaseConfig, num_items: int) -> str | None:
+    """Why EASE cannot be fitted on so many items, or None."""
+    needed = _fitting_bytes(config, num_items) / (1 << 30)
+    if needed <= config.memory_limit_gib:
+        return None
+    return (
+        f"EASE over {num_items:,} items takes {needed:.1f} GiB for matrices of items by items, "
+        f"{config.memory_limit_gib:g} GiB are allowed; raise memory_limit_gib, use "
+        "precision=float32, or drop rare items by a k-core filter"
+    )
+
+
+def _fitting_bytes(config: EaseConfig, num_items: int) -> int:
+    """Two matrices at a time: input and output of a factorization or an inverse."""
+    return 2 * num_items**2 * (8 if config.precision == "float64" else 4)
+
+
+def fit_ease(config: EaseConfig, histories: Histories, num_items: int) -> Ease:
+    """Inverts the regularized Gram matrix of the binary interactions (equation 8 of the paper).
+
+    Raises:
+        ConfigError: the matrices would not fit the memory limit.
+    """
+    obstacle = ease_obstacle(config, num_items)
+    if obstacle is not None:
+        raise ConfigError(obstacle)
+    dtype = torch.float64 if config.precision == "float64" else torch.float32
+    matrix = _gram(histories, num_items, dtype)
+    matrix.diagonal().add_(config.l2)
+    # Symmetric and positive definite: by Cholesky it takes half the operations of any inverse.
+    matrix = torch.linalg.cholesky(matrix)
+    matrix = torch.cholesky_inverse(matrix)
+    scale = -matrix.diagonal().clone()
+    matrix /= scale
+    matrix.fill_diagonal_(0)
+    return Ease(matrix.float())
+
+
+def _gram(histories: Histories, num_items: int, dtype: torch.dtype) -> Tensor:
+    """How many users had both of two items, `[N, N]`, filled a few rows at a time."""
+    users = histories.to_csr(num_items)
+    items = users.T.tocsr()
+    matrix = torch.empty(num_items, num_items, dtype=dtype)
+    for lo in range(0, num_items, _ROWS):
+        matrix[lo : lo + _ROWS] = torch.from_numpy((items[lo : lo + _ROWS] @ users).toarray())
+    return matrix
