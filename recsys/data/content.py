@@ -32,7 +32,7 @@ def content_hash(folder: Path) -> str:
     """
     digest = hashlib.sha256()
     for name, types in _HASHED.items():
-        with pq.ParquetFile(folder / name, memory_map=True) as file:
+        with pq.ParquetFile(folder / name) as file:
             for column, dtype in types.items():
                 if column in file.schema_arrow.names:
                     digest.update(column.encode())

@@ -124,7 +124,7 @@ def _read_histories(path: Path, manifest: DatasetManifest) -> tuple[Int64, Int32
     """
     counts = np.zeros(manifest.num_users, dtype=np.int64)
     items = np.empty(manifest.num_interactions, dtype=np.int32)
-    with pq.ParquetFile(path, memory_map=True) as file:
+    with pq.ParquetFile(path) as file:
         if file.metadata.num_rows != len(items):
             raise _damaged(path, f"has {file.metadata.num_rows} rows")
         timed = "timestamp" in file.schema_arrow.names
