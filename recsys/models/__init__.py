@@ -2,6 +2,8 @@
 
 from recsys.models.sasrec import SASRec, SASRecConfig
 
+__all__ = ["MODELS", "ModelConfig", "SASRec", "SASRecConfig"]
+
 MODELS = {"sasrec": (SASRecConfig, SASRec)}
 """name -> (config, module). A module is built from its config and the number of items."""
 

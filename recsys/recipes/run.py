@@ -241,3 +241,12 @@ class LoadedRun:
     def name(self) -> str:
         """The run's name in tables."""
         return self.folder.resolve().name
+
+
+def load_run(folder: str | Path) -> LoadedRun:
+    """A trained run with its model in eval mode; see `LoadedRun`.
+
+    Raises:
+        RunError: it is no run, or its weights or its data set do not fit.
+    """
+    return LoadedRun(folder)

@@ -1,0 +1,5 @@
+"""`python -m recsys` is the console script."""
+
+from recsys.cli import app
+
+app()

@@ -1,0 +1,211 @@
+"""The command line: arguments -> recipes, nothing else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from recsys.errors import RecsysError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Recommender systems on nested embeddings: prepare, train, evaluate, compare, report.",
+)
+
+Run = Annotated[Path, typer.Argument(help="A run folder, as `recsys train` leaves it.")]
+PartOption = Annotated[str, typer.Option("--split", help="Held-out part: valid or test.")]
+ProtocolOption = Annotated[
+    str | None, typer.Option(help="Preset: s3rec, fmrlrec, gsasrec, hstu, global-time.")
+]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print card and rows as JSON.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the config.")
+]
+STOPPED = 130
+
+
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """Registers a command; errors made on purpose are printed as one message, without a trace."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except RecsysError as error:
+            Console(stderr=True).print(
+                f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True
+            )
+            raise typer.Exit(STOPPED if type(error).__name__ == "StoppedError" else 1) from error
+
+    app.command(name=function.__name__.replace("_", "-"))(run)
+    return run
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+@verb
+def prepare(
+    name: Annotated[str | None, typer.Argument(help="A data set; see --list.")] = None,
+    overrides: Overrides = None,
+    source: Annotated[Path | None, typer.Option(help="Raw file, zip or folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Dataset folder [data/NAME].")] = None,
+    if_missing: Annotated[bool, typer.Option(help="Do nothing where a folder stands.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="Names and options, then stop.")] = False,
+) -> None:
+    """Turns raw ratings into a dataset folder."""
+    from data_prep import SOURCES, PrepareOptions
+    from data_prep import prepare as make
+    from recsys.config import apply_overrides, parse
+    from recsys.data.dataset import load_dataset
+
+    if show or name is None:
+        _print_sources({key: entry.description for key, entry in SOURCES.items()}, PrepareOptions)
+        return
+    folder = out or Path("data") / name
+    if if_missing and folder.exists():
+        dataset = load_dataset(folder)
+    else:
+        tree = apply_overrides({}, overrides or [])
+        options = parse(PrepareOptions, tree, "the options of `recsys prepare`")
+        dataset = make(name, options, source=source, out=folder)
+    counts = dataset.manifest
+    print(
+        f"{folder}: {counts.num_users:,} users, {counts.num_items:,} items, "
+        f"{counts.num_interactions:,} interactions"
+    )
+
+
+@verb
+def train(
+    config: Annotated[Path, typer.Argument(help="A YAML file; configs/ holds ready ones.")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder [runs/CONFIG].")] = None,
+    resume: Annotated[bool, typer.Option(help="Continue; a finished run is left alone.")] = False,
+) -> None:
+    """Trains a model and leaves a run folder."""
+    from recsys.recipes.train import train as fit
+
+    folder = fit(config, overrides or [], out=out or Path("runs") / config.stem, resume=resume)
+    print(f"trained: {folder} (next: recsys evaluate {folder})")
+
+
+@verb
+def evaluate(
+    run: Run,
+    split: PartOption = "test",
+    protocol: ProtocolOption = None,
+    baselines: Annotated[bool, typer.Option(help="Measure the baselines too.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Recall, NDCG and more at every granularity, beside the simple baselines."""
+    from recsys.recipes.evaluate import evaluate as measure
+
+    table = measure(run, part=_part(split), protocol=protocol, with_baselines=baselines)
+    _show(table, as_json)
+
+
+@verb
+def baselines(
+    data: Annotated[Path, typer.Argument(help="A dataset folder.")],
+    names: Annotated[list[str] | None, typer.Argument(help="popularity, ease, als, ...")] = None,
+    split: PartOption = "test",
+    protocol: Annotated[str, typer.Option(help="Preset, see `recsys evaluate`.")] = "s3rec",
+    fit_on: Annotated[str, typer.Option(help="train or train+valid.")] = "train",
+    out: Annotated[Path | None, typer.Option(help="JSON file for the table.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fits and measures the simple models that must be beaten."""
+    from recsys.recipes.baselines import baselines as measure
+
+    table = measure(
+        data,
+        names or [],
+        protocol=protocol,
+        part=_part(split),
+        fit_on=_one_of("--fit-on", fit_on, ("train", "train+valid")),
+        out=out,
+    )
+    _show(table, as_json)
+
+
+@verb
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Evaluated run folders.")],
+    split: PartOption = "test",
+    protocol: ProtocolOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Puts runs side by side; refuses to mix protocol cards."""
+    from recsys.recipes.evaluate import compare as join
+
+    _show(join(runs, part=_part(split), protocol=protocol), as_json)
+
+
+@verb
+def report(
+    run: Run,
+    beside: Annotated[list[Path] | None, typer.Argument(help="Other runs to show.")] = None,
+    split: PartOption = "test",
+    protocol: ProtocolOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder [RUN/report].")] = None,
+) -> None:
+    """One self-contained HTML page, and the same as Markdown and CSV."""
+    from recsys.recipes.report import report as write
+
+    files = write(run, beside or [], part=_part(split), protocol=protocol, out=out)
+    for file in reversed(files):
+        print(file)
+
+
+@verb
+def doctor() -> None:
+    """Checks that the installed torch, fbgemm and torchrec agree, and tells what mends them."""
+    from recsys.doctor import diagnose, print_findings
+
+    findings = diagnose()
+    print_findings(findings, Console())
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _show(table: Any, as_json: bool) -> None:
+    if as_json:
+        json.dump({"card": table.card.model_dump(), "rows": table.rows.to_dicts()}, sys.stdout)
+        print()
+        return
+    from recsys.reports import print_table
+
+    print_table(table)
+
+
+def _part(text: str) -> Any:
+    return _one_of("--split", text, ("valid", "test"))
+
+
+def _one_of(option: str, text: str, allowed: tuple[str, ...]) -> Any:
+    if text not in allowed:
+        raise typer.BadParameter(f"{text!r} is not among {allowed}", param_hint=option)
+    return text
+
+
+def _print_sources(sources: dict[str, str], options: Any) -> None:
+    table = Table("name", "what", title="recsys prepare NAME")
+    for name, description in sources.items():
+        table.add_row(name, description)
+    console = Console()
+    console.print(table)
+    fields = Table("key=value", "default", title="options")
+    for name, field in options.model_fields.items():
+        fields.add_row(name, str(field.get_default(call_default_factory=True)))
+    console.print(fields)

@@ -1,0 +1,107 @@
+"""`recsys baselines`: the simple models that must be beaten, through the same evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from recsys.baselines import (
+    BASELINES,
+    BaselineConfig,
+    default_baselines,
+    fit_baseline,
+)
+from recsys.config import StrictModel, parse
+from recsys.data.dataset import Dataset, SplitRule, load_dataset
+from recsys.data.splitting import Split, make_split
+from recsys.errors import ConfigError
+from recsys.evaluation.evaluate import DEFAULT_KS, evaluate
+from recsys.evaluation.held_out import fit_histories
+from recsys.evaluation.protocol import FitOn, Part, Protocol, find_protocol
+from recsys.evaluation.table import MetricTable, join_tables
+from recsys.progress import console
+
+
+class BaselinesConfig(StrictModel):
+    """Which baselines to fit, each with its options."""
+
+    models: tuple[BaselineConfig, ...] = Field(default=())
+    """Empty: popularity, recent popularity, item-kNN and (where it fits in memory) EASE."""
+
+
+def baselines(
+    data: str | Path,
+    names: Sequence[str] = (),
+    *,
+    protocol: str = "s3rec",
+    part: Part = "test",
+    fit_on: FitOn = "train",
+    ks: Sequence[int] = DEFAULT_KS,
+    out: str | Path | None = None,
+) -> MetricTable:
+    """Fits baselines on a dataset folder and measures them.
+
+    Args:
+        data: a dataset folder.
+        names: which ones, with their defaults; empty: those always printed beside a neural model.
+        protocol: a preset, see `recsys.evaluation.protocol`.
+        part: `valid` or `test`.
+        fit_on: `train` or `train+valid`.
+        ks: metric cutoffs.
+        out: a JSON file for the table.
+
+    Raises:
+        ConfigError: an unknown name. DataError, ProtocolError: see their messages.
+    """
+    dataset, preset = load_dataset(data), find_protocol(protocol)
+    own = dataset.manifest.split
+    split = make_split(dataset, own if own.name == preset.split else SplitRule(name=preset.split))
+    table = measure_baselines(
+        choose(names, dataset.num_items), dataset, split, preset, part, fit_on, ks
+    )
+    if out is not None:
+        table.save(Path(out))
+    return table
+
+
+def choose(names: Sequence[str], num_items: int) -> tuple[BaselineConfig, ...]:
+    """Configs of the named baselines, or of the default ones; says what is left out and why."""
+    if not names:
+        default = default_baselines(num_items)
+        for name, reason in default.left_out.items():
+            console.print(f"{name} is left out: {reason}", style="yellow")
+        return default.configs
+    unknown = [name for name in names if name not in BASELINES]
+    if unknown:
+        raise ConfigError(f"no baseline {', '.join(unknown)}; there are {', '.join(BASELINES)}")
+    tree = {"models": [{"name": name} for name in names]}
+    return parse(BaselinesConfig, tree, "the baselines asked for").models
+
+
+def measure_baselines(
+    configs: Sequence[BaselineConfig],
+    dataset: Dataset,
+    split: Split,
+    protocol: Protocol,
+    part: Part,
+    fit_on: FitOn,
+    ks: Sequence[int],
+) -> MetricTable:
+    """Fits each on the rows of `fit_on` and joins their tables."""
+    histories = fit_histories(dataset, split, fit_on)
+    tables = [
+        evaluate(
+            fit_baseline(config, histories, dataset.num_items),
+            dataset,
+            split,
+            protocol=protocol,
+            part=part,
+            fit_on=fit_on,
+            ks=ks,
+            run=config.name,
+        )
+        for config in configs
+    ]
+    return join_tables(tables)

@@ -1,0 +1,114 @@
+"""`recsys evaluate` and `recsys compare`: figures of trained runs, with their protocol card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from recsys.errors import RunError
+from recsys.evaluation.evaluate import DEFAULT_KS
+from recsys.evaluation.evaluate import evaluate as measure
+from recsys.evaluation.protocol import Part, find_protocol
+from recsys.evaluation.table import MetricTable, join_tables, load_table
+from recsys.recipes.baselines import choose, measure_baselines
+from recsys.recipes.run import METRICS, LoadedRun
+
+
+def metrics_path(run: str | Path, part: str, protocol: str) -> Path:
+    """Where the table of a run stands."""
+    return Path(run) / METRICS / f"{part}-{protocol}.json"
+
+
+def evaluate(
+    run: str | Path,
+    *,
+    part: Part = "test",
+    protocol: str | None = None,
+    ks: Sequence[int] = DEFAULT_KS,
+    with_baselines: bool = True,
+) -> MetricTable:
+    """Measures a run at all its granularities, beside the simple baselines.
+
+    The table is kept in the run folder, where `compare` and `report` find it.
+
+    Args:
+        run: a run folder.
+        part: `valid` or `test`.
+        protocol: a preset; None: the one the run was trained under.
+        ks: metric cutoffs.
+        with_baselines: fit and measure the baselines on the same rows (kept beside the run's).
+
+    Raises:
+        RunError, ProtocolError, DataError: see their messages.
+    """
+    loaded = LoadedRun(run)
+    config, preset = loaded.config, find_protocol(protocol or loaded.config.protocol)
+    tables = [
+        measure(
+            loaded.model,
+            loaded.dataset,
+            loaded.split,
+            protocol=preset,
+            part=part,
+            fit_on=config.fit_on,
+            ks=ks,
+            run=loaded.name,
+        )
+    ]
+    if with_baselines:
+        chosen = choose((), loaded.dataset.num_items)
+        tables.append(
+            measure_baselines(chosen, loaded.dataset, loaded.split, preset, part, config.fit_on, ks)
+        )
+    table = join_tables(tables)
+    table.save(metrics_path(run, part, preset.name))
+    return table
+
+
+def compare(
+    runs: Sequence[str | Path], *, part: Part = "test", protocol: str | None = None
+) -> MetricTable:
+    """Puts evaluated runs side by side; baselines are taken from the first that has them.
+
+    Args:
+        runs: run folders that `evaluate` has measured.
+        part: which table of each.
+        protocol: which table of each; None: the only one there is.
+
+    Raises:
+        RunError: a run has no such table, or two share a name.
+        ProtocolError: the protocol cards differ.
+    """
+    tables = [load_table(find_metrics(run, part, protocol)) for run in runs]
+    names = [Path(run).resolve().name for run in runs]
+    if len(set(names)) != len(names):
+        raise RunError(f"two runs share a name: {', '.join(names)}; rename one of the folders")
+    joined = join_tables(tables)
+    first_of: dict[str, MetricTable] = {}
+    for table in tables:
+        for name in table.rows["run"].unique(maintain_order=True):
+            first_of.setdefault(name, table)
+    order = [*names, *(name for name in first_of if name not in names)]
+    rows = [first_of[name].rows.filter(pl.col("run") == name) for name in order]
+    return replace(joined, rows=pl.concat(rows))
+
+
+def find_metrics(run: str | Path, part: str, protocol: str | None) -> Path:
+    """The table of a run: the one asked for, or the only one of that part.
+
+    Raises:
+        RunError: there is none, or there are several to choose from.
+    """
+    if protocol is not None:
+        return metrics_path(run, part, protocol)
+    found = sorted((Path(run) / METRICS).glob(f"{part}-*.json"))
+    if len(found) != 1:
+        names = ", ".join(path.stem for path in found) or "none"
+        raise RunError(
+            f"{run} has these {part} tables: {names}; "
+            + ("choose one with --protocol" if found else "run `recsys evaluate` first")
+        )
+    return found[0]

@@ -1,0 +1,115 @@
+"""A run that is killed and resumed ends with the bits of one that was not."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recsys.data.dataset import write_dataset
+from recsys.recipes.train import train
+from recsys.training.checkpoint import WEIGHTS
+from recsys.training.logs import read_lines
+
+CONFIG = """
+data: {data}
+threads: 1
+model:
+  granularities: {{sizes: [4, 8], learned_scale: true}}
+  history_length: 8
+  encoder: {{dropout: 0.3, attention_dropout: 0.1, layer: ligr}}
+  output_dropout: 0.1
+loss: {{name: sampled_softmax, negatives: {{uniform: 20, popularity: 10, in_batch: true}}}}
+batching: {{batch_tokens: 64, bucket_batches: 4}}
+trainer:
+  epochs: 8
+  checkpoint_seconds: {checkpoint_seconds}
+  optimizer: {{schedule: cosine, weight_decay: 0.01}}
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(120), 10)
+    items = (users % 7 * 9 + rng.integers(0, 12, size=len(users))) % 60
+    frame = pl.DataFrame({"user_id": users, "item_id": items})
+    return write_dataset(tmp_path_factory.mktemp("resume") / "data", frame, name="x").folder
+
+
+@pytest.fixture(scope="module")
+def config(data) -> Path:
+    path = data.parent / "config.yaml"
+    path.write_text(CONFIG.format(data=data, checkpoint_seconds=0))
+    return path
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config) -> Path:
+    return train(config, out=config.parent / "whole")
+
+
+def start(config: Path, out: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "recsys", "train", str(config), "--out", str(out), "--resume"]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(process: subprocess.Popen, reached) -> None:
+    """Returns as soon as `reached()`; a child that ends earlier is a failure."""
+    deadline = time.monotonic() + 120
+    while not reached():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "the child does not get there"
+        time.sleep(0.001)
+
+
+def steps(run: Path) -> int:
+    found = sorted((run / "checkpoints").glob("step-*"))
+    return int(found[-1].name.removeprefix("step-")) if found else -1
+
+
+def losses(run: Path) -> list[dict]:
+    records = read_lines(run / "log.jsonl")
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
+
+
+def test_kill_9_at_several_steps_then_resume_gives_the_same_bits(config, uninterrupted):
+    run = config.parent / "killed"
+    for reached in (
+        lambda: (run / "run.json").is_file(),
+        lambda: steps(run) >= 3,
+        lambda: steps(run) >= 40,
+        lambda: steps(run) >= 71,
+    ):
+        child = start(config, run)
+        wait_for(child, reached)
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+        child.communicate()
+        assert json.loads((run / "run.json").read_text())["state"] == "started"
+    train(config, out=run, resume=True)
+    assert (run / WEIGHTS).read_bytes() == (uninterrupted / WEIGHTS).read_bytes()
+    assert losses(run) == losses(uninterrupted)
+    assert not (run / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_polite_stop_saves_first_and_says_how_to_go_on(data, uninterrupted, number):
+    """No checkpoint is due for a long time, so the one that is found was made by the stop."""
+    config = data.parent / "polite.yaml"
+    config.write_text(CONFIG.format(data=data, checkpoint_seconds=3600))
+    run = data.parent / number.name
+    child = start(config, run)
+    wait_for(child, lambda: len(read_lines(run / "log.jsonl")) > 0)
+    child.send_signal(number)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert f"stopped by {number.name}" in errors and "--resume" in errors
+    assert steps(run) > 0
+    train(config, out=run, resume=True)
+    assert (run / WEIGHTS).read_bytes() == (uninterrupted / WEIGHTS).read_bytes()

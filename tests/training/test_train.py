@@ -1,0 +1,156 @@
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import yaml
+
+from recsys.data.dataset import write_dataset
+from recsys.errors import ConfigError, ProtocolError, RunError
+from recsys.recipes.run import RunConfig, load_config, load_run, load_run_info, read_config
+from recsys.recipes.train import train
+from recsys.training.logs import read_lines
+from recsys.training.optimizers import OptimizerConfig, build_optimizer
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Users walk the circle of 30 items forward: the next item follows from the last one."""
+    rng = np.random.default_rng(0)
+    starts, lengths = rng.integers(0, 30, size=200), rng.integers(6, 12, size=200)
+    users = np.repeat(np.arange(200), lengths)
+    items = np.concatenate(
+        [(start + np.arange(length)) % 30 for start, length in zip(starts, lengths, strict=True)]
+    )
+    frame = pl.DataFrame({"user_id": users, "item_id": items})
+    return write_dataset(tmp_path_factory.mktemp("circle") / "data", frame, name="circle").folder
+
+
+def settings(data, **changes):
+    tree = {
+        "data": str(data),
+        "threads": 1,
+        "model": {"granularities": {"sizes": [4, 16]}, "history_length": 10},
+        "batching": {"batch_tokens": 128},
+        "trainer": {"epochs": 30, "optimizer": {"learning_rate": 0.01}},
+    }
+    return RunConfig.model_validate({**tree, **changes})
+
+
+@pytest.fixture(scope="module", params=["softmax", "sampled_softmax"])
+def run(request, data):
+    loss = {"name": request.param, "negatives": {"uniform": 16, "in_batch": True}}
+    return train(settings(data, loss=loss), out=data.parent / request.param)
+
+
+def test_it_learns_the_next_item_at_every_granularity(run):
+    records = read_lines(run / "log.jsonl")
+    first, last = records[0], records[-1]
+    assert first["ndcg@10/d16"] if "ndcg@10/d16" in first else first["event"] == "train"
+    assert last["ndcg@10/d16"] > 0.95
+    assert last["ndcg@10/d4"] > 0.6  # 30 items in 4 coordinates; by chance 0.15
+
+
+def test_the_run_folder_says_how_it_was_made(run, data):
+    info = load_run_info(run)
+    assert info["state"] == "finished" and info["best_epoch"] >= 1
+    assert info["dataset"]["name"] == "circle" and len(info["dataset"]["content_hash"]) == 64
+    assert info["versions"]["torch"] == torch.__version__
+    assert load_config(run).data == data
+    assert list((run / "tensorboard").iterdir())
+
+
+def test_every_weight_has_moved(run, data):
+    loaded = load_run(run)
+    torch.manual_seed(loaded.config.trainer.seed)
+    fresh = type(loaded.model)(loaded.config.model, loaded.dataset.num_items)
+    for (name, now), before in zip(
+        loaded.model.named_parameters(), fresh.parameters(), strict=True
+    ):
+        assert not torch.equal(now, before), name
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_with_another_config(run, data):
+    config = load_config(run)
+    with pytest.raises(RunError, match="holds a run already; continue it with --resume"):
+        train(config, out=run)
+    before = (run / "model.safetensors").read_bytes()
+    train(config, out=run, resume=True)
+    assert (run / "model.safetensors").read_bytes() == before
+    other = config.model_copy(
+        update={"batching": config.batching.model_copy(update={"batch_tokens": 9})}
+    )
+    with pytest.raises(ConfigError, match="threads: 1 -> 2"):
+        train(other, out=run, resume=True)
+
+
+def test_a_run_on_other_data_is_refused(data, tmp_path):
+    run = train(settings(data, trainer={"epochs": 1}), out=tmp_path / "run")
+    frame = pl.DataFrame({"user_id": [1] * 5, "item_id": [1, 2, 3, 4, 5]})
+    write_dataset(tmp_path / "other", frame, name="other")
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace(str(data), str(tmp_path / "other")))
+    with pytest.raises(RunError, match="was trained on data with content hash"):
+        load_run(run)
+
+
+def test_damaged_weights_are_refused(data, tmp_path):
+    run = train(settings(data, trainer={"epochs": 1}), out=tmp_path / "run")
+    weights = run / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(RunError, match="damaged"):
+        load_run(run)
+
+
+def test_fitting_on_train_and_valid_trains_exactly_the_epochs(data, tmp_path):
+    run = train(settings(data, fit_on="train+valid", trainer={"epochs": 2}), out=tmp_path / "run")
+    assert [record["event"] for record in read_lines(run / "log.jsonl")] == ["train", "train"]
+    assert load_run_info(run)["best_epoch"] == 2
+
+
+def test_patience_ends_a_run_that_gets_no_better(data, tmp_path):
+    trainer = {"epochs": 50, "patience": 2, "optimizer": {"learning_rate": 1e-9}}
+    run = train(settings(data, trainer=trainer), out=tmp_path / "run")
+    epochs = [r["epoch"] for r in read_lines(run / "log.jsonl") if r["event"] == "valid"]
+    assert epochs[-1] - load_run_info(run)["best_epoch"] == 2 and epochs[-1] < 50
+
+
+def test_a_diverging_run_says_what_to_lower(data, tmp_path):
+    trainer = {"epochs": 5, "optimizer": {"learning_rate": 1e18, "warmup_steps": 0}}
+    with pytest.raises(RunError, match=r"lower trainer\.optimizer\.learning_rate"):
+        train(settings(data, trainer=trainer), out=tmp_path / "run")
+
+
+def test_a_split_that_contradicts_the_protocol_is_refused(data, tmp_path):
+    with pytest.raises(ProtocolError, match="wants leave-last-out"):
+        train(settings(data, split={"name": "global-time"}), out=tmp_path / "run")
+
+
+def test_files_and_overrides_make_a_config(tmp_path, data):
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.safe_dump({"data": str(data)}))
+    config = read_config(path, ["model.encoder.num_layers=2", "trainer.seed=5"])
+    assert config.model.encoder.num_layers == 2 and config.trainer.seed == 5
+    with pytest.raises(ConfigError, match=r"model\.encoder\.num_layer: unknown key; did you mean"):
+        read_config(path, ["model.encoder.num_layer=2"])
+
+
+def test_the_learning_rate_warms_up_and_follows_the_cosine():
+    config = OptimizerConfig(learning_rate=1.0, warmup_steps=9, schedule="cosine")
+    assert config.rate(0, 0.0) == pytest.approx(0.1)
+    assert config.rate(9, 0.0) == pytest.approx(1.0)
+    assert config.rate(100, 0.5) == pytest.approx(0.05 + 0.95 / 2)
+    assert config.rate(100, 1.0) == pytest.approx(0.05)
+
+
+def test_tables_and_matrices_decay_but_vectors_do_not(run):
+    model = load_run(run).model
+    config = OptimizerConfig(weight_decay=0.1, table_weight_decay=0.2)
+    decay = {
+        id(p): group["weight_decay"]
+        for group in build_optimizer(model, config).param_groups
+        for p in group["params"]
+    }
+    assert decay[id(model.table.weight)] == 0.2
+    assert decay[id(model.encoder.layers[0].attention.query.weight)] == 0.1
+    assert decay[id(model.encoder.layers[0].attention.query.bias)] == 0.0
+    assert len(decay) == len(list(model.parameters()))
