@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+
+from recsys.data.histories import Histories
+from recsys.granularity import Granularities, truncate
+from recsys.models import MODELS, SASRecConfig
+from recsys.models.sasrec import SASRec
+from recsys.recipes.run import RunConfig, load_run
+from recsys.recipes.train import train
+from recsys.towers.transformer import TransformerConfig
+from tests.contract import check_model, checkerboard
+
+SMALL = Granularities(sizes=(8, 16))
+
+
+def settings(name, data, **model):
+    return RunConfig.model_validate(
+        {
+            "data": str(data),
+            "threads": 1,
+            "model": {
+                "name": name,
+                "granularities": {"sizes": [8, 16]},
+                "encoder": {"dropout": 0.0},
+                "history_length": 12,
+                **model,
+            },
+            "batching": {"batch_tokens": 64},
+            # The rows that are left out cannot be forecast by validation here: fit to the end.
+            "trainer": {"epochs": 60, "patience": 60, "optimizer": {"learning_rate": 0.01}},
+        }
+    )
+
+
+@pytest.mark.parametrize("layer", ["prenorm", "sasrec", "ligr"])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_passes_the_checkerboard(name, layer, tmp_path):
+    board = checkerboard(tmp_path / "board")
+    counter = iter(range(9))
+
+    def fit(_board, _rows):
+        config = settings(name, board.folder, encoder={"dropout": 0.0, "layer": layer})
+        return load_run(train(config, out=tmp_path / f"run{next(counter)}")).model
+
+    check_model(fit, tmp_path)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    encoder = TransformerConfig(num_layers=2)
+    config = SASRecConfig(granularities=SMALL, history_length=5, encoder=encoder)
+    return SASRec(config, num_items=30).eval()
+
+
+def histories(*lists):
+    lengths = [len(items) for items in lists]
+    return Histories(
+        np.arange(len(lists)),
+        np.concatenate(lists).astype(np.int32),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+    )
+
+
+def test_a_changed_future_item_leaves_earlier_positions_unchanged():
+    config = SASRecConfig(granularities=SMALL, history_length=5, positions="from_start")
+    model = SASRec(config, num_items=30).eval()
+    before, after = (model.encode(histories([1, 2, 3, last])) for last in (4, 9))
+    torch.testing.assert_close(before[:3], after[:3])
+    assert not torch.allclose(before[3], after[3])
+
+
+def test_user_vectors_see_the_most_recent_items_alone(model):
+    long = model.user_vectors(histories([7, 8, 9, 1, 2, 3, 4, 5], [6]))
+    short = model.user_vectors(histories([1, 2, 3, 4, 5], [6]))
+    torch.testing.assert_close(long, short)
+
+
+def test_a_batch_of_users_equals_users_one_by_one(model):
+    lists = ([1, 2, 3], [4], [5, 6, 7, 8, 9])
+    together = model.user_vectors(histories(*lists))
+    alone = torch.cat([model.user_vectors(histories(items)) for items in lists])
+    torch.testing.assert_close(together, alone)
+
+
+def test_what_it_is_trained_on_is_what_it_is_scored_by(model):
+    """The loss at a granularity is the cross-entropy of truncated user and item vectors."""
+    from recsys.data.batching import Batch
+
+    batch = Batch(histories([1, 2, 3], [4, 5]), np.array([2, 3, 4, 5, 6]))
+    losses = model.loss(batch, None).per_granularity
+    users, items = model.encode(batch.histories), model.item_vectors()
+    for g, size in enumerate(SMALL.sizes):
+        scores = truncate(users, size) @ truncate(items, size).T
+        expected = torch.nn.functional.cross_entropy(scores, torch.from_numpy(batch.targets))
+        torch.testing.assert_close(losses[g], expected)
