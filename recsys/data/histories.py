@@ -40,6 +40,11 @@ class Histories:
         lo = np.maximum(self.offsets[:-1], hi - length)
         return _gather(self.users, self.items, self.timestamps, lo, hi)
 
+    def rows(self, rows: Int64) -> Histories:
+        """The histories in `rows [B']`, in that order."""
+        lo, hi = self.offsets[rows], self.offsets[rows + 1]
+        return _gather(self.users[rows], self.items, self.timestamps, lo, hi)
+
     def to_csr(self, num_items: int) -> sp.csr_matrix:
         """`[B, num_items]` float32, 1 where the user has the item (repetitions count once)."""
         matrix = sp.csr_matrix(

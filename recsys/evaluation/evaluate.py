@@ -22,15 +22,19 @@ from recsys.evaluation.held_out import HeldOut, fit_histories, held_out
 from recsys.evaluation.metrics import USER_METRICS, Float64
 from recsys.evaluation.protocol import FitOn, Part, Protocol, ProtocolCard, make_card
 from recsys.evaluation.ranking import Shape, count_ranks, jagged_places, top_ranks
-from recsys.evaluation.scoring import ScoreModel, Scorer, VectorModel, make_scorer
+from recsys.evaluation.scoring import (
+    DEFAULT_BUDGET,
+    ScoreModel,
+    Scorer,
+    VectorModel,
+    make_scorer,
+)
 from recsys.evaluation.summary import catalogue_rows, keep_targets, segments_of, user_rows
 from recsys.evaluation.table import SCHEMA, MetricTable
 from recsys.granularity import Granularities
 from recsys.progress import progress
 
 DEFAULT_KS = (1, 5, 10, 20, 50, 100)
-DEFAULT_BUDGET = 64 << 20
-"""Bytes that blocks of scores may take."""
 FAST_METRICS = ("recall", "ndcg")
 """What is measured when extras are off."""
 

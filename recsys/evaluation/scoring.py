@@ -24,6 +24,8 @@ BlockScores = Callable[[int, int], Iterator[Tensor]]
 A tensor is only good until the next one is asked for, and is not to be written to.
 """
 
+DEFAULT_BUDGET = 64 << 20
+"""Bytes that blocks of scores may take."""
 BYTES_PER_SCORE = 16
 """Working memory for one score: the float, its comparison or its sorting key, and a spare."""
 MAX_USERS = 256

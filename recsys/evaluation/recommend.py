@@ -1,0 +1,61 @@
+"""What a model recommends, by the very ranking its figures are taken from."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from recsys.data.dataset import Int64
+from recsys.data.histories import Histories
+from recsys.evaluation.ranking import Shape, jagged_places, top_ranks
+from recsys.evaluation.scoring import DEFAULT_BUDGET, ScoreModel, VectorModel, make_scorer
+from recsys.granularity import Granularities
+
+
+def recommend(
+    model: VectorModel | ScoreModel,
+    histories: Histories,
+    num_items: int,
+    *,
+    k: int,
+    filter_seen: bool,
+    granularities: Granularities | None = None,
+    budget_bytes: int = DEFAULT_BUDGET,
+) -> Int64:
+    """The best k of the whole catalogue for each history, best first, equals by item index.
+
+    Args:
+        model: in evaluation mode.
+        histories: B of them, each at least one interaction long.
+        num_items: N.
+        k: length of the lists.
+        filter_seen: leave out the items of the history.
+        granularities: rank by the last of these instead of the model's full width.
+        budget_bytes: for blocks of scores.
+
+    Returns:
+        `[B, k]` item indices; -1 where nothing more can be recommended.
+
+    Raises:
+        GranularityError: the model cannot be cut there.
+        RunError: the model is of another catalogue or gives no finite numbers.
+    """
+    lists = np.full((len(histories), k), -1, np.int64)
+    with torch.inference_mode():
+        scorer = make_scorer(
+            model, num_items, granularities=granularities, budget_bytes=budget_bytes
+        )
+        for rows in scorer.batches(np.arange(len(histories))):
+            batch = histories.rows(rows)
+            shape = Shape(len(scorer.sizes), len(batch), num_items, scorer.width)
+            nothing = batch.last(0)
+            hidden = batch if filter_seen else nothing
+            _, items = top_ranks(
+                scorer.blocks(batch),
+                shape,
+                jagged_places(nothing.items, nothing.offsets, scorer.device),
+                jagged_places(hidden.items, hidden.offsets, scorer.device),
+                k,
+            )
+            lists[rows, : items.shape[2]] = items[-1].cpu().numpy()
+    return lists
