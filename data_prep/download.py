@@ -14,7 +14,6 @@ from recsys.progress import progress
 
 _TIMEOUT = httpx.Timeout(20.0, connect=4.0)
 _TRIES = 4
-_BLOCK = 1 << 16
 _REMEDY = "check the network, or fetch the file yourself and give it with --source"
 
 
@@ -97,7 +96,7 @@ def _fetch_rest(url: str, part: Path, bar: Progress, task: TaskID) -> None:
         length = response.headers.get("Content-Length")
         bar.update(task, completed=start, total=start + int(length) if length else None)
         with part.open("ab" if resumed else "wb") as stream:
-            for block in response.iter_bytes(_BLOCK):
+            for block in response.iter_bytes():
                 stream.write(block)
                 bar.update(task, advance=len(block))
 

@@ -25,7 +25,9 @@ def read_sequences(source: Path, options: PrepareOptions, workspace: Path) -> Ra
         raise DataError(f"there is no file {source}; give the right --source")
     words = pl.col("line").str.extract_all(r"\S+")
     lines = pl.scan_lines(source).filter(words.list.len() > 0)
-    frame = lines.select(user_id=words.list.first(), item_id=words.list.slice(1)).explode("item_id")
+    frame = lines.select(user_id=words.list.first(), item_id=words.list.slice(1)).explode(
+        "item_id", empty_as_null=True
+    )
     table = Table(source.name, frame, lambda _: f"{source.name} {_first_without_items(source)}")
     return RawData(
         table=table,

@@ -46,8 +46,9 @@ _YEAR = 365 * 86_400
 _MEAN_GAP = 43_200.0
 _ONE_ON = 0.8
 """Share of the moves that go one interest on along the ring."""
-_REDRAWS = 3
-"""An item the user met before is drawn anew so often; then the next free one is taken."""
+_REDRAWS = 8
+"""An item the user met before is drawn anew so often; then the next free one of the interest is
+taken (of the next interest, where a user has met all of one)."""
 _SCHEMA = pa.schema(
     [("user_index", pa.int32()), ("item_index", pa.int32()), ("timestamp", pa.int64())]
 )
@@ -169,6 +170,12 @@ class _World:
         found: Int64 = self.by_rank[np.searchsorted(self.rank_shares, numbers, side="right")]
         return found
 
+    def next_item(self, items: Int64) -> Int64:
+        """The next less popular item of the same cluster; the last leads to the next cluster."""
+        following = np.empty_like(self.by_cluster)
+        following[self.by_cluster] = np.roll(self.by_cluster, -1)
+        return following[items]
+
     def cluster_of(self) -> npt.NDArray[np.int32]:
         """`[N]` cluster of each item."""
         clusters = np.empty(len(self.by_cluster), dtype=np.int32)
@@ -253,7 +260,7 @@ def _replace_repetitions(
             numbers = uniform(sizes.seed, _Purpose.REDRAW + attempt, rows[again])
             items[again] = world.in_cluster(clusters[again], numbers)
         else:
-            items[again] = (items[again] + 1) % sizes.num_items
+            items[again] = world.next_item(items[again])
         # Only users who had a repetition can have one now.
         affected = np.zeros(int(users[-1] - users[0]) + 1, dtype=bool)
         affected[users[again] - users[0]] = True

@@ -24,6 +24,14 @@ _HASHED = {
 }
 
 
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Opens a file for reading block by block.
+
+    Buffering ahead would fetch all row groups at once, and a mapped file counts as memory.
+    """
+    return pq.ParquetFile(path, pre_buffer=False)
+
+
 def content_hash(folder: Path) -> str:
     """sha256 over the values of the interactions and of the id columns, read block by block.
 
@@ -32,7 +40,7 @@ def content_hash(folder: Path) -> str:
     """
     digest = hashlib.sha256()
     for name, types in _HASHED.items():
-        with pq.ParquetFile(folder / name) as file:
+        with open_parquet(folder / name) as file:
             for column, dtype in types.items():
                 if column in file.schema_arrow.names:
                     digest.update(column.encode())

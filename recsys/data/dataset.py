@@ -18,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from recsys.data.content import INTERACTIONS, ITEMS, USERS, content_hash
+from recsys.data.content import INTERACTIONS, ITEMS, USERS, content_hash, open_parquet
 from recsys.data.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -124,7 +123,7 @@ def _read_histories(path: Path, manifest: DatasetManifest) -> tuple[Int64, Int32
     """
     counts = np.zeros(manifest.num_users, dtype=np.int64)
     items = np.empty(manifest.num_interactions, dtype=np.int32)
-    with pq.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         if file.metadata.num_rows != len(items):
             raise _damaged(path, f"has {file.metadata.num_rows} rows")
         timed = "timestamp" in file.schema_arrow.names

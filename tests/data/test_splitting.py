@@ -1,5 +1,6 @@
 import math
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -35,7 +36,7 @@ def parts(dataset, split):
 
 def histories_of(dataset):
     items, cuts = dataset.items.tolist(), dataset.offsets.tolist()
-    return [items[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [items[a:b] for a, b in pairwise(cuts)]
 
 
 @settings(max_examples=40, deadline=None)
