@@ -23,8 +23,14 @@ $(STAMP): pyproject.toml packaging/fbgemm-gpu-shim/pyproject.toml
 	$(BIN)/recsys doctor
 	@touch $@
 
+DEMO_RUN ?= runs/demo
+DEMO_ARGS ?=
+
 demo: setup
-	$(BIN)/recsys demo
+	$(BIN)/recsys prepare ml-100k --if-missing
+	$(BIN)/recsys train configs/ml100k_sasrec.yaml $(DEMO_ARGS) --out $(DEMO_RUN) --resume
+	$(BIN)/recsys evaluate $(DEMO_RUN)
+	$(BIN)/recsys report $(DEMO_RUN)
 
 test: setup
 	$(BIN)/python -m pytest
