@@ -34,7 +34,7 @@ def assemble(name: str, raw: RawData, options: PrepareOptions, out: Path) -> Dat
     if options.split.name == "global-time" and raw.columns.time is None:
         raise DataError(
             f"{raw.table.file} has no times, so it cannot be split by global-time; "
-            "name the column with --time-column, or use leave-last-out"
+            "name the column with time_column=NAME, or use leave-last-out"
         )
     with progress() as bar:
         task = bar.add_task(f"prepare {name}: {_STEPS[0]}", total=len(_STEPS))

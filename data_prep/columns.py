@@ -36,7 +36,7 @@ def read_interactions(raw: RawData) -> pl.DataFrame:
     schema = raw.table.columns()
     for target, column in named.items():
         if column not in schema:
-            option = "--" + target.replace("_id", "").replace("timestamp", "time") + "-column"
+            option = target.replace("_id", "").replace("timestamp", "time") + "_column=NAME"
             raise DataError(
                 f"{raw.table.file} has no column {column!r}; it has "
                 f"{', '.join(map(repr, schema))}; name the right one with {option}"
@@ -105,7 +105,8 @@ def _time(table: Table, column: str, dtype: pl.DataType) -> pl.Expr:
             return text.str.to_datetime(form, time_unit="us", strict=False)
     raise DataError(
         f"{table.file}: column {column!r} holds {sample[0]!r}, which is no time; seconds, or dates "
-        "like 2014-01-31 or 2014-01-31T12:00:00 are read. Name another --time-column, or `-`"
+        "like 2014-01-31 or 2014-01-31T12:00:00 are read. "
+        "Name another one with time_column=NAME, or say time_column=none"
     )
 
 

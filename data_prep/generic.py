@@ -12,7 +12,7 @@ from data_prep.raw import Columns, RawData
 from data_prep.tabular import Kind, kind_of, scan
 from recsys.errors import DataError
 
-_UNUSED = "-"
+_UNUSED = "none"
 
 
 def read_table(kind: Kind, source: Path, options: PrepareOptions, workspace: Path) -> RawData:

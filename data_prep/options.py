@@ -80,13 +80,14 @@ class PrepareOptions(StrictModel):
     item_column: str = "item_id"
     """Generic files: the column of item ids."""
     time_column: str | None = None
-    """Generic files: the column of times. Default: `timestamp` where there is one; `-`: none."""
+    """Generic files: the column of times. Default: `timestamp` where there is one; `none`: no times."""
     weight_column: str | None = None
-    """Generic files: the column of ratings. Default: `rating` or `weight`; `-`: none."""
+    """Generic files: the column of ratings. Default: `rating` or `weight`; `none`: no ratings."""
     order_column: str | None = None
     """Generic files: a column of positions within a history; it then rules instead of time."""
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
-    """csv and tsv: what separates fields. Default: a comma, a tab."""
+    """csv and tsv: what separates fields. Default: a comma, a tab. On the
+    command line values are YAML, so a bar is written delimiter='"|"'."""
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
     """csv, tsv and jsonl: how text is encoded."""
 

@@ -66,7 +66,7 @@ def atomic_items(path: Path, options: PrepareOptions, workspace: Path) -> pl.Dat
     table = atomic(path, options, workspace)
     column = options.item_column
     if column not in table.columns():
-        raise DataError(f"{path.name} has no field {column!r}; name it with --item-column")
+        raise DataError(f"{path.name} has no field {column!r}; name it with item_column=NAME")
     items = table.collect(table.frame.with_columns(id_text(column, pl.String())))
     return items.rename({column: "item_id"}).drop_nulls("item_id")
 

@@ -155,7 +155,7 @@ def _first_ragged(
     """Looks at a refused file line by line; only the way to an error takes this loop."""
     for number, line in enumerate(_lines(plain), start=1):
         if _not_text(line):
-            return f"{name} line {number} is not UTF-8 (latin-1 has its own option, --encoding)"
+            return f"{name} line {number} is not UTF-8 (there is encoding=latin-1)"
         fields = _split(line, delimiter, quote)
         width = width or len(fields)
         if len(fields) > width:
@@ -175,7 +175,7 @@ def _split(line: str, delimiter: str, quote: str | None) -> list[str]:
 def _first_bad_json(name: str, plain: Path) -> str | None:
     for number, line in enumerate(_lines(plain), start=1):
         if _not_text(line):
-            return f"{name} line {number} is not UTF-8 (latin-1 has its own option, --encoding)"
+            return f"{name} line {number} is not UTF-8 (there is encoding=latin-1)"
         try:
             json.loads(line)
         except json.JSONDecodeError as error:

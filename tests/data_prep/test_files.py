@@ -98,7 +98,7 @@ def test_an_order_column_rules_instead_of_time(tmp_path):
 
 def test_without_times_the_order_of_the_file_stands(tmp_path):
     text = "user_id,item_id,timestamp\n1,c,9\n2,a,1\n1,a,3\n"
-    options = PrepareOptions(time_column="-")
+    options = PrepareOptions(time_column="none")
     dataset = prepare("csv", options, source=write_text(tmp_path, text), out=tmp_path / "out")
     assert ids(dataset) == {"1": ["c", "a"], "2": ["a"]}
     assert dataset.timestamps is None

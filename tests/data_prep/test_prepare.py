@@ -53,8 +53,8 @@ def test_the_split_of_the_options_is_the_dataset_s_own(source, tmp_path):
     rule = SplitRule(name="global-time", valid_quantile=0.5, test_quantile=0.75)
     dataset = prepare("csv", PrepareOptions(split=rule), source=source, out=tmp_path / "out")
     assert dataset.manifest.split == rule
-    options = PrepareOptions(split=rule, time_column="-")
-    with pytest.raises(DataError, match=r"has no times.*--time-column"):
+    options = PrepareOptions(split=rule, time_column="none")
+    with pytest.raises(DataError, match=r"has no times.*time_column=NAME"):
         prepare("csv", options, source=source, out=tmp_path / "untimed")
 
 
