@@ -67,7 +67,7 @@ def fit_ease(config: EaseConfig, histories: Histories, num_items: int) -> Ease:
     """Inverts the regularized Gram matrix of the binary interactions (equation 8 of the paper).
 
     Raises:
-        ConfigError: the matrices would not fit the memory limit.
+        ConfigError: the matrices would not fit the memory limit, or are singular in this precision.
     """
     obstacle = ease_obstacle(config, num_items)
     if obstacle is not None:
@@ -76,8 +76,14 @@ def fit_ease(config: EaseConfig, histories: Histories, num_items: int) -> Ease:
     matrix = _gram(histories, num_items, dtype)
     matrix.diagonal().add_(config.l2)
     # Symmetric and positive definite: by Cholesky it takes half the operations of any inverse.
-    matrix = torch.linalg.cholesky(matrix)
-    matrix = torch.cholesky_inverse(matrix)
+    matrix, failed = torch.linalg.cholesky_ex(matrix)
+    if failed:
+        raise ConfigError(
+            f"the Gram matrix of EASE is singular in {config.precision} with l2={config.l2:g}; "
+            "use precision=float64 or a larger l2"
+        )
+    # LAPACK answers column by column; the inverse is symmetric, so its transpose lies row by row.
+    matrix = torch.cholesky_inverse(matrix).T.contiguous()
     scale = -matrix.diagonal().clone()
     matrix /= scale
     matrix.fill_diagonal_(0)
