@@ -80,7 +80,7 @@ class PrepareOptions(StrictModel):
     item_column: str = "item_id"
     """Generic files: the column of item ids."""
     time_column: str | None = None
-    """Generic files: the column of times. Default: `timestamp` where there is one; `none`: no times."""
+    """Generic files: column of times. Default: `timestamp` if there is one; `none`: no times."""
     weight_column: str | None = None
     """Generic files: the column of ratings. Default: `rating` or `weight`; `none`: no ratings."""
     order_column: str | None = None
