@@ -23,6 +23,7 @@ from recsys.evaluation.scoring import BlockScores
 
 _LOW_BITS = 0xFFFFFFFF
 _HIDDEN = torch.iinfo(torch.int64).min
+_LOWEST = torch.finfo(torch.float32).min
 _UNSCORED = -2139095041
 """`_levels` of -inf."""
 
@@ -102,13 +103,15 @@ def count_ranks(blocks: BlockScores, shape: Shape, targets: Places, seen: Places
                 _take(own[g], scores, targets.within(*span))
     for lo, hi in holding + [span for span in spans if span not in set(holding)]:
         _, seen_rows, seen_columns = seen.within(lo, hi)
-        above = counts.new_zeros((shape.num_users, -(-(hi - lo) // 8) * 8), dtype=torch.bool)
+        above = own.new_empty((shape.num_users, hi - lo))
         for g, scores in enumerate(blocks(lo, hi)):
             if [(lo, hi)] == holding:
                 _take(own[g], scores, targets.within(lo, hi))
-            torch.ge(scores, own[g][:, None], out=above[:, : hi - lo])
-            above[seen_rows, seen_columns] = False
-            counts[g] += count_true(above)
+            # Comparing into floats is three times faster than into bools, which torch does not
+            # vectorize; a block is far too narrow for the sum to be inexact.
+            torch.ge(scores, own[g][:, None], out=above)
+            above[seen_rows, seen_columns] = 0
+            counts[g] += above.sum(1).long()
     hidden = (own == -torch.inf) | targets.among(seen, shape.num_items)
     return counts.masked_fill_(hidden, MISS)
 
@@ -117,16 +120,6 @@ def _take(own: Tensor, scores: Tensor, places: tuple[Tensor, Tensor, Tensor]) ->
     """Writes the targets' scores of a block into `own [B]`."""
     _, rows, columns = places
     own[rows] = scores[rows, columns]
-
-
-def count_true(flags: Tensor) -> Tensor:
-    """Number of True in each row of `flags [B, 8 * n]`, n <= 255: `[B]` int64.
-
-    Eight flags are added in one go, as the bytes of an int64; no byte can overflow within 255
-    summands. A plain sum of bools first writes every one of them as an int64.
-    """
-    lanes = flags.view(torch.int64).sum(1, keepdim=True)
-    return lanes.view(torch.uint8).sum(1)
 
 
 def top_ranks(
@@ -141,35 +134,68 @@ def top_ranks(
         `(ranks [G, M] int64, items [G, B, <= k] int64)`: ranks beyond k are `MISS`, and an item is
         -1 where a list has come to its end.
     """
+    size = (shape.sizes, shape.num_users, k + 1)
+    lists = targets.rows.new_full(size, _HIDDEN)
     levels = targets.rows.new_empty((shape.sizes, len(targets.rows)))
-    best: list[Tensor | None] = [None] * shape.sizes
     for lo, hi in shape.spans():
         _, seen_rows, seen_columns = seen.within(lo, hi)
         given, rows, columns = targets.within(lo, hi)
         for g, scores in enumerate(blocks(lo, hi)):
-            keys = _keys(scores, lo)
-            levels[g, given] = keys[rows, columns] >> 32
-            keys[seen_rows, seen_columns] = _HIDDEN
-            best[g] = _merge(best[g], keys, k + 1)
-    lists = torch.stack([keys for keys in best if keys is not None])
+            levels[g, given] = _levels(scores[rows, columns]).long()
+            hidden = (seen_rows, seen_columns)
+            floor = _floor(lists[g]) if lo else _first_floor(scores, hidden, k + 1)
+            flags = scores >= floor[:, None]
+            flags[hidden] = False
+            _insert(lists[g], scores, flags, lo)
     rows_as_given = torch.empty_like(targets.rows).index_copy_(0, targets.order, targets.rows)
     ranks = (lists[:, rows_as_given] >> 32 >= levels[:, :, None]).sum(2)
     lost = (ranks > k) | (levels <= _UNSCORED) | targets.among(seen, shape.num_items)
-    items = torch.where(lists >> 32 > _UNSCORED, _LOW_BITS - (lists & _LOW_BITS), -1)
+    items = torch.where(lists > _HIDDEN, _LOW_BITS - (lists & _LOW_BITS), -1)
     return ranks.masked_fill_(lost, MISS), items[:, :, :k]
 
 
-def _keys(scores: Tensor, first_item: int) -> Tensor:
-    """`[B, W]` int64 keys that sort like (score, lower item index first)."""
+def _insert(lists: Tensor, scores: Tensor, flags: Tensor, first_item: int) -> None:
+    """Puts the flagged items of a block into the running lists `[B, k + 1]`.
+
+    After the first blocks few items can still enter, so only these are given keys and sorted.
+    """
+    rows, columns = flags.nonzero(as_tuple=True)
+    if not len(rows):
+        return
+    lengths = torch.bincount(rows, minlength=len(lists))
+    places = torch.arange(len(rows), device=rows.device) - (lengths.cumsum(0) - lengths)[rows]
+    entering = lists.new_full((len(lists), int(lengths.max())), _HIDDEN)
+    items = _LOW_BITS - (columns + first_item)
+    entering[rows, places] = (_levels(scores[rows, columns]).long() << 32) | items
+    both = torch.cat((lists, entering), dim=1)
+    lists.copy_(both.topk(lists.shape[1], dim=1).values)
+
+
+def _levels(scores: Tensor) -> Tensor:
+    """Whole numbers (int32) that sort like the float32 `scores`."""
     bits = (scores + 0.0).view(torch.int32)  # adding 0 turns -0 into 0: they are the same score
-    levels = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # negative floats sort backwards by their bits
-    items = torch.arange(first_item, first_item + scores.shape[1], device=scores.device)
-    return (levels.to(torch.int64) << 32) | (_LOW_BITS - items)
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)  # negative floats sort backwards by their bits
 
 
-def _merge(best: Tensor | None, keys: Tensor, keep: int) -> Tensor:
-    top = keys.topk(min(keep, keys.shape[1]), dim=1).values
-    if best is None:
-        return top
-    both = torch.cat((best, top), dim=1)
-    return both.topk(min(keep, both.shape[1]), dim=1).values
+def _floor(lists: Tensor) -> Tensor:
+    """`[B]` the score an item needs to enter a list; any finite one where there is room."""
+    levels = (lists[:, -1] >> 32).int()
+    scores = (levels ^ ((levels >> 31) & 0x7FFFFFFF)).view(torch.float32)
+    return torch.where(lists[:, -1] == _HIDDEN, _LOWEST, scores)
+
+
+def _first_floor(scores: Tensor, hidden: tuple[Tensor, Tensor], keep: int) -> Tensor:
+    """`[B]` a score that at least `keep` items of the first block reach, if it is wide enough.
+
+    Of disjoint groups of items, `keep` have their best item at or above the keep-th best of the
+    groups' bests. This spares sorting a whole block where lists are still empty.
+    """
+    size = scores.shape[1] // (2 * keep)
+    if size < 2:
+        return scores.new_full((len(scores),), _LOWEST)
+    shown = scores.clone()
+    shown[hidden] = -torch.inf
+    num_groups = scores.shape[1] // size
+    best = shown[:, : num_groups * size].unflatten(1, (num_groups, size)).amax(2)
+    floor: Tensor = best.topk(keep, dim=1).values[:, -1].clamp_min(_LOWEST)
+    return floor

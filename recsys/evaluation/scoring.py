@@ -27,11 +27,11 @@ A tensor is only good until the next one is asked for, and is not to be written 
 DEFAULT_BUDGET = 64 << 20
 """Bytes that blocks of scores may take."""
 BYTES_PER_SCORE = 16
-"""Working memory for one score: the float, its comparison or its sorting key, and a spare."""
+"""Working memory for one score: the float, its comparison, and its key while lists are filled."""
 MAX_USERS = 256
 """Enough rows to keep a matrix product busy, few enough to keep its block in the cache."""
-MAX_WIDTH = 255 * 8
-"""The widest item block `ranking.count_true` can count."""
+MAX_WIDTH = 2048
+"""With that many users, a block of scores and its comparison are 4 MiB."""
 
 
 @runtime_checkable

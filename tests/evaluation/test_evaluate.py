@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.data.dataset import SplitRule, write_dataset
+from recsys.data.histories import Histories
 from recsys.data.splitting import make_split
 from recsys.errors import DataError, GranularityError, ProtocolError, RunError
 from recsys.evaluation import scoring
 from recsys.evaluation.evaluate import evaluate, rank_held_out
 from recsys.evaluation.metrics import MISS
 from recsys.evaluation.protocol import PROTOCOLS
-from recsys.evaluation.ranking import count_true
+from recsys.evaluation.recommend import recommend
 from recsys.granularity import Granularities
 from tests.evaluation.naive import (
     FixedScores,
@@ -102,9 +103,8 @@ def test_cosine_scores_equal_the_dense_loop(tmp_path):
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000), st.sampled_from(BUDGETS), st.booleans())
 def test_ranks_by_counting_equal_ranks_from_lists(tmp_path_factory, seed, budget, filter_seen):
-    dataset = random_dataset(
-        tmp_path_factory.mktemp("data") / "d", seed, 12, 30, split="leave-last-out"
-    )
+    folder = tmp_path_factory.mktemp("data") / "d"
+    dataset = random_dataset(folder, seed, 12, 30, split="leave-last-out")
     split = make_split(dataset)
     model = integer_vectors(dataset.num_users, dataset.num_items, seed=seed)
     options = {"part": "test", "filter_seen": filter_seen, "ks": (5,), "budget_bytes": budget}
@@ -133,6 +133,24 @@ def test_recommended_items_are_counted_as_in_the_naive_loop(case):
                 hidden = set(history) if protocol.filter_seen else set()
                 expected[top_items(scores[user], hidden, k)] += 1
             np.testing.assert_array_equal(ranking.counts[g, column], expected)
+
+
+@pytest.mark.parametrize("k", [1, 7, 400])
+@pytest.mark.parametrize("budget", [40_000, 64 << 20])
+def test_lists_of_a_wide_catalogue_equal_sorting_it(k, budget):
+    model = integer_vectors(9, 300)
+    model.items[::7] = torch.arange(43 * 7).reshape(43, 7) / 64  # far from ties, still exact
+    random = np.random.default_rng(0)
+    offsets = np.arange(0, 10 * 60, 60)
+    histories = Histories(np.arange(9), random.integers(0, 300, 540).astype(np.int32), offsets)
+    for filter_seen in (False, True):
+        lists = recommend(model, histories, 300, k=k, filter_seen=filter_seen, budget_bytes=budget)
+        scores = dense_scores(model, 7)
+        for row in range(9):
+            history = histories.items[row * 60 : row * 60 + 60].tolist()
+            hidden = set(history) if filter_seen else set()
+            expected = top_items(scores[row], hidden, k)
+            assert lists[row].tolist() == expected + [-1] * (k - len(expected))
 
 
 def test_segments_count_their_own_targets_only(tmp_path):
@@ -223,16 +241,6 @@ def test_never_more_than_the_budget_is_scored_at_once(tmp_path, monkeypatch):
     )
     assert sizes
     assert max(sizes) <= 1600 / scoring.BYTES_PER_SCORE
-
-
-@given(st.integers(1, 5), st.integers(1, 255), st.floats(0, 1), st.integers(0, 99))
-def test_counting_eight_flags_at_once_counts_right(rows, words, share, seed):
-    flags = torch.from_numpy(np.random.default_rng(seed).random((rows, 8 * words)) <= share)
-    assert count_true(flags).tolist() == flags.sum(1).tolist()
-
-
-def test_every_flag_set_in_the_widest_block_is_still_counted():
-    assert count_true(torch.ones(2, scoring.MAX_WIDTH, dtype=torch.bool)).tolist() == [2040, 2040]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
