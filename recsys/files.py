@@ -38,7 +38,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         old = path.parent / f".{path.name}.{os.getpid()}.old"
         if path.is_dir():
             path.rename(old)
-        temporary.replace(path)
+        try:
+            temporary.replace(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
         remove(old)
         _sync(path.parent)
     except BaseException:

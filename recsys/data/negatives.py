@@ -76,5 +76,6 @@ class NegativeSampler:
         missed += config.popularity * np.log1p(-self._popularity[items].clip(max=1 - 1e-12))
         if config.in_batch:
             missed += num_targets * np.log1p(-self._share[items].clip(max=1 - 1e-12))
-        included: Float64 = np.log(-np.expm1(missed))
+        with np.errstate(divide="ignore"):  # an item that cannot be drawn: log 0
+            included: Float64 = np.log(-np.expm1(missed))
         return included

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import polars as pl
 import pytest
@@ -33,7 +35,9 @@ def pairs(batches, epoch):
     for index in range(batches.num_batches(epoch)):
         batch = batches.batch(epoch, index)
         users = np.repeat(batch.histories.users, batch.histories.lengths)
-        found += zip(users.tolist(), batch.histories.items.tolist(), batch.targets.tolist())
+        found += zip(
+            users.tolist(), batch.histories.items.tolist(), batch.targets.tolist(), strict=True
+        )
     return found
 
 
@@ -42,7 +46,7 @@ def test_an_epoch_holds_every_recent_training_pair_once(dataset):
     expected = []
     for user in range(dataset.num_users):
         rows = dataset.items[split.start[user] : split.train_end[user]][-(HISTORY + 1) :].tolist()
-        expected += [(user, a, b) for a, b in zip(rows, rows[1:], strict=False)]
+        expected += [(user, a, b) for a, b in pairwise(rows)]
     batches = batches_of(dataset, batch_tokens=16, bucket_batches=3)
     assert sorted(pairs(batches, 0)) == sorted(expected)
     assert batches.num_tokens == len(expected)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from recsys.data.negatives import NegativesConfig, NegativeSampler
+from recsys.data.negatives import NegativeSampler, NegativesConfig
 
 COUNTS = np.array([50, 20, 10, 10, 5, 3, 1, 1, 0, 0])
 

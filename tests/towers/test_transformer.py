@@ -53,9 +53,7 @@ def test_a_changed_future_item_leaves_earlier_positions_unchanged(encoder):
 def test_a_batch_equals_its_users_one_by_one(encoder):
     x = torch.randn(9, 8)
     together = encoder(x, layout_of(histories()))
-    alone = [
-        encoder(part, layout_of(histories([len(part)]))) for part in torch.split(x, LENGTHS)
-    ]
+    alone = [encoder(part, layout_of(histories([len(part)]))) for part in torch.split(x, LENGTHS)]
     torch.testing.assert_close(together, torch.cat(alone))
 
 

@@ -1,0 +1,144 @@
+"""How plots look and how they are written: colours, axes, labels at line ends, SVG and PNG.
+
+Matplotlib's object-oriented interface only: no pyplot, so no window and no figure list.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from recsys.files import atomic_path
+
+# Okabe and Ito's colours, told apart by colour-blind readers too; the palest ones left out.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00")
+INK, QUIET, GRID, CARD = "#1c2530", "#5b6673", "#e6eaee", "#ffffff"
+_SIZE = (5.6, 3.7)  # inches; small, so that the text stays readable on a phone
+_GAP = 11.5  # points between the labels of two lines
+_SVG_KEYS = ("Creator", "Date", "Format", "Type")
+
+
+class EndLabel(NamedTuple):
+    """Text beside the right end of a line."""
+
+    text: str
+    y: float
+    colour: str
+    bold: bool = False
+
+
+def new_axes(title: str, x_label: str, label_points: float) -> tuple[Figure, Axes]:
+    """An empty plot on a white card.
+
+    Args:
+        title: one line, above the left edge.
+        x_label: under the axis.
+        label_points: room at the right for labels, in points.
+    """
+    figure = Figure(figsize=_SIZE, facecolor=CARD)
+    width, height = (inches * 72 for inches in _SIZE)
+    axes = figure.add_axes((46 / width, 44 / height, 1 - (56 + label_points) / width, 0.735))
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(QUIET)
+    axes.set_facecolor(CARD)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=9, labelcolor=QUIET, pad=6)
+    axes.set_xlabel(x_label, fontsize=9, color=QUIET, labelpad=6)
+    figure.text(
+        14 / width, 1 - 24 / height, title, size=11, weight="bold", color=INK, parse_math=False
+    )
+    return figure, axes
+
+
+def log2_ticks(axes: Axes, ticks: Sequence[int]) -> None:
+    """A log2 x-axis with just these ticks, written as plain numbers."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(ticks), labels=[f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    room = 2**0.25 if len(ticks) > 1 else 2
+    axes.set_xlim(ticks[0] / room, ticks[-1] * room)
+
+
+def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
+    """Writes labels at the right edge, pushed apart where they would overlap.
+
+    Call it last: it needs the final y-limits.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None, "axes without a figure"
+    low, high = axes.get_ylim()
+    points = axes.get_position().height * figure.get_figheight() * 72
+    ordered = sorted(labels, key=lambda label: label.y)
+    wanted = [(label.y - low) / (high - low) * points for label in ordered]
+    for label, place, want in zip(ordered, spread(wanted, _GAP), wanted, strict=True):
+        axes.annotate(
+            label.text,
+            xy=(1, want / points),
+            xytext=(10, place - want),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="center",
+            size=9,
+            color=label.colour,
+            weight="bold" if label.bold else "normal",
+            parse_math=False,
+            annotation_clip=False,
+        )
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Moves ascending places as little as possible until neighbours are `gap` apart.
+
+    The least-squares answer: isotonic regression of `places - i * gap` (pool adjacent
+    violators), then the gaps put back.
+    """
+    pools: list[tuple[float, int]] = []  # mean and size
+    for i, place in enumerate(places):
+        mean, size = place - i * gap, 1
+        while pools and pools[-1][0] > mean:
+            other, count = pools.pop()
+            mean, size = (mean * size + other * count) / (size + count), size + count
+        pools.append((mean, size))
+    level = [mean for mean, size in pools for _ in range(size)]
+    return [mean + i * gap for i, mean in enumerate(level)]
+
+
+def ramp(count: int) -> list[str]:
+    """`count` blues from pale to deep, for things that have an order."""
+    pale, deep = (0x8E, 0xC4, 0xE8), (0x04, 0x3A, 0x66)
+    shares = [i / max(count - 1, 1) if count > 1 else 1.0 for i in range(count)]
+    mixed = [
+        [round(a + (b - a) * share) for a, b in zip(pale, deep, strict=True)] for share in shares
+    ]
+    return ["#" + "".join(f"{part:02x}" for part in colour) for colour in mixed]
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """The `<svg>` element as text, the same for the same figure, without outside references.
+
+    Args:
+        figure: what to draw.
+        name: prefix of all ids inside, so that several figures can stand in one page.
+    """
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        FigureCanvasSVG(figure).print_svg(stream, metadata=dict.fromkeys(_SVG_KEYS))
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]  # no XML prolog or DTD address inside a page
+    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+
+
+def write_png(figure: Figure, path: Path, dpi: int = 200) -> None:
+    """Writes the figure as PNG, whole or not at all."""
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        FigureCanvasAgg(figure)
+        figure.savefig(stream, format="png", dpi=dpi)
