@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -73,8 +73,7 @@ def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
 
     Call it last: it needs the final y-limits.
     """
-    figure = axes.get_figure(root=True)
-    assert figure is not None, "axes without a figure"
+    figure = cast(Figure, axes.get_figure(root=True))
     low, high = axes.get_ylim()
     points = axes.get_position().height * figure.get_figheight() * 72
     ordered = sorted(labels, key=lambda label: label.y)

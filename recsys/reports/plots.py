@@ -149,12 +149,12 @@ def retention_plot(view: View) -> Figure:
 
 
 def _name_points(axes: Axes, sizes: list[int], shares: list[float], colour: str) -> None:
-    """Writes each share at its point, under the line's bend."""
-    for size, share in zip(sizes, shares, strict=True):
+    """Writes each share at its point: under a line that goes on rising, above one that falls."""
+    for size, share, following in zip(sizes, shares, [*shares[1:], 200.0], strict=True):
         axes.annotate(
             percent(share / 100),
             (size, share),
-            xytext=(6, -12),
+            xytext=(6, -12) if following >= share else (-8, 8),
             textcoords="offset points",
             size=8,
             color=colour,
