@@ -164,8 +164,7 @@ def report(
     from recsys.recipes.report import report as write
 
     files = write(run, beside or [], part=_part(split), protocol=protocol, out=out)
-    for file in reversed(files):
-        print(file)
+    print(*files[1:], files[0], sep="\n")
 
 
 @verb

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from recsys.reports.content import ReportContent, View
-from recsys.reports.drawing import to_svg
-from recsys.reports.plots import make_plots
 from recsys.reports.words import card_lines, headline, standing
 
 ALT = {
@@ -18,8 +18,8 @@ ALT = {
 }
 
 
-def to_html(content: ReportContent, view: View) -> str:
-    """The page. Texts are escaped; only our own drawings go in as they are."""
+def to_html(content: ReportContent, view: View, plots: Mapping[str, str]) -> str:
+    """The page. Texts are escaped; only our own drawings (name -> SVG) go in as they are."""
     environment = Environment(
         loader=PackageLoader("recsys.reports", "."),
         autoescape=True,
@@ -27,14 +27,13 @@ def to_html(content: ReportContent, view: View) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    plots = {name: Markup(to_svg(figure, name)) for name, figure in make_plots(content).items()}
     page: str = environment.get_template("report.html.j2").render(
         content=content,
         view=view,
         headline=headline(view.lines, view.lead),
         standing=standing(view.lines, view.lead),
         card=card_lines(view.table.card, view.num_users),
-        plots=plots,
+        plots={name: Markup(svg) for name, svg in plots.items()},
         alt=ALT,
     )
     return page
