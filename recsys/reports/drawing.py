@@ -4,6 +4,7 @@ Matplotlib's object-oriented interface only: no pyplot, so no window and no figu
 """
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,17 +35,18 @@ class EndLabel(NamedTuple):
     bold: bool = False
 
 
-def new_axes(title: str, x_label: str, label_points: float) -> tuple[Figure, Axes]:
+def new_axes(title: str, subtitle: str, x_label: str, label_points: float) -> tuple[Figure, Axes]:
     """An empty plot on a white card.
 
     Args:
         title: one line, above the left edge.
+        subtitle: smaller, under it.
         x_label: under the axis.
         label_points: room at the right for labels, in points.
     """
     figure = Figure(figsize=_SIZE, facecolor=CARD)
     width, height = (inches * 72 for inches in _SIZE)
-    axes = figure.add_axes((46 / width, 44 / height, 1 - (56 + label_points) / width, 0.735))
+    axes = figure.add_axes((46 / width, 42 / height, 1 - (56 + label_points) / width, 0.68))
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(QUIET)
@@ -53,10 +55,29 @@ def new_axes(title: str, x_label: str, label_points: float) -> tuple[Figure, Axe
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=9, labelcolor=QUIET, pad=6)
     axes.set_xlabel(x_label, fontsize=9, color=QUIET, labelpad=6)
-    figure.text(
-        14 / width, 1 - 24 / height, title, size=11, weight="bold", color=INK, parse_math=False
-    )
+    left = 14 / width
+    for text, down, size, colour in ((title, 24, 11, INK), (subtitle, 38, 8, QUIET)):
+        weight = "bold" if colour == INK else "normal"
+        figure.text(
+            left, 1 - down / height, text, size=size, weight=weight, color=colour, parse_math=False
+        )
     return figure, axes
+
+
+def draw_curve(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, main: bool) -> None:
+    """A line with a dot at each measured point; the main one is heavier and on top."""
+    axes.plot(
+        x,
+        y,
+        color=colour,
+        linewidth=2.4 if main else 1.6,
+        marker="o",
+        markersize=5.5 if main else 4,
+        markeredgecolor="white",
+        markeredgewidth=1,
+        zorder=4 if main else 3,
+        clip_on=False,
+    )
 
 
 def log2_ticks(axes: Axes, ticks: Sequence[int]) -> None:
@@ -78,7 +99,7 @@ def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
     points = axes.get_position().height * figure.get_figheight() * 72
     ordered = sorted(labels, key=lambda label: label.y)
     wanted = [(label.y - low) / (high - low) * points for label in ordered]
-    for label, place, want in zip(ordered, spread(wanted, _GAP), wanted, strict=True):
+    for label, place, want in zip(ordered, spread(wanted, _GAP, 0, points), wanted, strict=True):
         axes.annotate(
             label.text,
             xy=(1, want / points),
@@ -94,11 +115,14 @@ def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
         )
 
 
-def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Moves ascending places as little as possible until neighbours are `gap` apart.
+def spread(
+    places: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf
+) -> list[float]:
+    """Moves ascending places as little as possible: `gap` apart and within `[low, high]`.
 
     The least-squares answer: isotonic regression of `places - i * gap` (pool adjacent
-    violators), then the gaps put back.
+    violators), clipped to the bounds, then the gaps put back. Where not all fit, they overrun
+    `high`.
     """
     pools: list[tuple[float, int]] = []  # mean and size
     for i, place in enumerate(places):
@@ -107,13 +131,14 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
             other, count = pools.pop()
             mean, size = (mean * size + other * count) / (size + count), size + count
         pools.append((mean, size))
-    level = [mean for mean, size in pools for _ in range(size)]
+    last = max(low, high - (len(places) - 1) * gap)
+    level = [min(max(mean, low), last) for mean, size in pools for _ in range(size)]
     return [mean + i * gap for i, mean in enumerate(level)]
 
 
 def ramp(count: int) -> list[str]:
     """`count` blues from pale to deep, for things that have an order."""
-    pale, deep = (0x8E, 0xC4, 0xE8), (0x04, 0x3A, 0x66)
+    pale, deep = (0x56, 0xA5, 0xD8), (0x04, 0x3A, 0x66)
     shares = [i / max(count - 1, 1) if count > 1 else 1.0 for i in range(count)]
     mixed = [
         [round(a + (b - a) * share) for a, b in zip(pale, deep, strict=True)] for share in shares

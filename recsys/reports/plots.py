@@ -1,28 +1,28 @@
-"""The plots of a report: metric by granularity, retention against bytes, training curves.
+"""The plots of figures by granularity: the metric itself, and what of it each byte keeps.
 
 Each function returns a matplotlib Figure; `drawing.to_svg` and `drawing.write_png` write it.
 """
 
+import math
 from collections.abc import Sequence
 
-import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from recsys.reports.content import ReportContent, View
+from recsys.reports.curves import training_plots
 from recsys.reports.drawing import (
     COLOURS,
+    INK,
     QUIET,
     EndLabel,
+    draw_curve,
     label_ends,
     log2_ticks,
     new_axes,
-    ramp,
 )
-from recsys.reports.view import BYTES_PER_COORDINATE, Line, percent
-
-_SMOOTHING_POINTS = 400  # of the loss curve: more cannot be seen and swell the page
+from recsys.reports.view import BYTES_PER_COORDINATE, Line
 
 
 def make_plots(content: ReportContent, k: int = 10) -> dict[str, Figure]:
@@ -64,154 +64,118 @@ def granularity_plot(view: View) -> Figure:
     runs = nested_runs(view)
     flat = [line for line in view.lines if line.granularity is None and view.lead in line.cells]
     names = [line.run for run in [*runs, flat] for line in run]
-    figure, axes = new_axes(f"{view.lead.label} by granularity", "coordinates used", _room(names))
+    title = f"{view.lead.label} by granularity"
+    figure, axes = new_axes(title, _under(view), "coordinates of the vector", _room(names))
     labels = []
-    for index, run in reversed(list(enumerate(runs))):  # the main run on top
+    for index, run in reversed(list(enumerate(runs))):  # the main run is drawn last, on top
         colour, main = _colour(index), run[0].run == view.subject
-        _line(axes, view, run, colour, main)
-        labels.append(EndLabel(run[0].run, run[-1].cells[view.lead].value, colour, main))
+        cells = [line.cells[view.lead] for line in run]
+        draw_curve(axes, _sizes([run]), [cell.value for cell in cells], colour, main)
+        _band(axes, view, run, colour)
+        labels.append(EndLabel(run[0].run, cells[-1].value, colour, main))
     for line in flat:
         value = line.cells[view.lead].value
         axes.axhline(value, color=QUIET, linewidth=1, linestyle=(0, (4, 3)), alpha=0.75)
         labels.append(EndLabel(line.run, value, QUIET))
     log2_ticks(axes, _sizes(runs))
-    axes.set_ylim(bottom=0)
+    tops = [cell.high or cell.value for line in view.lines if (cell := line.cells.get(view.lead))]
+    axes.set_ylim(0, 1.06 * max(tops) or 1)
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     label_ends(axes, labels)
     return figure
 
 
-def _line(axes: Axes, view: View, run: Sequence[Line], colour: str, main: bool) -> None:
-    sizes = [line.granularity or 0 for line in run]
-    cells = [line.cells[view.lead] for line in run]
-    axes.plot(
-        sizes,
-        [cell.value for cell in cells],
-        color=colour,
-        linewidth=2.4 if main else 1.6,
-        marker="o",
-        markersize=5.5 if main else 4,
-        markeredgecolor="white",
-        markeredgewidth=1,
-        zorder=4 if main else 3,
-        clip_on=False,
-    )
-    bounded = [
+def _under(view: View) -> str:
+    card = view.table.card
+    bands = any(cell.half_width for line in view.lines for cell in line.cells.values())
+    text = f"{card.dataset}, {card.protocol} protocol, {card.part} part"
+    return f"{text}; band: 95 % interval" if bands else text
+
+
+def _band(axes: Axes, view: View, run: Sequence[Line], colour: str) -> None:
+    """The intervals of a run; a bar where there is only one."""
+    cells = [(line.granularity or 0, line.cells[view.lead]) for line in run]
+    bounds = [
         (size, cell.low, cell.high)
-        for size, cell in zip(sizes, cells, strict=True)
+        for size, cell in cells
         if cell.low is not None and cell.high is not None
     ]
-    if bounded:
-        at, low, high = zip(*bounded, strict=True)
+    if len(bounds) == 1:
+        axes.vlines(*bounds[0], color=colour, alpha=0.4, linewidth=2, zorder=2)
+    elif bounds:
+        at, low, high = zip(*bounds, strict=True)
         axes.fill_between(at, low, high, color=colour, alpha=0.16, linewidth=0, zorder=2)
 
 
 def retention_plot(view: View) -> Figure:
     """What share of the full-width figure each prefix keeps, against the bytes of one item."""
-    runs = [
-        kept
-        for run in nested_runs(view)
-        if len(kept := [line for line in run if line.retention is not None]) > 1
-    ]
+    kept = [[line for line in run if line.retention is not None] for run in nested_runs(view)]
+    runs = [(_colour(index), run) for index, run in enumerate(kept) if len(run) > 1]
+    title = f"Share of full-width {view.lead.label} kept"
     several = len(runs) > 1
-    room = _room([run[0].run for run in runs]) if several else 24
-    figure, axes = new_axes(
-        f"Share of full-width {view.lead.label} kept", "bytes of one item's vector (fp32)", room
-    )
-    labels = []
-    for index, run in reversed(list(enumerate(runs))):
-        main = run[0].run == view.subject
-        sizes = [line.num_bytes or 0 for line in run]
+    room = _room([run[0].run for _, run in runs]) if several else 12
+    under = _under(view).partition(";")[0]  # no band: the two figures of a share are dependent
+    figure, axes = new_axes(title, under, "bytes of one item's vector (fp32)", room)
+    for colour, run in reversed(runs):
         shares = [100 * (line.retention or 0) for line in run]
-        axes.plot(
-            sizes,
-            shares,
-            color=_colour(index),
-            linewidth=2.4 if main else 1.6,
-            marker="o",
-            markersize=5.5 if main else 4,
-            markeredgecolor="white",
-            markeredgewidth=1,
-            zorder=4 if main else 3,
-            clip_on=False,
-        )
-        if main:
-            _name_points(axes, sizes, shares, _colour(index))
-        labels.append((run, _colour(index), main))
-    log2_ticks(axes, [size * BYTES_PER_COORDINATE for size in _sizes(runs)])
-    shown = [100 * (line.retention or 0) for run in runs for line in run]
-    axes.set_ylim(max(0, 10 * (min(shown) // 10) - 10), max(105, max(shown) + 8))
+        sizes = [line.num_bytes or 0 for line in run]
+        draw_curve(axes, sizes, shares, colour, run[0].run == view.subject)
+    log2_ticks(axes, [size * BYTES_PER_COORDINATE for size in _sizes([run for _, run in runs])])
+    shown = [100 * (line.retention or 0) for _, run in runs for line in run]
+    axes.set_ylim(max(0, 10 * (min(shown) // 10) - 10), max(108, max(shown) + 8))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0f} %"))
+    _name_points(axes, [run for _, run in runs], view.subject)
     if several:
-        # All end at 100 %: the labels stand at the shortest prefix's height order instead.
-        label_ends(axes, [EndLabel(run[0].run, 100, colour, main) for run, colour, main in labels])
+        label_ends(axes, _ranked_labels(runs, view))
     return figure
 
 
-def _name_points(axes: Axes, sizes: list[int], shares: list[float], colour: str) -> None:
-    """Writes each share at its point: under a line that goes on rising, above one that falls."""
-    for size, share, following in zip(sizes, shares, [*shares[1:], 200.0], strict=True):
-        axes.annotate(
-            percent(share / 100),
-            (size, share),
-            xytext=(6, -12) if following >= share else (-8, 8),
-            textcoords="offset points",
-            size=8,
-            color=colour,
-            zorder=5,
-        )
+def _ranked_labels(runs: Sequence[tuple[str, Sequence[Line]]], view: View) -> list[EndLabel]:
+    """Labels in the order of the lines' mean heights: at the right edge they all meet."""
+
+    def height(run: Sequence[Line]) -> float:
+        return sum(line.retention or 0 for line in run) / len(run)
+
+    ordered = sorted(runs, key=lambda pair: height(pair[1]))
+    return [
+        EndLabel(run[0].run, 100 + 1e-6 * rank, colour, run[0].run == view.subject)
+        for rank, (colour, run) in enumerate(ordered)
+    ]
 
 
-def training_plots(curves: pl.DataFrame) -> dict[str, Figure]:
-    """Loss by step and validation metric by epoch, as far as the log has them."""
-    plots = {}
-    loss = curves.filter(pl.col("loss").is_not_null() & pl.col("granularity").is_null())
-    if not loss.is_empty():
-        plots["loss"] = loss_plot(loss.sort("step"))
-    values = curves.filter(pl.col("metric").is_not_null())
-    if not values.is_empty():
-        plots["validation"] = validation_plot(values)
-    return plots
+def _name_points(axes: Axes, runs: Sequence[Sequence[Line]], subject: str | None) -> None:
+    """Writes the main run's shares at its points, wherever no other line is in the way."""
+    main = next((run for run in runs if run[0].run == subject), runs[0])
+    before = -math.inf
+    for line in main:
+        share, size = 100 * (line.retention or 0), line.num_bytes
+        rivals = [
+            100 * (other.retention or 0)
+            for run in runs
+            for other in run
+            if run is not main and other.num_bytes == size
+        ]
+        if line is not main[0] and all(share >= rival for rival in rivals):
+            rising = share >= before  # the line itself comes from below, or from above
+            _name(axes, line, share, (-6 if rising else 6, 4), "right" if rising else "left")
+        elif all(share <= rival for rival in rivals):
+            _name(axes, line, share, (7, -9), "left")
+        before = share
 
 
-def loss_plot(loss: pl.DataFrame) -> Figure:
-    """Training loss by step, averaged over blocks of steps; not-finite losses leave gaps."""
-    block = max(1, loss.height // _SMOOTHING_POINTS)
-    points = (
-        loss.with_row_index("row")
-        .group_by(pl.col("row") // block, maintain_order=True)
-        .agg(pl.col("step").mean(), pl.col("loss").mean())
+def _name(axes: Axes, line: Line, share: float, offset: tuple[int, int], side: str) -> None:
+    axes.annotate(
+        line.kept,
+        (line.num_bytes or 0, share),
+        xytext=offset,
+        textcoords="offset points",
+        ha=side,
+        size=8,
+        color=INK,
+        zorder=5,
     )
-    figure, axes = new_axes("Training loss", "step", 12)
-    axes.plot(points["step"], points["loss"], color=COLOURS[0], linewidth=1.6)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.margins(x=0.01)
-    return figure
-
-
-def validation_plot(values: pl.DataFrame) -> Figure:
-    """A validation metric by epoch, one line per granularity: ndcg@10, or the first logged."""
-    names = values["metric"].unique(maintain_order=True).to_list()
-    name = "ndcg@10" if "ndcg@10" in names else names[0]
-    chosen = values.filter(pl.col("metric") == name).sort("epoch")
-    sizes = chosen["granularity"].unique().sort().to_list()
-    figure, axes = new_axes(f"Validation {name} by epoch", "epoch", 46)
-    labels = []
-    for size, colour in zip(sizes, ramp(len(sizes)), strict=True):
-        own = chosen.filter(pl.col("granularity").eq_missing(size))
-        marker = "o" if own.height == 1 else None
-        axes.plot(own["epoch"], own["value"], color=colour, linewidth=1.8, marker=marker)
-        labels.append(EndLabel("" if size is None else f"d{size}", own["value"][-1], colour, True))
-    axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    axes.margins(x=0.01)
-    label_ends(axes, labels)
-    return figure
 
 
 def _room(names: Sequence[str]) -> float:
     """Points that labels with these names need at the right."""
-    return min(160.0, 22 + 5.6 * max((len(name) for name in names), default=0))
+    return min(160.0, 18 + 5.8 * max((len(name) for name in names), default=0))
