@@ -1,19 +1,21 @@
 """Does what is installed fit together? And if not, the line that mends it.
 
 torchrec checks neither the torch nor the fbgemm it runs on: a wrong pair fails with an undefined
-symbol, and the CUDA build of fbgemm fails on a CPU torch.
+symbol, and the CUDA build of fbgemm fails on a CPU torch. Nothing that may be broken is imported
+into this process: a doctor must survive its patient.
 """
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 
-import torch
 from packaging.requirements import Requirement
 from packaging.version import Version
 from rich.console import Console
@@ -26,8 +28,12 @@ MEND = (
     "pip uninstall -y fbgemm-gpu fbgemm-gpu-cpu && "
     "pip install torch==2.13.0 torchrec==1.8.0 ./packaging/fbgemm-gpu-shim"
 )
-"""For a CPU; on a GPU `pip install torch==2.13.0 torchrec==1.8.0` alone."""
+"""For a CPU, typed in a clone of the repository."""
+MEND_CUDA = "pip install torch==2.13.0 fbgemm-gpu==1.8.0 torchrec==1.8.0"
+"""Where the CUDA build of fbgemm is in use."""
 ENGINE = ("torch", "torchrec", "fbgemm-gpu-cpu", "fbgemm-gpu")
+_SPEED = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
+"""CPU features that matrix products use: bf16 training pays with the last three only."""
 _SYMPTOMS = {
     "libtorch_cuda": "the CUDA build of fbgemm-gpu on a CPU torch",
     "undefined symbol": "fbgemm-gpu was built for another torch",
@@ -77,10 +83,11 @@ def diagnose(lookup: Lookup = installed, importer: Importer = imports) -> list[F
         lookup: tells versions; another one is given in tests.
         importer: tries imports; another one is given in tests.
     """
+    mend = _mend(lookup)
     return [
         _python(),
-        *_engine(lookup),
-        *(_import(module, importer) for module in ("torch", "fbgemm_gpu", "torchrec")),
+        *_engine(lookup, mend),
+        *(_import(module, importer, mend) for module in ("torch", "fbgemm_gpu", "torchrec")),
         *_requirements(lookup),
         _machine(),
     ]
@@ -92,25 +99,31 @@ def _python() -> Finding:
     return Finding("python", platform.python_version(), ">= 3.11", ok, remedy)
 
 
-def _engine(lookup: Lookup) -> list[Finding]:
+def _mend(lookup: Lookup) -> str:
+    """The line for the build in use: CUDA where the CUDA fbgemm stands alone, else CPU."""
+    cuda = lookup("fbgemm-gpu")
+    alone = cuda is not None and "shim" not in cuda and lookup("fbgemm-gpu-cpu") is None
+    return MEND_CUDA if alone and "+cpu" not in (lookup("torch") or "") else MEND
+
+
+def _engine(lookup: Lookup, mend: str) -> list[Finding]:
     """Torch decides; fbgemm and torchrec must be the ones built for it."""
     torch_version = lookup("torch")
     if torch_version is None:
-        return [Finding("torch", "not installed", "2.13", False, MEND)]
+        return [Finding("torch", "not installed", "2.13", False, mend)]
     minor = _minor(torch_version)
     partner = PAIRS.get(minor)
     wanted = f"one of {', '.join(PAIRS)}"
-    findings = [Finding("torch", torch_version, wanted, partner is not None, _unless(partner))]
+    findings = [
+        Finding("torch", torch_version, wanted, partner is not None, "" if partner else mend)
+    ]
     fbgemm = lookup("fbgemm-gpu-cpu") or lookup("fbgemm-gpu")
     for name, found in (("fbgemm-gpu", fbgemm), ("torchrec", lookup("torchrec"))):
         ok = found is not None and partner is not None and _minor(found) == partner
         text = found or "not installed"
-        findings.append(Finding(name, text, f"{partner or '?'} for torch {minor}", ok, _unless(ok)))
+        wanted = f"{partner or '?'} for torch {minor}"
+        findings.append(Finding(name, text, wanted, ok, "" if ok else mend))
     return findings
-
-
-def _unless(ok: object) -> str:
-    return "" if ok else MEND
 
 
 def _minor(text: str) -> str:
@@ -118,13 +131,15 @@ def _minor(text: str) -> str:
     return f"{parsed.major}.{parsed.minor}"
 
 
-def _import(module: str, importer: Importer) -> Finding:
+def _import(module: str, importer: Importer, mend: str) -> Finding:
     error = importer(module)
     if error is None:
         return Finding(f"import {module}", "works", "works", True)
     known = [meaning for sign, meaning in _SYMPTOMS.items() if sign in error]
     found = known[0] if known else error.splitlines()[-1]
-    return Finding(f"import {module}", found, "works", False, MEND)
+    # Without that library torch is a CPU build, whatever fbgemm is.
+    remedy = MEND if "libtorch_cuda" in error else mend
+    return Finding(f"import {module}", found, "works", False, remedy)
 
 
 def _requirements(lookup: Lookup) -> list[Finding]:
@@ -143,12 +158,17 @@ def _requirements(lookup: Lookup) -> list[Finding]:
     return findings
 
 
-def _machine() -> Finding:
-    capability = torch.backends.cpu.get_cpu_capability()
-    found = f"{torch.get_num_threads()} threads, {capability}"
-    if torch.cuda.is_available():
-        found += f", {torch.cuda.get_device_name()}"
-    return Finding("machine", found, "any", True)
+def _machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
+    """Cores this process may use and what the CPU can do: information, never wrong."""
+    pinned = hasattr(os, "sched_getaffinity")  # not on macOS and Windows
+    cores = len(os.sched_getaffinity(0)) if pinned else os.cpu_count()
+    found = [f"{cores} cores", platform.machine()]
+    if "OMP_NUM_THREADS" in os.environ:
+        found.append(f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}")
+    if cpuinfo.is_file():
+        words = set(cpuinfo.read_text(encoding="utf-8", errors="replace").split())
+        found += [flag for flag in _SPEED if flag in words]
+    return Finding("machine", ", ".join(found), "any", True)
 
 
 def print_findings(findings: list[Finding], console: Console) -> None:

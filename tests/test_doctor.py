@@ -1,14 +1,16 @@
 import io
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
 
-from recsys.doctor import MEND, diagnose, installed, print_findings
+from recsys.doctor import MEND, MEND_CUDA, diagnose, imports, installed, print_findings
 
 GOOD = {
     "torch": "2.13.0+cpu",
     "fbgemm-gpu-cpu": "1.8.0",
-    "fbgemm-gpu": "1.8.0",
+    "fbgemm-gpu": "1.8.0+cpu.shim",
     "torchrec": "1.8.0",
 }
 
@@ -69,3 +71,31 @@ def test_the_installed_engine_really_imports():
     findings = {finding.name: finding for finding in diagnose()}
     for module in ("torch", "fbgemm_gpu", "torchrec"):
         assert findings[f"import {module}"].ok, findings[f"import {module}"].found
+
+
+def test_a_cuda_build_is_mended_by_a_cuda_build_unless_torch_is_for_cpu():
+    cuda = {"torch": "2.13.0", "fbgemm-gpu": "1.9.0", "torchrec": "1.8.0"}
+    assert findings_of(cuda)["fbgemm-gpu"].remedy == MEND_CUDA
+    assert findings_of({**cuda, "torch": "2.13.0+cpu"})["fbgemm-gpu"].remedy == MEND
+    broken = {"fbgemm_gpu": "OSError: libtorch_cuda.so: cannot open shared object file"}
+    assert findings_of(cuda, broken)["import fbgemm_gpu"].remedy == MEND
+
+
+def test_a_package_outside_its_range_is_named_with_its_own_line():
+    def lookup(name):
+        return "1.26.4" if name == "numpy" else GOOD.get(name) or installed(name)
+
+    wrong = [finding for finding in diagnose(lookup, lambda module: None) if not finding.ok]
+    assert [finding.name for finding in wrong] == ["numpy"]
+    assert wrong[0].found == "1.26.4" and wrong[0].remedy.startswith("pip install 'numpy")
+
+
+def test_a_process_that_crashes_on_import_is_only_a_finding(tmp_path, monkeypatch):
+    (tmp_path / "crashes.py").write_text("import os; os.abort()")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert imports("crashes") == "the process ended with code -6"
+
+
+def test_the_doctor_itself_imports_without_torch():
+    code = "import sys; sys.modules['torch'] = None; import recsys.doctor"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
