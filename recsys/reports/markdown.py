@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from recsys.reports.content import ReportContent, View
 from recsys.reports.view import Column, Line
 from recsys.reports.words import card_lines, headline, standing
 
 
-def to_markdown(content: ReportContent, view: View) -> str:
-    """The figures, the card and the config as one Markdown text; plots are in the HTML page."""
+def to_markdown(content: ReportContent, view: View, plots: Mapping[str, str]) -> str:
+    """The figures, plots, card and config as one Markdown text.
+
+    Args:
+        content: texts.
+        view: figures.
+        plots: address of an image beside the text -> what it shows.
+    """
     parts = [
         f"# {_escaped(content.title)}",
         " ".join(filter(None, [headline(view.lines, view.lead), standing(view.lines, view.lead)])),
         main_table(view),
+        *(f"![{alt}]({address})" for address, alt in plots.items()),
     ]
     if view.second_columns:
         parts += ["## Segments of targets, and beyond accuracy", second_table(view)]
@@ -21,11 +31,11 @@ def to_markdown(content: ReportContent, view: View) -> str:
     ]
     parts += ["## Protocol", "\n".join(card)]
     if content.command:
-        parts += ["## Repeat it", f"```\n{content.command}\n```"]
+        parts += ["## Repeat it", _fenced(content.command)]
     if content.config_text:
-        parts += ["## Config", f"```yaml\n{content.config_text.strip()}\n```"]
+        parts += ["## Config", _fenced(content.config_text, "yaml")]
     if content.versions:
-        versions = [f"- {name}: {text}" for name, text in content.versions.items()]
+        versions = [f"- {name}: {_escaped(text)}" for name, text in content.versions.items()]
         parts += ["## Versions", "\n".join(versions)]
     return "\n\n".join(parts) + "\n"
 
@@ -61,6 +71,13 @@ def _figure(line: Line, column: Column) -> str:
 def _table(header: list[str], rows: list[list[str]]) -> str:
     marks = ["---" if i < 2 else "---:" for i in range(len(header))]
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, marks, *rows])
+
+
+def _fenced(text: str, language: str = "") -> str:
+    """A code block whose fence is longer than any run of backticks inside."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.strip()}\n{fence}"
 
 
 def _escaped(text: str) -> str:

@@ -86,4 +86,7 @@ def card_lines(card: ProtocolCard, num_users: Sequence[int] = ()) -> list[tuple[
         ("score ties", card.score_ties),
         ("not scored", card.unscorable),
         ("metrics", card.metrics),
+        ("catalogue", card.catalogue_metrics),
+        ("segments", card.segments),
+        ("intervals", card.intervals),
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from recsys.files import write_text
 from recsys.reports.content import ReportContent, View
 from recsys.reports.drawing import to_svg
-from recsys.reports.html import to_html
+from recsys.reports.html import ALT, to_html
 from recsys.reports.markdown import to_markdown
 from recsys.reports.plots import make_plots
 
@@ -25,7 +25,7 @@ def write_report(folder: Path, content: ReportContent) -> list[Path]:
     plots = {name: to_svg(figure, name) for name, figure in make_plots(content).items()}
     texts = {
         "report.html": to_html(content, view, plots),
-        "report.md": to_markdown(content, view),
+        "report.md": to_markdown(content, view, {f"{name}.svg": ALT[name] for name in plots}),
         "report.csv": content.table.rows.write_csv(),
         **{f"{name}.svg": svg for name, svg in plots.items()},
     }

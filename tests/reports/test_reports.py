@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from recsys.errors import RunError
@@ -13,8 +15,8 @@ from recsys.reports import ReportContent, print_table, write_report
 from recsys.reports.content import View
 from recsys.reports.drawing import spread, to_svg, write_png
 from recsys.reports.plots import make_plots
-from recsys.reports.words import headline, standing
-from tests.reports.tables import FLAT, NESTED, curves, full_table, make_table, model_rows, row
+from recsys.reports.words import card_lines, headline, standing
+from tests.reports.tables import FLAT, NESTED, card, curves, full_table, make_table, model_rows, row
 
 
 class Page(HTMLParser):
@@ -108,6 +110,64 @@ def test_the_markdown_table_holds_the_same_numbers(files):
     assert all(len(r) == len(header) for r in rows[: len(found)])
 
 
+def test_the_markdown_shows_plots_that_lie_beside_it(files):
+    text = files[1].read_text(encoding="utf-8")
+    images = re.findall(r"!\[.+\]\((.+)\)", text)
+    assert images == ["granularity.svg", "retention.svg", "loss.svg", "validation.svg"]
+    assert all((files[1].parent / image).read_text().startswith("<svg") for image in images)
+
+
+def test_backticks_in_a_config_do_not_end_its_block(tmp_path):
+    text = write_report(tmp_path, content(config_text="a: |\n  ```\n  b"))[1].read_text()
+    assert "````yaml\na: |\n  ```\n  b\n````" in text
+
+
+def test_every_field_of_the_protocol_card_is_told():
+    telling = {
+        "protocol": "P1", "dataset": "D2", "content_hash": "H3", "filters": ("F4", "F5"),
+        "tie_rule": "T6", "split": "S7", "part": "valid", "fit_on": "train+valid",
+        "filter_seen": False, "candidates": "C8", "history": "Y9", "score_ties": "O1",
+        "unscorable": "U2", "metrics": "M3", "catalogue_metrics": "G4", "segments": "E5",
+        "intervals": "I6",
+    }  # fmt: skip
+    assert set(telling) == set(card().model_dump())
+    told = " ".join(text for _, text in card_lines(card(**telling), [22363]))
+    for value in telling.values():
+        words = "not filtered" if value is False else value
+        assert all(word in told for word in ((words,) if isinstance(words, str) else words))
+    assert "22,363 users" in told
+
+
+def test_ids_of_several_plots_do_not_meet_in_one_page(files):
+    ids = re.findall(r'\bid="([^"]+)"', files[0].read_text(encoding="utf-8"))
+    used = re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', files[0].read_text(encoding="utf-8"))
+    assert len(ids) == len(set(ids))
+    assert {a or b for a, b in used} <= set(ids)
+
+
+def test_every_row_of_the_page_names_its_run_to_a_screen_reader(files):
+    text = files[0].read_text(encoding="utf-8")
+    assert text.count('<th scope="row">') == 2 * (len(NESTED) + len(FLAT))
+    assert text.count("<caption>") == 2
+
+
+def test_a_run_name_is_drawn_as_it_is_written(tmp_path):
+    name = "a_1$b^2$ & <c>"
+    rows = [row(name, size, "ndcg", 0.01 * size) for size in (8, 16)]
+    svg = to_svg(make_plots(content(make_table(rows)))["granularity"], "g")
+    assert "a_1$b^2$ &amp; &lt;c&gt;" in svg
+
+
+def test_a_loss_that_is_not_finite_is_counted_and_leaves_the_rest(tmp_path):
+    broken = curves().with_columns(
+        pl.when(pl.col("step") == 5).then(float("inf")).otherwise("loss").alias("loss")
+    )
+    svg = to_svg(make_plots(content(curves=broken))["loss"], "l")
+    assert "not finite at 1 steps" in svg
+    with pytest.raises(RunError, match="no column"):
+        make_plots(content(curves=broken.drop("metric")))
+
+
 def test_the_csv_reads_back_to_the_same_rows(files):
     assert pl.read_csv(files[2], schema=SCHEMA).equals(full_table().rows)
 
@@ -182,3 +242,21 @@ def test_labels_are_pushed_apart_but_not_further_than_needed():
     moved = spread([0.0, 1.0, 2.0, 90.0], 10)
     assert min(b - a for a, b in pairwise(moved)) >= 10 - 1e-9
     assert moved[3] == 90.0
+
+
+def labels():
+    return st.lists(st.floats(0, 100), min_size=1, max_size=8).map(sorted)
+
+
+@given(labels())
+def test_labels_stay_within_the_axes_in_their_order(places):
+    moved = spread(places, 12, 0, 100)
+    assert moved[0] >= -1e-9 and moved[-1] <= 100 + 1e-9
+    assert all(b - a >= 12 - 1e-9 for a, b in pairwise(moved))
+
+
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=2).map(sorted))
+def test_two_labels_share_the_way_evenly(places):
+    low, high = places
+    push = max(0.0, 12 - (high - low)) / 2
+    assert spread(places, 12) == pytest.approx([low - push, high + push])
