@@ -110,28 +110,35 @@ def prefix_norms(vectors: Tensor, granularities: Granularities) -> Tensor:
 
 
 def prefix_scores(
-    users: Tensor, items: Tensor, granularities: Granularities
+    users: Tensor,
+    items: Tensor,
+    granularities: Granularities,
+    *,
+    item_norms: Tensor | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Scores of every granularity for the multiplications of one.
 
-    `S_g = S_{g-1} + u[:, lo:hi] v[:, lo:hi]^T`. The yielded tensor is reused (when not
-    normalized): use it before the next step, and do not write to it.
+    `S_g = S_{g-1} + u[:, lo:hi] v[:, lo:hi]^T`. The yielded tensor is used again: take what you
+    need before the next step, and do not write to it.
+
+    Normalized scores are divided by the norms of the items' prefixes, not by those of the users':
+    each row is the cosine times a number of its own, which ranks the same and saves a pass.
 
     Args:
         users: `[B, D]`.
         items: `[N, D]`.
         granularities: the prefixes, ascending.
+        item_norms: `[G, N]` as `prefix_norms` gives them, when they are known already.
 
     Yields:
         `(size, scores [B, N])` from the smallest granularity to the largest.
     """
     sums = torch.zeros(users.shape[0], items.shape[0], dtype=users.dtype, device=users.device)
-    norms = None
-    if granularities.normalize:
-        norms = (prefix_norms(users, granularities), prefix_norms(items, granularities))
+    if granularities.normalize and item_norms is None:
+        item_norms = prefix_norms(items, granularities)
+    scaled = torch.empty_like(sums) if granularities.normalize else sums
     for g, (lo, hi) in enumerate(granularities.slices):
         sums.addmm_(users[:, lo:hi], items[:, lo:hi].T)
-        if norms is None:
-            yield hi, sums
-        else:
-            yield hi, sums / norms[0][g][:, None] / norms[1][g][None, :]
+        if item_norms is not None and granularities.normalize:
+            torch.div(sums, item_norms[g], out=scaled)
+        yield hi, scaled

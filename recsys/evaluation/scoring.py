@@ -16,7 +16,7 @@ from torch import Tensor
 from recsys.data.dataset import Int64
 from recsys.data.histories import Histories
 from recsys.errors import GranularityError, RunError
-from recsys.granularity import Granularities, prefix_scores
+from recsys.granularity import Granularities, prefix_norms, prefix_scores
 
 BlockScores = Callable[[int, int], Iterator[Tensor]]
 """`(lo, hi)` -> scores `[B, hi - lo]` of the items `lo..hi-1`, one tensor per granularity.
@@ -118,6 +118,7 @@ def _vector_scorer(
 ) -> Scorer:
     items = model.item_vectors().float()
     _check_vectors(items, num_items, granularities)
+    norms = prefix_norms(items, granularities)
     num_users = int(np.clip(elements // 64, 1, MAX_USERS))
     width = int(np.clip(elements // num_users, 1, MAX_WIDTH))
 
@@ -125,7 +126,10 @@ def _vector_scorer(
         users = model.user_vectors(histories).float().to(items.device)
         _check_finite(users, "user vectors")
         return lambda lo, hi: (
-            scores for _, scores in prefix_scores(users, items[lo:hi], granularities)
+            scores
+            for _, scores in prefix_scores(
+                users, items[lo:hi], granularities, item_norms=norms[:, lo:hi]
+            )
         )
 
     return Scorer(granularities.sizes, num_users, width, items.device, blocks)

@@ -157,7 +157,7 @@ def _name_points(axes: Axes, runs: Sequence[Sequence[Line]], subject: str | None
         ]
         if line is not main[0] and all(share >= rival for rival in rivals):
             rising = share >= before  # the line itself comes from below, or from above
-            _name(axes, line, share, (-6 if rising else 6, 4), "right" if rising else "left")
+            _name(axes, line, share, (-6, 4 if rising else -11), "right")
         elif all(share <= rival for rival in rivals):
             _name(axes, line, share, (7, -9), "left")
         before = share

@@ -31,17 +31,24 @@ def test_truncate_takes_the_prefix_and_renormalizes_on_demand():
         truncate(x, 4)
 
 
-@pytest.mark.parametrize("normalized", [False, True])
-def test_prefix_scores_equal_dot_products_of_truncated_vectors(normalized):
+def test_prefix_scores_equal_dot_products_of_truncated_vectors():
     torch.manual_seed(0)
     users, items = torch.randn(5, 16), torch.randn(7, 16)
-    granularities = Granularities(sizes=(2, 5, 16), normalize=normalized)
     sizes = []
-    for size, scores in prefix_scores(users, items, granularities):
-        u, v = (truncate(x, size, normalize=normalized) for x in (users, items))
-        torch.testing.assert_close(scores, u @ v.T)
+    for size, scores in prefix_scores(users, items, Granularities(sizes=(2, 5, 16))):
+        torch.testing.assert_close(scores, truncate(users, size) @ truncate(items, size).T)
         sizes.append(size)
     assert sizes == [2, 5, 16]
+
+
+def test_normalized_prefix_scores_are_cosines_times_a_number_per_user():
+    torch.manual_seed(0)
+    users, items = torch.randn(5, 16), torch.randn(7, 16)
+    granularities = Granularities(sizes=(2, 5, 16), normalize=True)
+    for size, scores in prefix_scores(users, items, granularities):
+        u, v = (truncate(x, size, normalize=True) for x in (users, items))
+        lengths = truncate(users, size).norm(dim=1, keepdim=True)
+        torch.testing.assert_close(scores, u @ v.T * lengths)
 
 
 def test_prefix_norms_are_norms_of_prefixes():

@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from rich.console import Console
 
 from recsys.errors import RunError
@@ -260,3 +262,22 @@ def test_two_labels_share_the_way_evenly(places):
     low, high = places
     push = max(0.0, 12 - (high - low)) / 2
     assert spread(places, 12) == pytest.approx([low - push, high + push])
+
+
+@pytest.mark.parametrize("values", [[0.05, 0.1, 0.09], [0.08, 0.12, 0.06], [0.02, 0.05, 0.1]])
+def test_no_text_of_a_plot_leaves_the_drawing(values):
+    rows = [
+        r
+        for size, value in zip((64, 128, 256), values, strict=True)
+        for r in model_rows("a_rather_long_run_name", size, value)
+    ]
+    rows += [r for name, value in FLAT.items() for r in model_rows(name, None, value)]
+    for figure in make_plots(content(make_table(rows))).values():
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()  # places the labels of the axes
+        renderer = canvas.get_renderer()
+        for text in figure.findobj(Text):
+            box = text.get_window_extent(renderer)
+            if text.get_text():
+                assert box.x0 >= 0 and box.y0 >= 0, text.get_text()
+                assert box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height, text.get_text()
