@@ -231,9 +231,9 @@ def test_never_more_than_the_budget_is_scored_at_once(tmp_path, monkeypatch):
     sizes = []
     original = scoring.prefix_scores
 
-    def watched(users, items, granularities):
+    def watched(users, items, granularities, **options):
         sizes.append(len(users) * len(items))
-        return original(users, items, granularities)
+        return original(users, items, granularities, **options)
 
     monkeypatch.setattr(scoring, "prefix_scores", watched)
     rank_held_out(

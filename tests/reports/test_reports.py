@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
 from rich.console import Console
 
 from recsys.errors import RunError
@@ -276,8 +275,8 @@ def test_no_text_of_a_plot_leaves_the_drawing(values):
         canvas = FigureCanvasAgg(figure)
         canvas.draw()  # places the labels of the axes
         renderer = canvas.get_renderer()
-        for text in figure.findobj(Text):
+        axes = figure.axes[0]
+        for text in (*figure.texts, *axes.texts, axes.xaxis.label):
             box = text.get_window_extent(renderer)
-            if text.get_text():
-                assert box.x0 >= 0 and box.y0 >= 0, text.get_text()
-                assert box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height, text.get_text()
+            assert box.x0 >= 0 and box.y0 >= 0, text.get_text()
+            assert box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height, text.get_text()
