@@ -263,12 +263,13 @@ def test_two_labels_share_the_way_evenly(places):
     assert spread(places, 12) == pytest.approx([low - push, high + push])
 
 
-@pytest.mark.parametrize("values", [[0.05, 0.1, 0.09], [0.08, 0.12, 0.06], [0.02, 0.05, 0.1]])
-def test_no_text_of_a_plot_leaves_the_drawing(values):
+@pytest.mark.parametrize("last", [0.3, 0.6, 1.4], ids=["falling far", "falling", "rising"])
+def test_no_text_of_a_plot_leaves_the_drawing(last):
+    values = [0.2, 0.4, 0.6, 0.8, 1.0, last]
     rows = [
         r
-        for size, value in zip((64, 128, 256), values, strict=True)
-        for r in model_rows("a_rather_long_run_name", size, value)
+        for size, value in zip(NESTED, values, strict=True)
+        for r in model_rows("a_rather_long_run_name", size, 0.1 * value)
     ]
     rows += [r for name, value in FLAT.items() for r in model_rows(name, None, value)]
     for figure in make_plots(content(make_table(rows))).values():
