@@ -47,7 +47,9 @@ def loss_plot(loss: pl.DataFrame) -> Figure:
         .group_by(pl.col("row") // block, maintain_order=True)
         .agg(pl.col("step").mean(), finite.mean())
     )
-    under = "weighted mean over granularities" + (f"; mean of {block} logged steps" if block > 1 else "")
+    under = "weighted mean over granularities" + (
+        f"; mean of {block} logged steps" if block > 1 else ""
+    )
     broken = loss.filter(~pl.col("loss").is_finite()).height
     under += f"; not finite at {broken} steps" if broken else ""
     figure, axes = new_axes("Training loss", under, "step", 12)
