@@ -18,7 +18,7 @@ _VERBS = {
     "train": "recsys.recipes.train",
     "evaluate": "recsys.recipes.evaluate",
     "compare": "recsys.recipes.evaluate",
-    "baselines": "recsys.recipes.baselines",
+    "evaluate_baselines": "recsys.recipes.baselines",
     "report": "recsys.recipes.report",
     "load_run": "recsys.recipes.run",
     "diagnose": "recsys.doctor",

@@ -126,9 +126,9 @@ def baselines(
     as_json: JsonFlag = False,
 ) -> None:
     """Fits and measures the simple models that must be beaten."""
-    from recsys.recipes.baselines import baselines as measure
+    from recsys.recipes.baselines import evaluate_baselines
 
-    table = measure(
+    table = evaluate_baselines(
         data,
         names or [],
         protocol=protocol,

@@ -31,7 +31,7 @@ class BaselinesConfig(StrictModel):
     """Empty: popularity, recent popularity, item-kNN and (where it fits in memory) EASE."""
 
 
-def baselines(
+def evaluate_baselines(
     data: str | Path,
     names: Sequence[str] = (),
     *,

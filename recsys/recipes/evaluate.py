@@ -82,8 +82,8 @@ def compare(
         RunError: a run has no such table, or two share a name.
         ProtocolError: the protocol cards differ.
     """
-    tables = [load_table(find_metrics(run, part, protocol)) for run in runs]
-    names = [Path(run).resolve().name for run in runs]
+    tables = [run_table(run, part, protocol) for run in runs]
+    names = [run_name(run) for run in runs]
     if len(set(names)) != len(names):
         raise RunError(f"two runs share a name: {', '.join(names)}; rename one of the folders")
     joined = join_tables(tables)
@@ -96,7 +96,24 @@ def compare(
     return replace(joined, rows=pl.concat(rows))
 
 
-def find_metrics(run: str | Path, part: str, protocol: str | None) -> Path:
+def run_name(run: str | Path) -> str:
+    """A run's name in tables: that of its folder."""
+    return Path(run).resolve().name
+
+
+def run_table(run: str | Path, part: str, protocol: str | None) -> MetricTable:
+    """The kept table of a run; its own rows bear the folder's present name, should it have changed.
+
+    Raises:
+        RunError: there is no such table.
+    """
+    table = load_table(_find_metrics(run, part, protocol))
+    own = table.rows["run"][0]  # `evaluate` puts the run before its baselines
+    renamed = pl.col("run").replace({own: run_name(run)})
+    return replace(table, rows=table.rows.with_columns(renamed))
+
+
+def _find_metrics(run: str | Path, part: str, protocol: str | None) -> Path:
     """The table of a run: the one asked for, or the only one of that part.
 
     Raises:

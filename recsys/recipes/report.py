@@ -8,8 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from recsys.evaluation.protocol import Part
-from recsys.evaluation.table import MetricTable, load_table
-from recsys.recipes.evaluate import compare, find_metrics
+from recsys.recipes.evaluate import compare, run_name, run_table
 from recsys.recipes.run import CONFIG, load_run_info
 from recsys.reports import CURVES_SCHEMA, ReportContent, write_report
 from recsys.training.logs import LOG, read_lines
@@ -40,8 +39,12 @@ def report(
     """
     folder = Path(run)
     info = load_run_info(folder)
-    table = _table(folder, beside, part, protocol)
-    name = folder.resolve().name
+    table = (
+        compare([folder, *beside], part=part, protocol=protocol)
+        if beside
+        else run_table(folder, part, protocol)
+    )
+    name = run_name(folder)
     content = ReportContent(
         title=f"{name} on {table.card.dataset}",
         table=table,
@@ -52,14 +55,6 @@ def report(
         command=info["command"],
     )
     return write_report(Path(out) if out is not None else folder / "report", content)
-
-
-def _table(
-    folder: Path, beside: Sequence[str | Path], part: Part, protocol: str | None
-) -> MetricTable:
-    if beside:
-        return compare([folder, *beside], part=part, protocol=protocol)
-    return load_table(find_metrics(folder, part, protocol))
 
 
 def read_curves(log: Path) -> pl.DataFrame:
