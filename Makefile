@@ -33,7 +33,7 @@ demo: setup
 	$(BIN)/recsys report $(DEMO_RUN)
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: setup
 	$(BIN)/ruff check .

@@ -57,7 +57,11 @@ def _named(columns: Columns) -> dict[str, str]:
         "order": columns.order,
         "weight": columns.weight,
     }
-    return {target: column for target, column in given.items() if column is not None}
+    named = {target: column for target, column in given.items() if column is not None}
+    twice = [column for column in named.values() if list(named.values()).count(column) > 1]
+    if twice and not set(twice) <= {columns.time, columns.order}:
+        raise DataError(f"column {twice[0]!r} is named for two things; name a column for each")
+    return named
 
 
 def _expression(table: Table, target: str, column: str, dtype: pl.DataType) -> pl.Expr:

@@ -71,4 +71,6 @@ def item_file(options: PrepareOptions, workspace: Path) -> pl.DataFrame | None:
     renamed = {options.item_file_id_column: "item_id"}
     if options.title_column is not None:
         renamed[options.title_column] = "title"
-    return items.rename(renamed).drop_nulls("item_id")
+    # What bears one of our names but was not chosen for it makes room.
+    taken = [new for old, new in renamed.items() if new != old and new in items.columns]
+    return items.drop(taken).rename(renamed).drop_nulls("item_id")

@@ -90,11 +90,22 @@ def _scan_delimited(name: str, plain: Path, delimiter: str, header: list[str] | 
         glob=False,
     )
     first_line = 1 if header else 2
+    if header is None:
+        _check_header(name, plain, delimiter, quote)
 
     def explain() -> str | None:
         return _first_ragged(name, plain, delimiter, quote, len(header) if header else None)
 
     return Table(name, frame, lambda row: f"{name} line {row + first_line}", explain)
+
+
+def _check_header(name: str, plain: Path, delimiter: str, quote: str | None) -> None:
+    """Raises DataError when two columns bear one name: which of them was meant?"""
+    first = next(_lines(plain), "")
+    names = _split(first.rstrip("\r\n"), delimiter, quote)
+    for column in names:
+        if names.count(column) > 1:
+            raise DataError(f"{name} has the column {column!r} twice; rename one of them")
 
 
 def _scan_jsonl(name: str, plain: Path) -> Table:

@@ -18,6 +18,7 @@ from recsys.errors import RecsysError
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Recommender systems on nested embeddings: prepare, train, evaluate, compare, report.",
 )
 
@@ -57,7 +58,9 @@ def _escaped(text: str) -> str:
 @verb
 def prepare(
     name: Annotated[str | None, typer.Argument(help="A data set; see --list.")] = None,
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options; see --list.")
+    ] = None,
     source: Annotated[Path | None, typer.Option(help="Raw file, zip or folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="Dataset folder [data/NAME].")] = None,
     if_missing: Annotated[bool, typer.Option(help="Do nothing where a folder stands.")] = False,
@@ -106,19 +109,29 @@ def evaluate(
     split: PartOption = "test",
     protocol: ProtocolOption = None,
     baselines: Annotated[bool, typer.Option(help="Measure the baselines too.")] = True,
+    unfinished: Annotated[bool, typer.Option(help="Also when training has not ended.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Recall, NDCG and more at every granularity, beside the simple baselines."""
     from recsys.recipes.evaluate import evaluate as measure
 
-    table = measure(run, part=_part(split), protocol=protocol, with_baselines=baselines)
+    table = measure(
+        run,
+        part=_part(split),
+        protocol=protocol,
+        with_baselines=baselines,
+        unfinished=unfinished,
+    )
     _show(table, as_json)
 
 
 @verb
 def baselines(
     data: Annotated[Path, typer.Argument(help="A dataset folder.")],
-    names: Annotated[list[str] | None, typer.Argument(help="popularity, ease, als, ...")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME | NAME.KEY=VALUE]...", help="ease, als, ..., ease.l2=50"),
+    ] = None,
     split: PartOption = "test",
     protocol: Annotated[str, typer.Option(help="Preset, see `recsys evaluate`.")] = "s3rec",
     fit_on: Annotated[str, typer.Option(help="train or train+valid.")] = "train",
@@ -130,7 +143,8 @@ def baselines(
 
     table = evaluate_baselines(
         data,
-        names or [],
+        [name for name in names or [] if "=" not in name],
+        [name for name in names or [] if "=" in name],
         protocol=protocol,
         part=_part(split),
         fit_on=_one_of("--fit-on", fit_on, ("train", "train+valid")),

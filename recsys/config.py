@@ -32,7 +32,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"no config file at {path}; configs/ holds ready ones")
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if tree is None:
         return {}

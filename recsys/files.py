@@ -1,5 +1,6 @@
 """Whole-or-absent writing: temporary name, fsync, rename."""
 
+import glob
 import hashlib
 import json
 import os
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from recsys.errors import RunError
 
 _BLOCK = 1 << 20
 
@@ -30,6 +33,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     remove(temporary)
+    for moved in path.parent.glob(f".{glob.escape(path.name)}.*.old"):
+        # A kill between the two renames below leaves the old folder aside: put it back.
+        if path.exists():
+            remove(moved)
+        else:
+            moved.rename(path)
     try:
         yield temporary
         written = [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]
@@ -68,6 +77,21 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        RunError: the file is absent or damaged; the message ends with `remedy`.
+    """
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); {remedy}") from error
+    if not isinstance(tree, dict):
+        raise RunError(f"{path} holds no JSON object; {remedy}")
+    return tree
 
 
 def sha256_of(path: Path) -> str:

@@ -9,10 +9,6 @@ import pytest
 _BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "network: fetches a package; skipped where pip cannot")
-
-
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """`real_data(name)`: the folder of a real data set; the test is skipped where it is absent."""

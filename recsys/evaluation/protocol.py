@@ -128,7 +128,7 @@ def make_card(
     if rule.name != protocol.split:
         raise ProtocolError(
             f"protocol {protocol.name} wants the split {protocol.split}, the run was trained on "
-            f"{rule.name}; choose another protocol or train with data.split.name={protocol.split}"
+            f"{rule.name}; choose another protocol or train with protocol={protocol.name}"
         )
     return ProtocolCard(
         protocol=protocol.name,

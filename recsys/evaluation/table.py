@@ -72,12 +72,13 @@ def load_table(path: Path) -> MetricTable:
         raise RunError(f"no metrics at {path}; run `recsys evaluate` first")
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
+        card = tree["card"]
         rows = pl.DataFrame(tree["rows"], schema=SCHEMA)
     except (ValueError, KeyError, pl.exceptions.PolarsError) as error:
         raise RunError(
             f"{path} is no metrics file ({error}); run `recsys evaluate` again"
         ) from error
-    return MetricTable(parse(ProtocolCard, tree["card"], str(path)), rows)
+    return MetricTable(parse(ProtocolCard, card, str(path)), rows)
 
 
 def join_tables(tables: Sequence[MetricTable]) -> MetricTable:

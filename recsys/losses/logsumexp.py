@@ -160,6 +160,8 @@ class _Grads:
         """Adds one tile. `result [G, R]` log-sum-exps, `grad [G, R]` their gradients."""
         tiles = self.tiles
         slopes: list[Tensor] = []  # dLoss / d<u, v>_g, each [R, C]
+        # A row whose every column is skipped: its log-sum-exp is -inf, its slopes must be 0.
+        result = result.masked_fill(result == -torch.inf, 0.0)
         for g, scores in tiles.raw(rows, cols):
             slope = tiles.scaled(scores, g, rows, cols).sub_(result[g, :, None]).exp_()
             slope *= grad[g, :, None]

@@ -13,7 +13,7 @@ Shape legend: B users, T tokens, N items, D embedding_dim, K negatives.
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from recsys.config import StrictModel
@@ -42,6 +42,13 @@ class SASRecConfig(StrictModel):
     """LayerNorm on the sum of item and position vectors."""
     output_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the item vectors that score (not on those the encoder reads)."""
+
+    @model_validator(mode="after")
+    def _heads_divide_the_vector(self) -> "SASRecConfig":
+        dim, heads = self.granularities.embedding_dim, self.encoder.num_heads
+        if dim % heads:
+            raise ValueError(f"encoder.num_heads {heads} does not divide embedding_dim {dim}")
+        return self
 
 
 class SASRec(nn.Module):

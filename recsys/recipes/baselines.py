@@ -13,7 +13,7 @@ from recsys.baselines import (
     default_baselines,
     fit_baseline,
 )
-from recsys.config import StrictModel, parse
+from recsys.config import StrictModel, apply_overrides, parse
 from recsys.data.dataset import Dataset, SplitRule, load_dataset
 from recsys.data.splitting import Split, make_split
 from recsys.errors import ConfigError
@@ -34,6 +34,7 @@ class BaselinesConfig(StrictModel):
 def evaluate_baselines(
     data: str | Path,
     names: Sequence[str] = (),
+    overrides: Sequence[str] = (),
     *,
     protocol: str = "s3rec",
     part: Part = "test",
@@ -45,7 +46,8 @@ def evaluate_baselines(
 
     Args:
         data: a dataset folder.
-        names: which ones, with their defaults; empty: those always printed beside a neural model.
+        names: which ones; empty: those always printed beside a neural model.
+        overrides: `NAME.key=value` options of the named ones, e.g. `ease.l2=50`.
         protocol: a preset, see `recsys.evaluation.protocol`.
         part: `valid` or `test`.
         fit_on: `train` or `train+valid`.
@@ -59,15 +61,24 @@ def evaluate_baselines(
     own = dataset.manifest.split
     split = make_split(dataset, own if own.name == preset.split else SplitRule(name=preset.split))
     table = measure_baselines(
-        choose(names, dataset.num_items), dataset, split, preset, part, fit_on, ks
+        choose(names, dataset.num_items, overrides), dataset, split, preset, part, fit_on, ks
     )
     if out is not None:
         table.save(Path(out))
     return table
 
 
-def choose(names: Sequence[str], num_items: int) -> tuple[BaselineConfig, ...]:
-    """Configs of the named baselines, or of the default ones; says what is left out and why."""
+def choose(
+    names: Sequence[str], num_items: int, overrides: Sequence[str] = ()
+) -> tuple[BaselineConfig, ...]:
+    """Configs of the named baselines, or of the default ones; says what is left out and why.
+
+    Raises:
+        ConfigError: an unknown name, or an override of what was not named.
+    """
+    changes = apply_overrides({}, list(overrides))
+    if strangers := [name for name in changes if name not in names]:
+        raise ConfigError(f"{strangers[0]} has options but is not named; name it as well")
     if not names:
         default = default_baselines(num_items)
         for name, reason in default.left_out.items():
@@ -76,7 +87,7 @@ def choose(names: Sequence[str], num_items: int) -> tuple[BaselineConfig, ...]:
     unknown = [name for name in names if name not in BASELINES]
     if unknown:
         raise ConfigError(f"no baseline {', '.join(unknown)}; there are {', '.join(BASELINES)}")
-    tree = {"models": [{"name": name} for name in names]}
+    tree = {"models": [{**changes.get(name, {}), "name": name} for name in names]}
     return parse(BaselinesConfig, tree, "the baselines asked for").models
 
 

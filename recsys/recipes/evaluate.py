@@ -29,6 +29,7 @@ def evaluate(
     protocol: str | None = None,
     ks: Sequence[int] = DEFAULT_KS,
     with_baselines: bool = True,
+    unfinished: bool = False,
 ) -> MetricTable:
     """Measures a run at all its granularities, beside the simple baselines.
 
@@ -40,11 +41,12 @@ def evaluate(
         protocol: a preset; None: the one the run was trained under.
         ks: metric cutoffs.
         with_baselines: fit and measure the baselines on the same rows (kept beside the run's).
+        unfinished: measure the best weights so far of a run whose training has not ended.
 
     Raises:
         RunError, ProtocolError, DataError: see their messages.
     """
-    loaded = LoadedRun(run)
+    loaded = LoadedRun(run, unfinished=unfinished)
     config, preset = loaded.config, find_protocol(protocol or loaded.config.protocol)
     tables = [
         measure(

@@ -51,7 +51,11 @@ def report(
         main_run=name,
         curves=read_curves(folder / LOG),
         config_text=(folder / CONFIG).read_text(encoding="utf-8"),
-        versions={"commit": info["commit"] or "not in git", **info["versions"]},
+        versions={
+            "commit": info["commit"] or "not in git",
+            "seed": str(info["seed"]),
+            **info["versions"],
+        },
         command=info["command"],
     )
     return write_report(Path(out) if out is not None else folder / "report", content)
@@ -63,8 +67,7 @@ def read_curves(log: Path) -> pl.DataFrame:
     for record in read_lines(log):
         base = {key: record[key] for key in ("epoch", "step", "seconds")}
         if record["event"] == "train":
-            widest = [value for key, value in record.items() if key.startswith("loss/d")][-1]
-            rows.append({**base, "loss": widest})
+            rows.append({**base, "loss": record["loss"]})
         else:
             rows += [
                 {**base, "metric": metric, "granularity": int(size), "value": record[key]}

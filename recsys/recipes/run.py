@@ -13,29 +13,28 @@ runs/NAME/
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from recsys.config import StrictModel, apply_overrides, load_yaml, parse
 from recsys.data.batching import BatchingConfig
 from recsys.data.dataset import Dataset, SplitRule, load_dataset
 from recsys.data.negatives import NegativesConfig
 from recsys.data.splitting import Split, make_split
+from recsys.doctor import installed
 from recsys.errors import ConfigError, ProtocolError, RunError
 from recsys.evaluation.protocol import FitOn, find_protocol
-from recsys.files import write_json, write_text
+from recsys.files import atomic_path, read_json, write_json, write_text
 from recsys.models import MODELS, ModelConfig, SASRec
 from recsys.training.checkpoint import WEIGHTS, load_weights
 from recsys.training.trainer import TrainerConfig
@@ -44,7 +43,10 @@ CONFIG = "config.yaml"
 RUN = "run.json"
 METRICS = "metrics"
 RUN_SCHEMA = 1
-PACKAGES = ("recsys", "torch", "torchrec", "fbgemm-gpu-cpu", "numpy", "polars", "scipy", "implicit")
+PACKAGES = (
+    *("recsys", "torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu"),
+    *("numpy", "polars", "scipy", "implicit"),
+)
 
 
 class LossConfig(StrictModel):
@@ -72,6 +74,16 @@ class RunConfig(StrictModel):
     trainer: TrainerConfig = TrainerConfig()
     threads: int | None = Field(default=None, ge=1)
     """Threads of torch; None: all cores. Bit-identical repetition needs the same number."""
+
+    @model_validator(mode="after")
+    def _metric_can_be_measured(self) -> RunConfig:
+        _, slash, size = self.trainer.metric.partition("/d")
+        if slash and int(size) not in self.model.granularities.sizes:
+            raise ValueError(
+                f"trainer.metric {self.trainer.metric} names a granularity that is not among "
+                f"{self.model.granularities.sizes}"
+            )
+        return self
 
     def split_rule(self, dataset: Dataset) -> SplitRule:
         """The rule this run cuts histories by.
@@ -115,9 +127,11 @@ def create_run(folder: Path, config: RunConfig, dataset: Dataset, *, resume: boo
         return
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty and is no run; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    write_json(folder / RUN, _describe(config, dataset))
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        write_text(temporary / CONFIG, text)
+        write_json(temporary / RUN, _describe(config, dataset))
 
 
 def _describe(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
@@ -128,7 +142,10 @@ def _describe(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
         "dataset": {"name": dataset.manifest.name, "content_hash": dataset.manifest.content_hash},
         "seed": config.trainer.seed,
         "commit": _git_commit(),
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: found for name in PACKAGES if (found := installed(name))},
+        },
         "threads": torch.get_num_threads(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -186,7 +203,7 @@ def load_run_info(folder: Path) -> dict[str, Any]:
     path = folder / RUN
     if not path.is_file():
         raise RunError(f"{folder} is no run folder (no {RUN}); train one with `recsys train`")
-    info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    info = read_json(path, "train again")
     if info.get("schema_version") != RUN_SCHEMA:
         raise RunError(
             f"{path} has schema_version {info.get('schema_version')!r}, this version reads "
@@ -221,16 +238,21 @@ def build_model(config: RunConfig, num_items: int) -> SASRec:
 class LoadedRun:
     """A trained run, ready to be measured: config, data, split and the model in eval mode."""
 
-    def __init__(self, folder: str | Path) -> None:
-        """Reads a run folder.
+    def __init__(self, folder: str | Path, *, unfinished: bool = False) -> None:
+        """Reads a run folder; `unfinished`: also one whose training has not ended.
 
         Raises:
-            RunError: it is no run, or its weights or its data set do not fit.
+            RunError: it is no run, has not ended, or its weights or its data set do not fit.
         """
         self.folder = Path(folder)
         self.info = load_run_info(self.folder)
+        if self.info["state"] != "finished" and not unfinished:
+            raise RunError(
+                f"training of {folder} has not ended; continue it with `recsys train --resume`, "
+                "or ask for the best weights so far with --unfinished"
+            )
         self.config = load_config(self.folder)
-        self.dataset = load_dataset(self.config.data)
+        self.dataset = _load_data(self.config.data, self.folder)
         check_dataset(self.folder, self.dataset)
         self.split: Split = make_split(self.dataset, self.config.split_rule(self.dataset))
         self.model = build_model(self.config, self.dataset.num_items)
@@ -243,10 +265,19 @@ class LoadedRun:
         return self.folder.resolve().name
 
 
-def load_run(folder: str | Path) -> LoadedRun:
+def _load_data(path: Path, run: Path) -> Dataset:
+    if not path.exists() and not path.is_absolute():
+        raise RunError(
+            f"there is no {path} here; it stands in {run / CONFIG}, relative to the folder the run "
+            "was trained in: go there"
+        )
+    return load_dataset(path)
+
+
+def load_run(folder: str | Path, *, unfinished: bool = False) -> LoadedRun:
     """A trained run with its model in eval mode; see `LoadedRun`.
 
     Raises:
         RunError: it is no run, or its weights or its data set do not fit.
     """
-    return LoadedRun(folder)
+    return LoadedRun(folder, unfinished=unfinished)

@@ -15,8 +15,10 @@ from recsys.data.splitting import Split, make_split
 from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.protocol import find_protocol
+from recsys.files import remove
 from recsys.models import SASRec
 from recsys.recipes.run import (
+    METRICS,
     RunConfig,
     build_model,
     create_run,
@@ -57,26 +59,37 @@ def train(
         torch.set_num_threads(settings.threads)
     dataset = load_dataset(settings.data)
     split = make_split(dataset, settings.split_rule(dataset))
+    # Made before the folder is: what cannot be trained leaves nothing behind.
+    model = build_model(settings, dataset.num_items)
+    batches = TrainBatches(
+        settings.batching,
+        dataset,
+        split,
+        fit_on=settings.fit_on,
+        history_length=settings.model.history_length,
+        seed=settings.trainer.seed,
+    )
     create_run(folder, settings, dataset, resume=resume)
-    if load_run_info(folder)["state"] != "finished":
-        state = _fit(settings, dataset, split, folder)
+    info = load_run_info(folder)
+    if info["state"] != "finished":
+        torch.set_num_threads(info["threads"])  # a resumed run repeats bits with the same number
+        state = _fit(settings, dataset, split, model, batches, folder)
+        remove(folder / METRICS)  # of weights that were not the last
         update_run_info(
             folder, state="finished", best_epoch=state.best_epoch, seconds=state.seconds
         )
-        drop_checkpoints(folder)
+    drop_checkpoints(folder)
     return folder
 
 
-def _fit(config: RunConfig, dataset: Dataset, split: Split, folder: Path) -> TrainState:
-    model = build_model(config, dataset.num_items)
-    batches = TrainBatches(
-        config.batching,
-        dataset,
-        split,
-        fit_on=config.fit_on,
-        history_length=config.model.history_length,
-        seed=config.trainer.seed,
-    )
+def _fit(
+    config: RunConfig,
+    dataset: Dataset,
+    split: Split,
+    model: SASRec,
+    batches: TrainBatches,
+    folder: Path,
+) -> TrainState:
     sampler = None
     if config.loss.name == "sampled_softmax":
         rows = fit_histories(dataset, split, config.fit_on)
@@ -94,19 +107,25 @@ def _fit(config: RunConfig, dataset: Dataset, split: Split, folder: Path) -> Tra
 
 
 def _validate(model: SASRec, config: RunConfig, dataset: Dataset, split: Split) -> Validation:
-    """ndcg@10 on the validation part; the mean over granularities, so small prefixes count."""
+    """`trainer.metric` on the validation part; by default the mean over granularities."""
+    name, _, size = config.trainer.metric.partition("/d")
+    k = int(name.partition("@")[2])
     table = evaluate(
         model,
         dataset,
         split,
         protocol=find_protocol(config.protocol),
         part="valid",
-        ks=(10,),
+        ks=(k,),
         extras=False,
     )
     figures = {
-        f"{row['metric']}@10/d{row['granularity']}": row["value"]
+        f"{row['metric']}@{k}/d{row['granularity']}": row["value"]
         for row in table.rows.iter_rows(named=True)
     }
-    chosen = [value for name, value in figures.items() if name.startswith("ndcg@10/")]
+    chosen = [
+        value
+        for key, value in figures.items()
+        if key.startswith(f"{name}/d") and (not size or key == f"{name}/d{size}")
+    ]
     return Validation(sum(chosen) / len(chosen), figures)

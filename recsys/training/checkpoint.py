@@ -1,15 +1,13 @@
 """Checkpoints: weights, optimizer state and position of a run, written whole or not at all.
 
-checkpoints/step-0000001234/    the newest; older ones are removed after it stands
+checkpoints/step-0000001234-epoch-000007/    the newest; older ones are removed after it stands
     model.safetensors  optimizer.safetensors  state.json
 model.safetensors               the best weights so far, and in the end the run's model
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel, parse
 from recsys.errors import RunError
-from recsys.files import atomic_path, remove, write_json
+from recsys.files import atomic_path, read_json, remove, write_json
 
 WEIGHTS = "model.safetensors"
 _PREFIX = "step-"
@@ -72,7 +70,10 @@ def save_checkpoint(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState
 ) -> None:
     """Writes a checkpoint, then removes older ones."""
-    target = folder / f"{_PREFIX}{state.step:010d}"
+    # The end of an epoch is another state than its last step: no name is ever written twice.
+    target = folder / f"{_PREFIX}{state.step:010d}-epoch-{state.epoch:06d}"
+    if target.is_dir():
+        return
     with atomic_path(target) as temporary:
         temporary.mkdir(parents=True)
         save_weights(model, temporary / WEIGHTS)
@@ -91,7 +92,7 @@ def load_checkpoint(
     if not found:
         return None
     newest = found[-1]
-    tree: dict[str, Any] = json.loads((newest / "state.json").read_text(encoding="utf-8"))
+    tree = read_json(newest / "state.json", "remove that folder and train again")
     load_weights(model, newest / WEIGHTS)
     tensors = _read(newest / "optimizer.safetensors")
     for name, parameter in model.named_parameters():

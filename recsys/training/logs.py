@@ -17,10 +17,10 @@ LOG = "log.jsonl"
 class RunLog:
     """Appends records that carry a `step`; a resumed run first drops those it will write again."""
 
-    def __init__(self, folder: Path, step: int) -> None:
-        """`step`: the checkpoint's; records after it are removed."""
+    def __init__(self, folder: Path, epochs: int, step: int) -> None:
+        """`epochs` finished and `step` of the checkpoint; records of later epochs are removed."""
         path = folder / LOG
-        kept = [line for line in read_lines(path) if line["step"] <= step]
+        kept = [line for line in read_lines(path) if line["epoch"] <= epochs]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._stream = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

@@ -20,7 +20,7 @@ from typing import Protocol, cast
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
@@ -31,7 +31,7 @@ from recsys.errors import RunError
 from recsys.files import remove
 from recsys.granularity import Granularities
 from recsys.losses.softmax import Negatives, NestedLossOutput
-from recsys.progress import progress
+from recsys.progress import console, progress
 from recsys.training.checkpoint import (
     WEIGHTS,
     TrainState,
@@ -54,10 +54,21 @@ class TrainerConfig(StrictModel):
     """Epochs without a better validation value before training stops."""
     validate_every: int = Field(default=1, ge=1)
     """Epochs from one validation to the next."""
+    metric: str = Field(default="ndcg@10", pattern=r"^(ndcg|recall)@[1-9][0-9]*(/d[1-9][0-9]*)?$")
+    """What early stopping goes by: the mean over granularities, or one of them as `ndcg@10/d64`."""
     checkpoint_seconds: float = Field(default=120.0, ge=0)
     """A checkpoint is written at least this often, and after every epoch."""
     optimizer: OptimizerConfig = OptimizerConfig()
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _looks_before_it_gives_up(self) -> TrainerConfig:
+        if self.patience < self.validate_every:
+            raise ValueError(
+                f"patience {self.patience} is shorter than validate_every {self.validate_every}: "
+                "training would stop before it is first validated; raise patience"
+            )
+        return self
 
 
 class Trainable(Protocol):
@@ -116,7 +127,10 @@ def train(
         RunError: the loss is no longer finite.
     """
     loop = _Loop(model, batches, config, folder, sampler, validate)
-    with RunLog(folder, loop.state.step) as log, progress("{task.fields[note]}") as bar:
+    with (
+        RunLog(folder, loop.state.epoch, loop.state.step) as log,
+        progress("{task.fields[note]}") as bar,
+    ):
         loop.run(log, bar)
     return loop.state
 
@@ -211,12 +225,15 @@ class _Loop:
         state = self.state
         sizes = self.nested.granularities.sizes
         losses = {
-            f"loss/d{size}": total / state.index
-            for size, total in zip(sizes, state.loss_sums, strict=True)
+            f"loss/d{size}": summed / state.index
+            for size, summed in zip(sizes, state.loss_sums, strict=True)
         }
+        weights = self.nested.granularities.normalized_weights
+        total = sum(w * value for w, value in zip(weights, losses.values(), strict=True))
         self._move(epoch=state.epoch + 1, index=0, loss_sums=())
         epoch = self.state.epoch
-        log.write("train", state.step, losses, epoch=epoch, seconds=self._seconds())
+        scalars = {"loss": total, **losses}
+        log.write("train", state.step, scalars, epoch=epoch, seconds=self._seconds())
         if self.validate is None:
             self._keep_best(None)
         elif epoch % self.config.validate_every == 0 or epoch == self.config.epochs:
@@ -226,6 +243,8 @@ class _Loop:
                 self._keep_best(found.value)
             figures = {"value": found.value, **found.figures}
             log.write("valid", state.step, figures, epoch=epoch, seconds=self._seconds())
+            if not console.is_terminal:  # no bar to look at
+                console.print(f"epoch {epoch}: loss {total:.3f}, validation {found.value:.4f}")
 
     def _keep_best(self, value: float | None) -> None:
         save_weights(self.model, self.folder / WEIGHTS)

@@ -1,6 +1,7 @@
 import pytest
 
-from recsys.files import atomic_path, sha256_of, write_json, write_text
+from recsys.errors import RunError
+from recsys.files import atomic_path, read_json, sha256_of, write_json, write_text
 
 
 def test_a_failure_leaves_what_stood_there_and_no_temporary(tmp_path):
@@ -21,6 +22,21 @@ def test_a_folder_is_replaced_whole(tmp_path):
             (temporary / content).write_text(content)
     assert [p.name for p in folder.iterdir()] == ["two"]
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_folder_left_aside_by_a_kill_is_put_back(tmp_path):
+    (tmp_path / ".run.123.old").mkdir()
+    (tmp_path / ".run.123.old" / "kept").write_text("x")
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "run"):
+        raise RuntimeError
+    assert [p.name for p in tmp_path.rglob("*")] == ["run", "kept"]
+
+
+def test_damaged_json_is_named_with_the_remedy(tmp_path):
+    for text in ("{", "[1]"):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(RunError, match=r"a\.json .*; train again"):
+            read_json(tmp_path / "a.json", "train again")
 
 
 def test_json_is_readable_and_the_hash_is_of_the_bytes(tmp_path):

@@ -91,6 +91,16 @@ def test_a_row_may_skip_the_only_item_of_a_tile(monkeypatch):
     torch.testing.assert_close(found[0], torch.tensor([2.0, 3.0]).log())
 
 
+def test_a_row_that_skips_every_item_has_no_gradient():
+    users = torch.ones(2, 8, requires_grad=True)
+    items = torch.ones(1, 8, requires_grad=True)
+    found = nested_logsumexp(users, items, torch.ones(3, 2), SLICES, skip=torch.tensor([0, -1]))
+    assert (found[:, 0] == -torch.inf).all() and torch.isfinite(found[:, 1]).all()
+    torch.logaddexp(found, torch.zeros(3, 2)).sum().backward()
+    assert not users.grad[0].any() and users.grad[1].all()
+    assert torch.isfinite(items.grad).all()
+
+
 def test_no_buffer_grows_with_the_catalogue_or_the_granularities(monkeypatch):
     """Every score tile stays within the bound, with 5,000 items and one or three granularities."""
     areas = []

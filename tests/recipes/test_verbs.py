@@ -148,6 +148,11 @@ def test_baselines_are_measured_by_name(data, place):
     table = recsys.evaluate_baselines(data, ["popularity", "als"], out=place / "table.json")
     assert load_table(place / "table.json").rows.equals(table.rows)
     assert table.rows.filter(pl.col("run") == "als")["granularity"].n_unique() > 1
+    assert callable(recsys.evaluate_baselines)  # still, now that the package is imported
+    strong = recsys.evaluate_baselines(data, ["ease"], ["ease.l2=5000"])
+    weak = recsys.evaluate_baselines(data, ["ease"])
+    assert strong.rows["value"].to_list() != weak.rows["value"].to_list()
+    assert "is not named" in call("baselines", data, "popularity", "ease.l2=5", code=1)
     output = call("baselines", data, "popularity", "--fit-on", "train+valid")
     assert "fitted on train+valid" in output
     assert "no baseline magic; there are popularity" in call("baselines", data, "magic", code=1)

@@ -70,7 +70,7 @@ def wait_for(process: subprocess.Popen, reached) -> None:
 
 def steps(run: Path) -> int:
     found = sorted((run / "checkpoints").glob("step-*"))
-    return int(found[-1].name.removeprefix("step-")) if found else -1
+    return int(found[-1].name.split("-")[1]) if found else -1
 
 
 def losses(run: Path) -> list[dict]:

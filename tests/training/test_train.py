@@ -5,8 +5,15 @@ import torch
 import yaml
 
 from recsys.data.dataset import write_dataset
-from recsys.errors import ConfigError, ProtocolError, RunError
-from recsys.recipes.run import RunConfig, load_config, load_run, load_run_info, read_config
+from recsys.errors import ConfigError, DataError, ProtocolError, RunError
+from recsys.recipes.run import (
+    RunConfig,
+    load_config,
+    load_run,
+    load_run_info,
+    read_config,
+    update_run_info,
+)
 from recsys.recipes.train import train
 from recsys.training.logs import read_lines
 from recsys.training.optimizers import OptimizerConfig, build_optimizer
@@ -76,9 +83,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_with_another_config(run, data)
     before = (run / "model.safetensors").read_bytes()
     train(config, out=run, resume=True)
     assert (run / "model.safetensors").read_bytes() == before
-    other = config.model_copy(
-        update={"batching": config.batching.model_copy(update={"batch_tokens": 9})}
-    )
+    other = config.model_copy(update={"threads": 2})
     with pytest.raises(ConfigError, match="threads: 1 -> 2"):
         train(other, out=run, resume=True)
 
@@ -112,6 +117,52 @@ def test_patience_ends_a_run_that_gets_no_better(data, tmp_path):
     run = train(settings(data, trainer=trainer), out=tmp_path / "run")
     epochs = [r["epoch"] for r in read_lines(run / "log.jsonl") if r["event"] == "valid"]
     assert epochs[-1] - load_run_info(run)["best_epoch"] == 2 and epochs[-1] < 50
+
+
+def test_training_does_not_give_up_before_its_first_validation(data):
+    with pytest.raises(ValueError, match="stop before it is first validated"):
+        settings(data, trainer={"patience": 2, "validate_every": 3})
+
+
+def test_early_stopping_goes_by_the_named_metric(data, tmp_path):
+    for name, metric in (("mean", "recall@5"), ("one", "ndcg@3/d4")):
+        run = train(settings(data, trainer={"epochs": 1, "metric": metric}), out=tmp_path / name)
+        record = read_lines(run / "log.jsonl")[-1]
+        key, _, size = metric.partition("/d")
+        values = [record[f"{key}/d{d}"] for d in ((size,) if size else (4, 16))]
+        assert record["value"] == pytest.approx(sum(values) / len(values))
+    with pytest.raises(ValueError, match=r"not among \(4, 16\)"):
+        settings(data, trainer={"metric": "ndcg@10/d8"})
+    with pytest.raises(ValueError, match="pattern"):
+        settings(data, trainer={"metric": "loss"})
+
+
+def test_what_cannot_be_trained_leaves_no_folder(data, tmp_path):
+    frame = pl.DataFrame({"user_id": [1, 2], "item_id": [1, 2]})
+    lonely = write_dataset(tmp_path / "lonely", frame, name="lonely").folder
+    with pytest.raises(DataError, match="nothing to learn"):
+        train(settings(lonely), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="num_heads 3 does not divide embedding_dim 16"):
+        settings(data, model={"granularities": {"sizes": [16]}, "encoder": {"num_heads": 3}})
+
+
+def test_a_run_that_has_not_ended_is_only_measured_when_asked(data, tmp_path):
+    run = train(settings(data, trainer={"epochs": 1}), out=tmp_path / "run")
+    update_run_info(run, state="started")
+    with pytest.raises(RunError, match="has not ended"):
+        load_run(run)
+    assert load_run(run, unfinished=True).name == "run"
+    (run / "metrics").mkdir()
+    train(load_config(run), out=run, resume=True)
+    assert not (run / "metrics").exists()
+
+
+def test_a_damaged_run_file_is_named(data, tmp_path):
+    run = train(settings(data, trainer={"epochs": 1}), out=tmp_path / "run")
+    (run / "run.json").write_text("{")
+    with pytest.raises(RunError, match=r"run\.json cannot be read"):
+        load_run(run)
 
 
 def test_a_diverging_run_says_what_to_lower(data, tmp_path):
