@@ -1,0 +1,1 @@
+"""Measurements: ratios within one run, with the machine named. `make bench`."""
