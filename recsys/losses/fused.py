@@ -5,11 +5,12 @@ granularity over the number of tokens), so gradients are taken while a tile's sc
 there: nothing is computed twice, and exp, the costly pass, is a compiled one (`kernels`).
 
 Full softmax alone, forward and backward, 768 tokens, 12,101 items, 256 coordinates, cosine with
-scales, 2 threads (`python -m benchmarks steps`): naive cross-entropies 165 ms at one granularity and
-608 ms at six, this sweep 130 and 354 ms. What is left at six: matrix products 105 + 130 ms (30 + 55
-at one; products of small depth read and write more scores than they multiply), passes of exp
-30 + 70 ms. One loop in the place of the four short ones in `kernels.add_slopes` made that pass three
-times slower; tile budgets of 4, 8, 16 and 32 million elements made no difference beyond the noise.
+scales, 2 threads (`python -m benchmarks steps`): naive cross-entropies 165 ms at one granularity
+and 608 ms at six, this sweep 130 and 354 ms. What is left at six: matrix products 105 + 130 ms
+(30 + 55 at one; products of small depth read and write more scores than they multiply), passes of
+exp 30 + 70 ms. One loop in the place of the four short ones in `kernels.add_slopes` made that pass
+three times slower; tile budgets of 4, 8, 16 and 32 million elements made no difference beyond the
+noise.
 
 Shape legend: T tokens, N candidates, G granularities, D embedding_dim, R rows of a tile.
 """
