@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recsys.losses.fused import Inputs, Swept, fits, sweep
-
 TILE_ELEMENTS = 1 << 21
 """Elements a tile's buffers may hold together (8 MiB of float32), whatever G, T and N are."""
 
@@ -30,8 +28,6 @@ def nested_logsumexp(
     col_scale: Tensor | None = None,
     bias: Tensor | None = None,
     skip: Tensor | None = None,
-    own: Tensor | None = None,
-    weight: Tensor | None = None,
 ) -> Tensor:
     """`logsumexp_n(row_scale[g, t] * col_scale[g, n] * <users_t, items_n>_g + bias[n])`.
 
@@ -43,63 +39,12 @@ def nested_logsumexp(
         col_scale: `[G, N]`, e.g. one over the norm of the item's prefix.
         bias: `[N]`, no gradient; e.g. the logQ correction of sampled candidates.
         skip: `[T]` int64, a column to leave out of each row's sum (-1: none).
-        own: `[G, T]`, one more logit for each row's sum.
-        weight: `[G, T]`, what the gradient of each result is going to be, up to one factor for
-            all. Where it is known, gradients are taken in the same sweep (`fused`); a gradient
-            that turns out otherwise costs a second sweep, and is right all the same.
 
     Returns:
-        `[G, T]`, differentiable in users, items, row_scale, col_scale and own.
+        `[G, T]`, differentiable in users, items, row_scale and col_scale.
     """
-    inputs = (users, items, row_scale, col_scale, bias, skip, own)
-    if weight is not None and torch.is_grad_enabled() and fits(Inputs(*inputs, slices)):
-        sweep_once: Callable[..., Tensor] = _OneSweep.apply
-        return sweep_once(*inputs, weight, slices)
     apply: Callable[..., Tensor] = _NestedLogSumExp.apply
-    others = apply(*inputs[:-1], slices)
-    return others if own is None else torch.logaddexp(others, own)
-
-
-class _OneSweep(torch.autograd.Function):
-    """Takes the gradients of `sum(weight * result)` in forward; backward only scales them."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        users: Tensor,
-        items: Tensor,
-        row_scale: Tensor,
-        col_scale: Tensor | None,
-        bias: Tensor | None,
-        skip: Tensor | None,
-        own: Tensor | None,
-        weight: Tensor,
-        slices: list[tuple[int, int]],
-    ) -> Tensor:
-        inputs = Inputs(users, items, row_scale, col_scale, bias, skip, own, slices)
-        swept = sweep(inputs, weight)
-        ctx.inputs, ctx.swept, ctx.weight = inputs, swept, weight
-        return swept.result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        factors = grad / ctx.weight
-        factor = factors.mean()
-        if not torch.allclose(factors, factor.expand_as(factors), rtol=1e-5, atol=0.0):
-            ctx.swept, factor = sweep(ctx.inputs, grad), torch.ones(())
-        swept: Swept = ctx.swept
-        return (
-            swept.users * factor,
-            swept.items * factor,
-            swept.row_scale * factor,
-            None if ctx.inputs.col_scale is None else swept.col_scale * factor,
-            None,
-            None,
-            None if swept.own is None else swept.own * factor,
-            None,
-            None,
-        )
+    return apply(users, items, row_scale, col_scale, bias, skip, slices)
 
 
 class _NestedLogSumExp(torch.autograd.Function):

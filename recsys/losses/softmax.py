@@ -81,21 +81,17 @@ def nested_softmax(
     if granularities.normalize:
         row_scale = row_scale / prefix_norms(users, granularities)
         col_scale = 1.0 / prefix_norms(items, granularities)
-    weights = users.new_tensor(granularities.normalized_weights)
-    shares = (weights / len(users))[:, None].expand(-1, len(users))
     if negatives is None:
         chosen = nn.functional.embedding(targets, items)
         chosen_scale = None if col_scale is None else col_scale[:, targets]
         positive = _own_logits(users, chosen, row_scale, chosen_scale, slices)
-        everything = nested_logsumexp(
-            users, items, row_scale, slices, col_scale=col_scale, weight=shares
-        )
+        everything = nested_logsumexp(users, items, row_scale, slices, col_scale=col_scale)
     else:
         k = len(negatives.items)
         positive = _own_logits(
             users, items[k:], row_scale, None if col_scale is None else col_scale[:, k:], slices
         )
-        everything = nested_logsumexp(
+        others = nested_logsumexp(
             users,
             items[:k],
             row_scale,
@@ -103,10 +99,10 @@ def nested_softmax(
             col_scale=None if col_scale is None else col_scale[:, :k],
             bias=None if negatives.log_q is None else -negatives.log_q,
             skip=_find(negatives.items, targets),
-            own=positive,
-            weight=shares,
         )
+        everything = torch.logaddexp(others, positive)
     per_granularity = (everything - positive).mean(1)
+    weights = per_granularity.new_tensor(granularities.normalized_weights)
     return NestedLossOutput(weights @ per_granularity, per_granularity.detach())
 
 
