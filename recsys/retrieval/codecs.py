@@ -1,0 +1,82 @@
+"""The codecs by name: how a slice of vectors is stored, and what that loses.
+
+    encoded = encode(vectors, "int8")        [N, d] float32 -> arrays
+    encoded.decode()                         [N, d] float32
+    encoded.decode([4, 7])                   [2, d]
+    encoded.codec.bytes_per_row(d)
+    encoded.codec.error_bound(vectors)       worst case per coordinate; None for pq
+    error_of(encoded, vectors)               what these very vectors lost
+
+| codec           | bytes a row of d | off by at most, per coordinate               |
+|-----------------|------------------|----------------------------------------------|
+| fp32            | 4 d              | 0                                            |
+| fp16            | 2 d              | 2^-11 of the value                           |
+| bf16            | 2 d              | 2^-8 of the value                            |
+| int8            | d + 4            | 1/254 of the row's largest                   |
+| int8-coordinate | d                | 1/254 of the coordinate's largest            |
+| int4            | d/2 + 4          | 1/14 of the row's largest                    |
+| binary          | d/8 + 4          | the row's mean size, or largest minus mean   |
+| pq, pqM         | d/4, M           | measured                                     |
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy.typing as npt
+
+from recsys.errors import ConfigError
+from recsys.retrieval.encoding import (
+    Arrays,
+    Codec,
+    Encoded,
+    Float32,
+    check_matrix,
+    encode_with,
+    error_of,
+)
+from recsys.retrieval.floats import Bf16, Fp16, Fp32
+from recsys.retrieval.integers import Binary, Int4, Int8, Int8Coordinate
+from recsys.retrieval.product import Product
+
+__all__ = [
+    "CODECS",
+    "Arrays",
+    "Codec",
+    "Encoded",
+    "Float32",
+    "check_matrix",
+    "encode",
+    "error_of",
+    "find_codec",
+]
+
+CODECS: dict[str, Codec] = {
+    codec.name: codec
+    for codec in (Fp32(), Fp16(), Bf16(), Int8(), Int8Coordinate(), Int4(), Binary(), Product())
+}
+"""Every codec by name; `pqM` with M bytes a row comes on top."""
+
+
+def find_codec(name: str) -> Codec:
+    """The codec of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if match := re.fullmatch(r"pq([1-9]\d*)", name):
+        return Product(int(match[1]))
+    if name not in CODECS:
+        raise ConfigError(f"codec {name!r} is not among {', '.join(CODECS)}, pqM")
+    return CODECS[name]
+
+
+def encode(vectors: npt.NDArray[Any], codec: str) -> Encoded:
+    """`[N, d]` float32 as the codec of that name stores it.
+
+    Raises:
+        ConfigError: there is no such codec.
+        DataError: the vectors are no finite matrix, or the codec cannot store them.
+    """
+    return encode_with(find_codec(codec), vectors)

@@ -1,0 +1,73 @@
+"""Product quantization: each part of a vector is replaced by the nearest of 256 centroids.
+
+Jégou, Douze and Schmid, Product Quantization for Nearest Neighbor Search, TPAMI 2011.
+
+Shape legend: N rows, d coordinates, M parts of d / M coordinates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.errors import DataError
+from recsys.retrieval.encoding import Arrays, Float32
+
+CENTROIDS = 256
+
+
+@dataclass(frozen=True)
+class Product:
+    """M bytes a row; what is lost depends on the data, so it is measured, not bounded."""
+
+    num_parts: int | None = None
+    """M; None: a quarter of the coordinates, 2 bits each."""
+
+    @property
+    def name(self) -> str:
+        """`pq`, or `pqM`."""
+        return "pq" if self.num_parts is None else f"pq{self.num_parts}"
+
+    def parts_of(self, dim: int) -> int:
+        """M for `dim` coordinates.
+
+        Raises:
+            DataError: it does not divide them.
+        """
+        parts = max(1, dim // 4) if self.num_parts is None else self.num_parts
+        if parts < 1 or dim % parts:
+            raise DataError(
+                f"{self.name} cuts {dim} coordinates into {parts} equal parts, which cannot be; "
+                f"choose pqM with M a divisor of {dim}"
+            )
+        return parts
+
+    def fit(self, vectors: Float32) -> Arrays:
+        """Codebooks `[M, 256, d / M]`."""
+        # faiss is loaded when it is needed: most users of the other codecs never do.
+        from recsys.retrieval.index import train_codebooks
+
+        parts = self.parts_of(vectors.shape[1])
+        if len(vectors) < CENTROIDS:
+            raise DataError(
+                f"{self.name} learns {CENTROIDS} centroids, {len(vectors)} rows are too few; "
+                "choose int8 or int4"
+            )
+        return {"codebooks": train_codebooks(vectors, parts)}
+
+    def encode(self, vectors: Float32, shared: Arrays) -> Arrays:
+        from recsys.retrieval.index import assign_codes
+
+        return {"codes": assign_codes(vectors, shared["codebooks"])}
+
+    def decode(self, rows: Arrays, shared: Arrays, dim: int) -> Float32:
+        codes, codebooks = rows["codes"], shared["codebooks"]
+        parts = codebooks[np.arange(codebooks.shape[0]), codes]
+        return np.ascontiguousarray(parts.reshape(len(codes), dim), dtype=np.float32)
+
+    def bytes_per_row(self, dim: int) -> int:
+        return self.parts_of(dim)
+
+    def error_bound(self, vectors: Float32) -> Float32 | None:
+        return None

@@ -1,0 +1,138 @@
+"""Codecs: what comes back, how far off it may be, and what is refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from recsys.errors import ConfigError, DataError
+from recsys.retrieval.codecs import CODECS, encode, error_of, find_codec
+
+BOUNDED = [name for name in CODECS if name != "pq"]
+
+
+def matrices(largest=1e4):
+    # Subnormals included: a row of them must not become NaN by a division.
+    values = st.floats(-largest, largest, width=32)
+    shapes = st.tuples(st.integers(1, 9), st.integers(1, 19))
+    return shapes.flatmap(lambda shape: hnp.arrays(np.float32, shape, elements=values))
+
+
+def gaussian(rows=600, dim=32, seed=0):
+    rng = np.random.default_rng(seed)
+    return (rng.standard_normal((rows, dim)) * np.linspace(3, 0.1, dim)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+@given(vectors=matrices())
+@settings(max_examples=150, deadline=None)
+def test_no_coordinate_comes_back_further_off_than_its_codec_states(name, vectors):
+    encoded = encode(vectors, name)
+    lost = np.abs(encoded.decode().astype(np.float64) - vectors)
+    assert (lost <= encoded.codec.error_bound(vectors)).all()
+
+
+@pytest.mark.parametrize("name", [name for name in BOUNDED if name != "fp32"])
+def test_the_stated_error_is_nearly_reached_so_it_says_something(name):
+    vectors = gaussian()
+    lost = np.abs(encode(vectors, name).decode() - vectors)
+    assert (lost / find_codec(name).error_bound(vectors)).max() > 0.9
+
+
+@pytest.mark.parametrize("name", [*CODECS, "pq16"])
+def test_bytes_per_row_are_those_of_the_arrays(name):
+    vectors = gaussian(dim=48)
+    encoded = encode(vectors, name)
+    assert sum(a.nbytes for a in encoded.rows.values()) == 600 * encoded.codec.bytes_per_row(48)
+    assert encoded.nbytes >= 600 * encoded.codec.bytes_per_row(48)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_any_selection_of_rows_decodes_to_the_same_rows(name):
+    encoded = encode(gaussian(), name)
+    whole, rows = encoded.decode(), np.array([599, 0, 7, 7])
+    assert whole.dtype == np.float32 and whole.shape == (600, 32)
+    np.testing.assert_array_equal(encoded.decode(rows), whole[rows])
+    np.testing.assert_array_equal(encoded.decode(slice(10, 20)), whole[10:20])
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_encoding_what_was_decoded_changes_it_no_more(name):
+    once = encode(gaussian(dim=33), name).decode()
+    np.testing.assert_allclose(encode(once, name).decode(), once, rtol=1e-6)
+
+
+def test_levels_worked_by_hand():
+    vectors = np.array([[127, -63.5, 1.4, 0], [7, -3, 0.4, -7]], np.float32)
+    assert encode(vectors, "int8").rows["codes"][0].tolist() == [127, -64, 1, 0]
+    assert encode(vectors, "int4").decode()[1].tolist() == [7, -3, 0, -7]
+    assert encode(vectors, "int4").rows["codes"][1].tolist() == [15 | 5 << 4, 8 | 1 << 4]
+    assert encode(vectors, "binary").decode()[1].tolist() == pytest.approx(
+        [4.35, -4.35, 4.35, -4.35]
+    )
+    assert encode(vectors, "int8-coordinate").rows["codes"][:, 0].tolist() == [127, 7]
+    assert encode(np.array([[1 + 2**-8, 1 + 3 * 2**-8]], np.float32), "bf16").decode().tolist() == [
+        [1, 1 + 2**-6]  # ties go to the even neighbour
+    ]
+
+
+def test_binary_takes_the_least_squares_scale():
+    vectors = gaussian(20)
+    encoded = encode(vectors, "binary")
+    best = np.square(encoded.decode() - vectors).sum(1)
+    for factor in (0.99, 1.01):
+        assert (np.square(encoded.decode() * factor - vectors).sum(1) > best).all()
+
+
+def test_product_quantization_loses_nothing_of_vectors_that_are_all_the_same():
+    same = np.tile(gaussian(1, 8), (300, 1))
+    np.testing.assert_allclose(encode(same, "pq2").decode(), same, rtol=1e-5)
+
+
+def test_product_quantization_gives_each_part_its_nearest_centroid():
+    vectors = gaussian(dim=8)
+    encoded = encode(vectors, "pq2")
+    for part, centroids in enumerate(encoded.shared["codebooks"]):
+        own = vectors[:, None, 4 * part : 4 * part + 4]
+        distances = np.square(own - centroids).sum(-1)
+        chosen = distances[np.arange(600), encoded.rows["codes"][:, part]]
+        np.testing.assert_allclose(chosen, distances.min(1), atol=1e-4)
+
+
+def test_more_bytes_lose_less():
+    vectors = gaussian(4000)
+    lost = [
+        error_of(encode(vectors, name), vectors)["relative"]
+        for name in ("fp32", "fp16", "bf16", "int8", "int4", "pq", "binary")
+    ]
+    assert lost[0] == 0 and lost == sorted(set(lost))
+    by_parts = [error_of(encode(vectors, f"pq{m}"), vectors)["relative"] for m in (16, 8, 4)]
+    assert by_parts == sorted(by_parts)
+
+
+def test_the_same_vectors_give_the_same_codes():
+    first, second = (encode(gaussian(), "pq").rows["codes"] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "name", "message"),
+    [
+        (np.full((2, 2), np.nan), "int8", "row 0 .* not finite"),
+        (np.zeros((2, 0)), "int8", "shape"),
+        (np.zeros(3), "fp32", "shape"),
+        (np.full((1, 1), 7e4), "fp16", "does not fit fp16"),
+        (np.full((1, 1), np.finfo(np.float32).max), "bf16", "does not fit bf16"),
+        (np.zeros((100, 8)), "pq", "too few"),
+        (np.zeros((300, 8)), "pq3", "divisor of 8"),
+    ],
+)
+def test_what_a_codec_cannot_store_is_refused(vectors, name, message):
+    with pytest.raises(DataError, match=message):
+        encode(vectors, name)
+
+
+def test_an_unknown_codec_is_refused_by_name():
+    with pytest.raises(ConfigError, match="'int7' is not among fp32"):
+        find_codec("int7")
