@@ -48,6 +48,12 @@ def content_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def item_ids_hash(folder: Path) -> str:
+    """sha256 over the item ids in order of item_index: what rows of item features belong to."""
+    with open_parquet(folder / ITEMS) as file:
+        return hashlib.sha256(_column_hash(file, "item_id", pa.large_string())).hexdigest()
+
+
 def _column_hash(file: pq.ParquetFile, column: str, dtype: pa.DataType) -> bytes:
     """Digest of the lengths of the values, then of their bytes: no two columns look alike."""
     lengths, values = hashlib.sha256(), hashlib.sha256()
