@@ -84,11 +84,11 @@ def nested_softmax(
     if negatives is None:
         chosen = nn.functional.embedding(targets, items)
         chosen_scale = None if col_scale is None else col_scale[:, targets]
-        positive = _own_logits(users, chosen, row_scale, chosen_scale, slices)
+        positive = own_logits(users, chosen, row_scale, chosen_scale, slices)
         everything = nested_logsumexp(users, items, row_scale, slices, col_scale=col_scale)
     else:
         k = len(negatives.items)
-        positive = _own_logits(
+        positive = own_logits(
             users, items[k:], row_scale, None if col_scale is None else col_scale[:, k:], slices
         )
         others = nested_logsumexp(
@@ -98,7 +98,7 @@ def nested_softmax(
             slices,
             col_scale=None if col_scale is None else col_scale[:, :k],
             bias=None if negatives.log_q is None else -negatives.log_q,
-            skip=_find(negatives.items, targets),
+            skip=find_places(negatives.items, targets),
         )
         everything = torch.logaddexp(others, positive)
     per_granularity = (everything - positive).mean(1)
@@ -106,7 +106,7 @@ def nested_softmax(
     return NestedLossOutput(weights @ per_granularity, per_granularity.detach())
 
 
-def _own_logits(
+def own_logits(
     users: Tensor,
     chosen: Tensor,
     row_scale: Tensor,
@@ -119,7 +119,7 @@ def _own_logits(
     return logits if col_scale is None else logits * col_scale
 
 
-def _find(ascending: Tensor, values: Tensor) -> Tensor:
+def find_places(ascending: Tensor, values: Tensor) -> Tensor:
     """Position of each value in `ascending`, -1 where it is not there."""
     place = torch.searchsorted(ascending, values).clamp_max(len(ascending) - 1)
     return torch.where(ascending[place] == values, place, -1)

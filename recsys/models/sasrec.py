@@ -10,6 +10,7 @@ without which a table of small initial values is drowned by what attention adds.
 Shape legend: B users, T tokens, N items, D embedding_dim, K negatives.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -54,8 +55,16 @@ class SASRecConfig(StrictModel):
 class SASRec(nn.Module):
     """Histories -> user vectors; the item vectors are the table's rows."""
 
-    def __init__(self, config: SASRecConfig, num_items: int) -> None:
+    def __init__(
+        self,
+        config: SASRecConfig,
+        num_items: int,
+        *,
+        objective: Callable[..., NestedLossOutput] = nested_softmax,
+    ) -> None:
+        """`objective`: what is trained, called as `nested_softmax` is."""
         super().__init__()
+        self.objective = objective
         dim = config.granularities.embedding_dim
         self.config = config
         self.granularities = config.granularities
@@ -82,7 +91,7 @@ class SASRec(nn.Module):
         return result
 
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
-        """Cross-entropy of the next item at every position and granularity."""
+        """The objective of the next item, at every position and granularity."""
         targets = torch.from_numpy(batch.targets)
         read = torch.from_numpy(batch.histories.items).long()
         if negatives is None:
@@ -92,7 +101,7 @@ class SASRec(nn.Module):
             rows = self.table(torch.cat([read, negatives.items, targets]))
             inputs, items = rows[: len(read)], rows[len(read) :]
         users = self._encode(batch.histories, inputs)
-        return nested_softmax(
+        return self.objective(
             users,
             self.output_dropout(items),
             targets,

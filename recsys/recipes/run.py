@@ -18,7 +18,8 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,8 @@ from recsys.doctor import installed
 from recsys.errors import ConfigError, ProtocolError, RunError
 from recsys.evaluation.protocol import FitOn, find_protocol
 from recsys.files import atomic_path, read_json, write_json, write_text
+from recsys.losses.gbce import nested_gbce
+from recsys.losses.softmax import NestedLossOutput, nested_softmax
 from recsys.models import MODELS, ModelConfig, SASRec
 from recsys.training.checkpoint import WEIGHTS, load_weights
 from recsys.training.trainer import TrainerConfig
@@ -52,9 +55,17 @@ PACKAGES = (
 class LossConfig(StrictModel):
     """The training objective, taken at every granularity."""
 
-    name: Literal["softmax", "sampled_softmax"] = "softmax"
-    """softmax: over the full catalogue. sampled_softmax: over `negatives`."""
+    name: Literal["softmax", "sampled_softmax", "gbce"] = "softmax"
+    """softmax: over the full catalogue. sampled_softmax, gbce: over `negatives`."""
     negatives: NegativesConfig = NegativesConfig()
+    calibration: float = Field(default=0.75, ge=0, le=1)
+    """gbce only. 0: binary cross-entropy, overconfident; 1: probabilities as of all items."""
+
+    def objective(self, num_items: int) -> Callable[..., NestedLossOutput]:
+        """What a model of `num_items` items is trained on."""
+        if self.name == "gbce":
+            return partial(nested_gbce, num_items=num_items, calibration=self.calibration)
+        return nested_softmax
 
 
 class RunConfig(StrictModel):
@@ -232,7 +243,7 @@ def build_model(config: RunConfig, num_items: int) -> SASRec:
     """An untrained model, initialized from the run's seed."""
     torch.manual_seed(config.trainer.seed)
     _, module = MODELS[config.model.name]
-    return module(config.model, num_items)
+    return module(config.model, num_items, objective=config.loss.objective(num_items))
 
 
 class LoadedRun:

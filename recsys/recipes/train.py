@@ -91,7 +91,7 @@ def _fit(
     folder: Path,
 ) -> TrainState:
     sampler = None
-    if config.loss.name == "sampled_softmax":
+    if config.loss.name != "softmax":
         rows = fit_histories(dataset, split, config.fit_on)
         counts = np.bincount(rows.items, minlength=dataset.num_items)
         sampler = NegativeSampler(config.loss.negatives, counts)

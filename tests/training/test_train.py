@@ -43,10 +43,14 @@ def settings(data, **changes):
     return RunConfig.model_validate({**tree, **changes})
 
 
-@pytest.fixture(scope="module", params=["softmax", "sampled_softmax"])
+@pytest.fixture(scope="module", params=["softmax", "sampled_softmax", "gbce"])
 def run(request, data):
     loss = {"name": request.param, "negatives": {"uniform": 16, "in_batch": True}}
-    return train(settings(data, loss=loss), out=data.parent / request.param)
+    changes = {}
+    if request.param == "gbce":  # all scores must fall together before they can tell items apart
+        optimizer = {"learning_rate": 0.01}
+        changes["trainer"] = {"epochs": 60, "patience": 60, "optimizer": optimizer}
+    return train(settings(data, loss=loss, **changes), out=data.parent / request.param)
 
 
 def test_it_learns_the_next_item_at_every_granularity(run):
