@@ -15,24 +15,16 @@ not one of them (K counts the others). Negatives that are not drawn alike weigh 
 1 / q, one on average; with uniform draws that is the paper's loss to the letter.
 
 Shape legend: T tokens (positions with a target), K sampled negatives, N items, G granularities,
-D embedding_dim, R and C rows and columns of one tile.
+D embedding_dim.
 """
-
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import logsigmoid
 
 from recsys.granularity import Granularities, prefix_norms
 from recsys.losses.softmax import Negatives, NestedLossOutput, find_places, own_logits
-
-TILE_ELEMENTS = 1 << 21
-"""Elements a tile's buffers may hold together (8 MiB of float32), whatever G, T and K are."""
-_LINEAR_FROM = 40.0
-"""softplus(x) is x from here on, to the last bit of a float64."""
+from recsys.losses.softplus import weighted_softplus
 
 
 def nested_gbce(
@@ -95,151 +87,3 @@ def _weigh(negatives: Negatives, like: Tensor) -> Tensor:
     if negatives.log_q is None:
         return like.new_ones(k)
     return (-negatives.log_q).softmax(0).to(like.dtype) * k
-
-
-def weighted_softplus(
-    users: Tensor,
-    items: Tensor,
-    row_scale: Tensor,
-    slices: list[tuple[int, int]],
-    *,
-    weight: Tensor,
-    coefficient: Tensor,
-    col_scale: Tensor | None = None,
-    skip: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Weighted sums of `softplus(row_scale[g, t] * col_scale[g, k] * <users_t, items_k>_g)`.
-
-    Args:
-        users: `[T, D]`.
-        items: `[K, D]`.
-        row_scale: `[G, T]`.
-        slices: the coordinates `[lo, hi)` each granularity adds, ascending.
-        weight: `[K]` of each item in the sums, no gradient.
-        coefficient: `[G, T]` of each sum in the total, no gradient.
-        col_scale: `[G, K]`.
-        skip: `[T]` int64, an item to leave out of each row's sum (-1: none).
-
-    Returns:
-        `total []`, differentiable in users, items, row_scale and col_scale, and the
-        `sums [G, T]` it is made of, which take no gradient.
-    """
-    apply: Callable[..., tuple[Tensor, Tensor]] = _WeightedSoftplus.apply
-    return apply(users, items, row_scale, col_scale, weight, coefficient, skip, slices)
-
-
-class _WeightedSoftplus(torch.autograd.Function):
-    """The total is linear in the softplus of each score, so a tile's slopes are known as soon as
-    its scores are: gradients are made in forward, and no tile is ever made twice.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        users: Tensor,
-        items: Tensor,
-        row_scale: Tensor,
-        col_scale: Tensor | None,
-        weight: Tensor,
-        coefficient: Tensor,
-        skip: Tensor | None,
-        slices: list[tuple[int, int]],
-    ) -> tuple[Tensor, Tensor]:
-        sweep = _Sweep(users, items, row_scale, col_scale, weight, coefficient, skip, slices)
-        for rows, cols in _blocks(len(users), len(items), len(slices)):
-            sweep.add(rows, cols, want_scales=any(ctx.needs_input_grad[2:4]))
-        ctx.save_for_backward(sweep.users_grad, sweep.items_grad, sweep.row_grad, sweep.col_grad)
-        ctx.mark_non_differentiable(sweep.sums)
-        return (sweep.sums * coefficient).sum(), sweep.sums
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        grads = [None if part is None else part * grad for part in ctx.saved_tensors]
-        return *grads, None, None, None, None
-
-
-def _blocks(num_rows: int, num_cols: int, num_sizes: int) -> Iterator[tuple[slice, slice]]:
-    """Row and column ranges that cover `[T, K]`; a tile per granularity and three more fit."""
-    area = max(1, TILE_ELEMENTS // (num_sizes + 3))
-    width = min(max(num_cols, 1), max(area // max(1, min(num_rows, 256)), 1))
-    height = max(1, area // width)
-    for col in range(0, num_cols, width):
-        for row in range(0, num_rows, height):
-            yield slice(row, row + height), slice(col, col + width)
-
-
-class _Sweep:
-    """Adds tile by tile to the sums and to the gradients of every input."""
-
-    def __init__(
-        self,
-        users: Tensor,
-        items: Tensor,
-        row_scale: Tensor,
-        col_scale: Tensor | None,
-        weight: Tensor,
-        coefficient: Tensor,
-        skip: Tensor | None,
-        slices: list[tuple[int, int]],
-    ) -> None:
-        self.users, self.items, self.slices = users, items, slices
-        self.row_scale, self.col_scale = row_scale, col_scale
-        self.weight, self.coefficient, self.skip = weight, coefficient, skip
-        self.sums = users.new_zeros(len(slices), len(users))
-        self.users_grad, self.items_grad = torch.zeros_like(users), torch.zeros_like(items)
-        self.row_grad = torch.zeros_like(self.sums)
-        self.col_grad = None if col_scale is None else torch.zeros_like(col_scale)
-
-    def add(self, rows: slice, cols: slice, *, want_scales: bool) -> None:
-        """Adds one tile."""
-        users, items = self.users[rows], self.items[cols]
-        skipped = self._skipped(rows, cols)
-        scores = users.new_zeros(len(users), len(items))
-        slopes: list[Tensor] = []  # dTotal / d<u, v>_g, each [R, C]
-        for g, (lo, hi) in enumerate(self.slices):
-            scores.addmm_(users[:, lo:hi], items[:, lo:hi].T)
-            slopes.append(self._add_sums(scores, skipped, g, rows, cols, want_scales=want_scales))
-        # Coordinates [lo, hi) of granularity g also stand in every wider one: sum from the top.
-        total = torch.zeros_like(scores)
-        for (lo, hi), slope in zip(reversed(self.slices), reversed(slopes), strict=True):
-            total += slope
-            self.users_grad[rows, lo:hi].addmm_(total, items[:, lo:hi])
-            self.items_grad[cols, lo:hi].addmm_(total.T, users[:, lo:hi])
-
-    def _skipped(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor] | None:
-        """Rows and columns, within the tile, of what is left out."""
-        if self.skip is None:
-            return None
-        column = self.skip[rows] - cols.start
-        inside = (column >= 0) & (column < min(cols.stop, len(self.items)) - cols.start)
-        hit = inside.nonzero().squeeze(1)
-        return hit, column[hit]
-
-    def _add_sums(
-        self,
-        scores: Tensor,
-        skipped: tuple[Tensor, Tensor] | None,
-        g: int,
-        rows: slice,
-        cols: slice,
-        *,
-        want_scales: bool,
-    ) -> Tensor:
-        """Adds the tile of granularity g to sums and scale gradients; returns its slopes."""
-        logits = scores * self.row_scale[g, rows, None]
-        across = self.weight[cols]
-        if self.col_scale is not None:
-            logits *= self.col_scale[g, cols]
-            across = across * self.col_scale[g, cols]
-        if skipped is not None:
-            logits[skipped] = -torch.inf  # softplus and slope are 0
-        self.sums[g, rows] += softplus(logits, threshold=_LINEAR_FROM) @ self.weight[cols]
-        slope = logits.sigmoid_()
-        down = self.coefficient[g, rows] * self.row_scale[g, rows]
-        if want_scales:
-            product = slope * scores
-            self.row_grad[g, rows] += self.coefficient[g, rows] * (product @ across)
-            if self.col_grad is not None:
-                self.col_grad[g, cols] += self.weight[cols] * (down @ product)
-        return slope.mul_(across).mul_(down[:, None])

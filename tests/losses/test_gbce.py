@@ -5,9 +5,10 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recsys.granularity import Granularities, truncate
-from recsys.losses import gbce as module
-from recsys.losses.gbce import nested_gbce, weighted_softplus
+from recsys.losses import softplus as module
+from recsys.losses.gbce import nested_gbce
 from recsys.losses.softmax import Negatives
+from recsys.losses.softplus import weighted_softplus
 
 T, K, N, D = 7, 5, 12, 8
 CHOSEN = torch.tensor([1, 4, 5, 9, 11])
