@@ -61,10 +61,10 @@ def assemble(name: str, raw: RawData, options: PrepareOptions, out: Path) -> Dat
             user_ids=ids.users,
             item_ids=ids.items,
             name=options.dataset_name or name,
-            items=raw.items,
+            items=_content(raw.items, ids.items),
             source=raw.source,
             licence=options.licence or raw.licence,
-            filters=filters,
+            filters=(*raw.notes, *filters),
             tie_rule=_tie_rule(raw),
             split=options.split,
         )
@@ -76,6 +76,14 @@ class _Ids:
 
     users: pl.Series
     items: pl.Series
+
+
+def _content(items: pl.DataFrame | pl.LazyFrame | None, kept: pl.Series) -> pl.DataFrame | None:
+    """Content of items that are left; of a lazy frame no others come into memory."""
+    if isinstance(items, pl.LazyFrame):
+        ids = kept.rename("item_id").to_frame().lazy()
+        return items.join(ids, on="item_id", how="semi").collect(engine="streaming")
+    return items
 
 
 def _as_codes(frame: pl.DataFrame) -> tuple[pl.DataFrame, _Ids]:

@@ -98,6 +98,11 @@ class PrepareOptions(StrictModel):
     title_column: str | None = None
     """The column of `item_file` that shall be called `title`."""
 
+    metadata_file: Path | None = None
+    """Amazon: the file of product metadata (JSON lines, Python literals, parquet; also .gz)."""
+    max_bad_lines: int = Field(default=100, ge=0)
+    """Amazon: so many malformed lines of a file are counted, named and left out; one more stops."""
+
     cache: Path = Field(default_factory=lambda: Path.home() / ".cache" / "recsys")
     """Where downloads are kept."""
     mirror: str = "https://files.grouplens.org/datasets/movielens"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from data_prep.amazon import read_amazon
 from data_prep.assemble import assemble
 from data_prep.generic import read_table
 from data_prep.movielens import read_movielens
@@ -55,6 +56,13 @@ def _movielens(name: str, size: str) -> Source:
     return Source(text, partial(read_movielens, name))
 
 
+def _amazon(name: str, text: str) -> Source:
+    return Source(
+        f"Amazon reviews {text}, content by metadata_file=FILE (--source FILE)",
+        _local(name, partial(read_amazon, name)),
+    )
+
+
 def _file(kind: Kind, text: str) -> Source:
     return Source(
         f"{text}, columns named by options (--source FILE)", _local(kind, partial(read_table, kind))
@@ -69,6 +77,9 @@ SOURCES: dict[str, Source] = {
     "ml-25m": _movielens("ml-25m", "25 million ratings of 59,047 films"),
     "ml-32m": _movielens("ml-32m", "32 million ratings of 84,432 films"),
     "ml-latest-small": _movielens("ml-latest-small", "100,836 ratings of 9,724 films"),
+    "amazon-2014": _amazon("amazon-2014", "2014: reviews_X[_5].json.gz or ratings_X.csv"),
+    "amazon-2018": _amazon("amazon-2018", "2018: X[_5].json.gz or X.csv"),
+    "amazon-2023": _amazon("amazon-2023", "2023: X.jsonl, parquet, 0core / 5core csv"),
     "s3rec": Source(
         "sequence file, lines of `user item item ...` (--source FILE)",
         _local("s3rec", read_sequences),

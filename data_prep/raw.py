@@ -68,8 +68,10 @@ class RawData:
 
     table: Table
     columns: Columns
-    items: pl.DataFrame | None
-    """item_id (text) and content columns."""
+    items: pl.DataFrame | pl.LazyFrame | None
+    """item_id (text) and content columns; lazy where only kept items should come into memory."""
     source: str
     """For the manifest: address, package or file name; never a local path."""
     licence: str
+    notes: tuple[str, ...] = ()
+    """What was left out while reading; stands before the filters in the manifest."""

@@ -65,11 +65,7 @@ def scan(
     Raises:
         DataError: the file is absent, empty or damaged.
     """
-    if not path.is_file():
-        raise DataError(f"there is no file {path}; give the right --source")
-    plain = _plain(path, encoding, workspace)
-    if plain.stat().st_size == 0:
-        raise DataError(f"{path} is empty; give another file")
+    plain = unpacked(path, workspace, encoding)
     if kind == "parquet":
         return Table(path.name, pl.scan_parquet(plain), lambda row: f"{path.name} row {row}")
     if kind == "jsonl":
@@ -131,13 +127,26 @@ def _fields(name: str, plain: Path) -> list[str]:
     return list(fields)
 
 
+def unpacked(path: Path, workspace: Path, encoding: Encoding = "utf-8") -> Path:
+    """The file itself, or an unpacked utf-8 copy of it in the workspace.
+
+    Raises:
+        DataError: the file is absent, empty or damaged.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no file {path}; give the right --source")
+    plain = _plain(path, encoding, workspace)
+    if plain.stat().st_size == 0:
+        raise DataError(f"{path} is empty; give another file")
+    return plain
+
+
 def _plain(path: Path, encoding: Encoding, workspace: Path) -> Path:
-    """The file itself, or an unpacked utf-8 copy of it in the workspace."""
     if path.suffix != ".gz" and encoding == "utf-8":
         return path
     plain = workspace / path.name.removesuffix(".gz")
     try:
-        with _open(path) as source, plain.open("wb") as target:
+        with open_bytes(path) as source, plain.open("wb") as target:
             while block := source.read(_COPY_BLOCK):
                 # One byte is one character in latin-1, so a block can be cut anywhere.
                 target.write(block if encoding == "utf-8" else block.decode(encoding).encode())
@@ -146,7 +155,8 @@ def _plain(path: Path, encoding: Encoding, workspace: Path) -> Path:
     return plain
 
 
-def _open(path: Path) -> gzip.GzipFile | BufferedReader:
+def open_bytes(path: Path) -> gzip.GzipFile | BufferedReader:
+    """A file's bytes, unpacked where it ends in `.gz`."""
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
