@@ -105,8 +105,10 @@ def truncate(vectors: Tensor, size: int, *, normalize: bool = False) -> Tensor:
 
 def prefix_norms(vectors: Tensor, granularities: Granularities) -> Tensor:
     """L2 norm of every nested prefix: `[..., D]` -> `[G, ...]`, never below 1e-12."""
-    parts = [vectors[..., lo:hi].square().sum(-1) for lo, hi in granularities.slices]
-    return torch.stack(parts).cumsum(0).clamp_min(1e-24).sqrt()
+    widths = [hi - lo for lo, hi in granularities.slices]
+    # Split, not sliced: the gradient of a slice is as large as all the vectors, and mostly zeros.
+    parts = vectors[..., : sum(widths)].square().split(widths, dim=-1)
+    return torch.stack([part.sum(-1) for part in parts]).cumsum(0).clamp_min(1e-24).sqrt()
 
 
 def prefix_scores(

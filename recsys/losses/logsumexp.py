@@ -4,6 +4,10 @@ Scores are prefix-incremental, `S_g = S_{g-1} + u[:, lo:hi] v[:, lo:hi]^T`, so t
 all granularities cost what the full width costs alone. They exist only as tiles; backward makes
 the tiles again from the saved log-sum-exps.
 
+float32 on a CPU goes to compiled kernels (`losses/compiled.py`), whose tiles stay in the cache;
+everything else (a GPU, float64) to the torch tiles of this file, which are also what the kernels
+are tested against.
+
 Shape legend: T tokens (positions with a target), N candidate items, G granularities, D
 embedding_dim, R and C rows and columns of one tile.
 """
@@ -14,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from recsys.losses.compiled import CompiledLogSumExp
 
 TILE_ELEMENTS = 1 << 21
 """Elements a tile's buffers may hold together (8 MiB of float32), whatever G, T and N are."""
@@ -43,11 +49,18 @@ def nested_logsumexp(
     Returns:
         `[G, T]`, differentiable in users, items, row_scale and col_scale.
     """
-    apply: Callable[..., Tensor] = _NestedLogSumExp.apply
+    apply: Callable[..., Tensor] = _TiledLogSumExp.apply
+    tensors = (users, items, row_scale) + (() if col_scale is None else (col_scale,))
+    if all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors) and len(items):
+        if col_scale is None:
+            col_scale = items.new_ones(len(slices), len(items))
+        bias = items.new_zeros(len(items)) if bias is None else bias
+        skip = torch.full((len(users),), -1) if skip is None else skip
+        apply = CompiledLogSumExp.apply
     return apply(users, items, row_scale, col_scale, bias, skip, slices)
 
 
-class _NestedLogSumExp(torch.autograd.Function):
+class _TiledLogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,

@@ -114,8 +114,8 @@ def own_logits(
     slices: list[tuple[int, int]],
 ) -> Tensor:
     """`[G, T]` logits of each token's own target, `chosen [T, D]`."""
-    parts = [(users[:, lo:hi] * chosen[:, lo:hi]).sum(1) for lo, hi in slices]
-    logits = torch.stack(parts).cumsum(0) * row_scale
+    parts = (users * chosen).split([hi - lo for lo, hi in slices], dim=1)
+    logits = torch.stack([part.sum(1) for part in parts]).cumsum(0) * row_scale
     return logits if col_scale is None else logits * col_scale
 
 

@@ -8,6 +8,7 @@ from recsys.losses.logsumexp import nested_logsumexp
 
 SLICES = [(0, 2), (2, 4), (4, 8)]
 T, N, D = 7, 11, 8
+BOTH = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["tiles", "compiled"])
 
 
 @pytest.fixture(params=[1 << 21, 60, 5])
@@ -83,20 +84,23 @@ def test_scores_too_large_for_exp_do_not_overflow():
     torch.testing.assert_close(found[:, 0], torch.tensor([1800.0, 3600.0, 7200.0]))
 
 
-def test_a_row_may_skip_the_only_item_of_a_tile(monkeypatch):
+@BOTH
+def test_a_row_may_skip_the_only_item_of_a_tile(monkeypatch, dtype):
     monkeypatch.setattr(module, "TILE_ELEMENTS", 5)
-    users, items = torch.ones(2, 8), torch.zeros(3, 8)
+    users, items = torch.ones(2, 8, dtype=dtype), torch.zeros(3, 8, dtype=dtype)
     skip = torch.tensor([0, -1])
-    found = nested_logsumexp(users, items, torch.ones(3, 2), SLICES, skip=skip)
-    torch.testing.assert_close(found[0], torch.tensor([2.0, 3.0]).log())
+    found = nested_logsumexp(users, items, torch.ones(3, 2, dtype=dtype), SLICES, skip=skip)
+    torch.testing.assert_close(found[0], torch.tensor([2.0, 3.0], dtype=dtype).log())
 
 
-def test_a_row_that_skips_every_item_has_no_gradient():
-    users = torch.ones(2, 8, requires_grad=True)
-    items = torch.ones(1, 8, requires_grad=True)
-    found = nested_logsumexp(users, items, torch.ones(3, 2), SLICES, skip=torch.tensor([0, -1]))
+@BOTH
+def test_a_row_that_skips_every_item_has_no_gradient(dtype):
+    users = torch.ones(2, 8, dtype=dtype, requires_grad=True)
+    items = torch.ones(1, 8, dtype=dtype, requires_grad=True)
+    ones = torch.ones(3, 2, dtype=dtype)
+    found = nested_logsumexp(users, items, ones, SLICES, skip=torch.tensor([0, -1]))
     assert (found[:, 0] == -torch.inf).all() and torch.isfinite(found[:, 1]).all()
-    torch.logaddexp(found, torch.zeros(3, 2)).sum().backward()
+    torch.logaddexp(found, torch.zeros(3, 2, dtype=dtype)).sum().backward()
     assert not users.grad[0].any() and users.grad[1].all()
     assert torch.isfinite(items.grad).all()
 
@@ -112,9 +116,10 @@ def test_no_buffer_grows_with_the_catalogue_or_the_granularities(monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "new_zeros", spy)
     monkeypatch.setattr(module, "TILE_ELEMENTS", 10_000)
-    users = torch.randn(40, 8, requires_grad=True)
-    items = torch.randn(5_000, 8, requires_grad=True)
+    users = torch.randn(40, 8, dtype=torch.float64, requires_grad=True)
+    items = torch.randn(5_000, 8, dtype=torch.float64, requires_grad=True)
     for slices in ([(0, 8)], SLICES):
         areas.clear()
-        nested_logsumexp(users, items, torch.ones(len(slices), 40), slices).sum().backward()
+        ones = torch.ones(len(slices), 40, dtype=torch.float64)
+        nested_logsumexp(users, items, ones, slices).sum().backward()
         assert areas and max(areas) * (len(slices) + 2) <= 10_000
