@@ -20,6 +20,8 @@ _VERBS = {
     "compare": "recsys.recipes.evaluate",
     "evaluate_baselines": "recsys.recipes.baselines",
     "report": "recsys.recipes.report",
+    "export": "recsys.recipes.export",
+    "verify": "recsys.recipes.export",
     "load_run": "recsys.recipes.run",
     "diagnose": "recsys.doctor",
 }

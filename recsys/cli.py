@@ -182,6 +182,34 @@ def report(
 
 
 @verb
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Argument(help="Folder of all versions of the bundle.")],
+    tiers: Annotated[
+        str | None, typer.Option(help="lo:hi:CODEC:ram|mmap by comma [int8 to 32, then fp16].")
+    ] = None,
+    users: Annotated[bool, typer.Option(help="User vectors and histories too.")] = True,
+    user_codec: Annotated[str, typer.Option(help="How user vectors are stored.")] = "fp32",
+    tower: Annotated[bool, typer.Option(help="The user tower as ONNX too.")] = True,
+) -> None:
+    """Writes a run as a bundle of tiers: versioned, checksummed, served without torch."""
+    from recsys.recipes.export import export as write
+
+    folder = write(run, out, tiers=tiers, users=users, user_codec=user_codec, tower=tower)
+    print(f"exported: {folder} (next: recsys verify {out})")
+
+
+@verb
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, as `recsys export` leaves it.")],
+) -> None:
+    """Finds any flipped byte, missing file or foreign version in a bundle."""
+    from recsys.recipes.export import verify as check
+
+    print(f"{bundle} is whole: {check(bundle)} files compared")
+
+
+@verb
 def doctor() -> None:
     """Checks that the installed torch, fbgemm and torchrec agree, and tells what mends them."""
     from recsys.doctor import diagnose, print_findings

@@ -7,7 +7,7 @@ Shape legend: N rows, d coordinates of the slice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,9 @@ from recsys.errors import DataError
 
 Float32 = npt.NDArray[np.float32]
 Arrays = Mapping[str, npt.NDArray[Any]]
+
+BLOCK = 65_536
+"""Rows to work on at once."""
 
 
 class Codec(Protocol):
@@ -31,13 +34,20 @@ class Codec(Protocol):
     def fit(self, vectors: Float32) -> Arrays:
         """Parameters shared by all rows (scales per coordinate, codebooks); may be empty.
 
+        Args:
+            vectors: may be mapped from disk and larger than memory.
+
         Raises:
             DataError: the vectors cannot be stored like this.
         """
         ...
 
     def encode(self, vectors: Float32, shared: Arrays) -> Arrays:
-        """Arrays with one entry per row: `[N, ...]`."""
+        """Arrays with one entry per row: `[N, ...]`; block by block gives the same as at once.
+
+        Raises:
+            DataError: a value does not fit.
+        """
         ...
 
     def decode(self, rows: Arrays, shared: Arrays, dim: int) -> Float32:
@@ -118,13 +128,16 @@ def error_of(encoded: Encoded, vectors: Float32) -> dict[str, float]:
         sum ||x - x'||^2 / sum ||x||^2 (0 where all vectors are 0).
     """
     lost = largest = total = 0.0
-    for lo in range(0, len(vectors), _BLOCK):
-        block = vectors[lo : lo + _BLOCK]
-        difference = (encoded.decode(slice(lo, lo + _BLOCK)) - block).astype(np.float64)
+    for rows in blocks_of(len(vectors)):
+        block = vectors[rows]
+        difference = (encoded.decode(rows) - block).astype(np.float64)
         largest = max(largest, float(np.abs(difference).max()))
         lost += float(np.square(difference).sum())
         total += float(np.square(block.astype(np.float64)).sum())
     return {"max_abs": largest, "relative": float(np.sqrt(lost / total)) if total else 0.0}
 
 
-_BLOCK = 65_536
+def blocks_of(num_rows: int, size: int = BLOCK) -> Iterator[slice]:
+    """The rows in pieces that fit in memory whatever their number."""
+    for lo in range(0, num_rows, size):
+        yield slice(lo, min(lo + size, num_rows))

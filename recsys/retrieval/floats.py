@@ -45,10 +45,10 @@ class Fp16:
     name: str = "fp16"
 
     def fit(self, vectors: Float32) -> Arrays:
-        _check_range(vectors, _LARGEST_FP16, self.name)
         return {}
 
     def encode(self, vectors: Float32, shared: Arrays) -> Arrays:
+        _check_range(vectors, _LARGEST_FP16, self.name)
         return {"values": vectors.astype(np.float16)}
 
     def decode(self, rows: Arrays, shared: Arrays, dim: int) -> Float32:
@@ -68,10 +68,10 @@ class Bf16:
     name: str = "bf16"
 
     def fit(self, vectors: Float32) -> Arrays:
-        _check_range(vectors, _LARGEST_BF16, self.name)
         return {}
 
     def encode(self, vectors: Float32, shared: Arrays) -> Arrays:
+        _check_range(vectors, _LARGEST_BF16, self.name)
         bits = vectors.view(np.uint32)
         rounded = bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))
         return {"values": (rounded >> 16).astype(np.uint16)}

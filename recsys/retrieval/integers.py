@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys.retrieval.encoding import Arrays, Float32
+from recsys.retrieval.encoding import Arrays, Float32, blocks_of
 
 _HALF = np.float32(0.5 + 1e-4)
 _TINY = np.float32(np.finfo(np.float32).tiny)
@@ -64,7 +64,8 @@ class Int8Coordinate:
     name: str = "int8-coordinate"
 
     def fit(self, vectors: Float32) -> Arrays:
-        return {"scales": _steps(np.abs(vectors).max(axis=0), 127)}
+        peaks = [np.abs(vectors[rows]).max(axis=0) for rows in blocks_of(len(vectors))]
+        return {"scales": _steps(np.max(peaks, axis=0).astype(np.float32), 127)}
 
     def encode(self, vectors: Float32, shared: Arrays) -> Arrays:
         return {"codes": _codes(vectors, shared["scales"], 127)}

@@ -15,6 +15,7 @@ from recsys.errors import DataError
 from recsys.retrieval.encoding import Arrays, Float32
 
 CENTROIDS = 256
+_SAMPLE = CENTROIDS * 256  # rows the centroids are learned from; faiss would take no more
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class Product:
                 f"{self.name} learns {CENTROIDS} centroids, {len(vectors)} rows are too few; "
                 "choose int8 or int4"
             )
-        return {"codebooks": train_codebooks(vectors, parts)}
+        every = -(-len(vectors) // _SAMPLE)
+        sample = np.ascontiguousarray(vectors[::every], dtype=np.float32)
+        return {"codebooks": train_codebooks(sample, parts)}
 
     def encode(self, vectors: Float32, shared: Arrays) -> Arrays:
         from recsys.retrieval.index import assign_codes

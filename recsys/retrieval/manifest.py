@@ -1,0 +1,159 @@
+"""`bundle.json`: what a bundle says of itself, and the sha256 of every file in it.
+
+The manifest cannot hold its own sum, so `bundle.sha256` beside it does: no byte of a bundle is
+outside the net.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from recsys.config import StrictModel, parse
+from recsys.errors import ChecksumError, ConfigError, DataError
+from recsys.files import read_json
+
+MANIFEST = "bundle.json"
+SEAL = "bundle.sha256"
+SCHEMA_VERSION = 1
+REMEDY = "export it again with `recsys export`"
+
+
+class ArrayEntry(StrictModel):
+    """A file that is nothing but the elements of an array, little-endian, row by row."""
+
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class TierEntry(StrictModel):
+    """One slice of the coordinates."""
+
+    lo: int
+    hi: int
+    codec: str
+    residence: Literal["ram", "mmap"]
+    rows: dict[str, ArrayEntry]
+    shared: dict[str, ArrayEntry]
+    max_abs_error: float
+    """Largest difference of any coordinate from what was exported."""
+    relative_error: float
+    """Root of the squared differences' sum over that of the squares."""
+
+
+class VectorsEntry(StrictModel):
+    """Item or user vectors, with the map from indices to external ids."""
+
+    count: int
+    tiers: tuple[TierEntry, ...]
+    ids: str
+    """Parquet: item_index, item_id (or user_index, user_id)."""
+
+
+class SeenEntry(StrictModel):
+    """What each exported user has had: `items[offsets[u]:offsets[u + 1]]`."""
+
+    items: ArrayEntry
+    offsets: ArrayEntry
+
+
+class TowerEntry(StrictModel):
+    """The user tower as ONNX: `items [B, L]` int64 and `lengths [B]` int64 -> `users [B, D]`."""
+
+    file: str
+    history_length: int
+    """L at most; the most recent items, oldest first, padded at the right."""
+    parity: float
+    """Largest difference of any coordinate from the model's own, as measured at export."""
+
+
+class IndexEntry(StrictModel):
+    """A Faiss index of the items' prefixes."""
+
+    file: str
+    kind: str
+    """As it was asked for: `ivf,sq8`."""
+    granularity: int
+    nbytes: int
+    search: dict[str, int]
+    """Search parameters that reached `recall`: nprobe, efSearch."""
+    recall: float | None
+    """Of the exact candidates, measured at export; None: no target was given."""
+
+
+class FileEntry(StrictModel):
+    size: int
+    sha256: str
+
+
+class BundleManifest(StrictModel):
+    """Everything there is to know before a byte of a vector is read."""
+
+    schema_version: int
+    recsys_version: str
+    model: dict[str, Any]
+    """Name, config, run and commit; what was rotated, for vectors from elsewhere."""
+    protocol: dict[str, Any]
+    """The protocol card of the run's figures; empty for vectors from elsewhere."""
+    metric: Literal["dot", "cosine"]
+    """cosine: the scores of a prefix are divided by the norm of the item's prefix."""
+    sizes: tuple[int, ...] = Field(min_length=1)
+    """Granularities that can be stages: the trained ones and the ends of the tiers."""
+    scales: tuple[float, ...]
+    """What the model multiplies the scores of each trained granularity by; ranks the same."""
+    items: VectorsEntry
+    norms: dict[int, ArrayEntry]
+    """Norms of the items' prefixes as stored, by granularity; empty where the metric is dot."""
+    users: VectorsEntry | None
+    seen: SeenEntry | None
+    tower: TowerEntry | None
+    index: IndexEntry | None
+    files: dict[str, FileEntry]
+
+
+def seal(folder: Path) -> None:
+    """Writes the sum of the manifest."""
+    (folder / SEAL).write_text(_sum_line(folder), encoding="ascii")
+
+
+def _sum_line(folder: Path) -> str:
+    return f"{hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()}  {MANIFEST}\n"
+
+
+def read_manifest(folder: Path) -> BundleManifest:
+    """The manifest of one version of a bundle.
+
+    Raises:
+        DataError: the folder is no bundle, or of another schema version.
+        ChecksumError: the manifest is not the one that was written.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise DataError(f"{folder} is no bundle (no {MANIFEST}); make one with `recsys export`")
+    try:
+        sealed = (folder / SEAL).read_bytes()
+    except OSError as error:
+        raise ChecksumError(f"{folder / SEAL} cannot be read ({error}); {REMEDY}") from error
+    if sealed != _sum_line(folder).encode("ascii"):
+        raise ChecksumError(f"{folder / MANIFEST} does not match {SEAL}; {REMEDY}")
+    tree = read_json(folder / MANIFEST, REMEDY)
+    if tree.get("schema_version") != SCHEMA_VERSION:
+        raise DataError(
+            f"{folder} has schema_version {tree.get('schema_version')!r}, this version reads "
+            f"{SCHEMA_VERSION}; {REMEDY}"
+        )
+    try:
+        return parse(BundleManifest, tree, str(folder / MANIFEST))
+    except ConfigError as error:
+        raise DataError(f"{error}\n{REMEDY}") from error
+
+
+def write_manifest(folder: Path, manifest: BundleManifest) -> None:
+    """Writes manifest and seal into a folder that is not in place yet."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    seal(folder)

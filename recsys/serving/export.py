@@ -1,0 +1,147 @@
+"""A trained model becomes a bundle: vectors, histories, tower.
+
+Shape legend: N items, U users, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from recsys.data.dataset import Dataset
+from recsys.data.histories import Histories
+from recsys.errors import ConfigError, RunError
+from recsys.models.sasrec import SASRec
+from recsys.progress import progress
+from recsys.retrieval.encoding import Float32
+from recsys.retrieval.manifest import BundleManifest, TowerEntry
+from recsys.retrieval.writing import Addition, BundleSource, UserSource
+from recsys.serving.session import open_session
+from recsys.serving.tower import write_onnx
+
+TOWER = "tower.onnx"
+_BATCH = 256
+_PARITY_USERS = 256
+_PARITY = 1e-4
+
+
+def source_of(
+    model: SASRec,
+    dataset: Dataset,
+    *,
+    with_users: bool,
+    model_card: dict[str, Any],
+    protocol: dict[str, Any],
+) -> BundleSource:
+    """Everything of a model in evaluation mode that a bundle holds, but the tower.
+
+    Users are taken as they stand today: their whole history is what is encoded, and what is seen.
+
+    Raises:
+        RunError: vectors are not finite.
+    """
+    granularities = model.granularities
+    with torch.inference_mode():
+        items = model.item_vectors().detach().float().cpu()
+        scales = tuple(float(scale) for scale in model.scales())
+    if not torch.isfinite(items).all():
+        raise RunError("the item vectors hold NaN or infinite values; train again, more gently")
+    everything = Histories(np.arange(dataset.num_users), dataset.items, dataset.offsets)
+    users = None
+    if with_users:
+        known = np.flatnonzero(everything.lengths)
+        histories = everything.rows(known)
+        users = UserSource(
+            vectors=user_vectors(model, histories),
+            ids=dataset.user_frame()["user_id"].gather(known),
+            seen_items=histories.items,
+            seen_offsets=histories.offsets,
+        )
+    ids: pl.Series = dataset.item_frame()["item_id"]
+    return BundleSource(
+        items=items.numpy(),
+        item_ids=ids,
+        sizes=granularities.sizes,
+        normalize=granularities.normalize,
+        scales=scales,
+        users=users,
+        model=model_card,
+        protocol=protocol,
+    )
+
+
+def user_vectors(model: SASRec, histories: Histories) -> Float32:
+    """`[U, D]` of non-empty histories, in batches of neighbours in length."""
+    vectors = np.empty((len(histories), model.granularities.embedding_dim), np.float32)
+    order = np.argsort(histories.lengths, kind="stable")
+    with torch.inference_mode(), progress() as bar:
+        task = bar.add_task("user vectors", total=len(order))
+        for lo in range(0, len(order), _BATCH):
+            rows = order[lo : lo + _BATCH]
+            vectors[rows] = model.user_vectors(histories.rows(rows)).float().numpy()
+            bar.advance(task, len(rows))
+    return vectors
+
+
+def tower_of(model: object, dataset: Dataset) -> Addition:
+    """Adds the user tower as ONNX, compared with the model on the data set's own histories.
+
+    Raises:
+        ConfigError: there is no ONNX form of this model.
+    """
+    if not isinstance(model, SASRec):
+        raise ConfigError(
+            f"{type(model).__name__} has no ONNX form; export without its tower (--no-tower)"
+        )
+
+    def write(folder: Path, _: BundleManifest) -> dict[str, Any]:
+        write_onnx(model, folder / TOWER)
+        entry = TowerEntry(
+            file=TOWER,
+            history_length=model.config.history_length,
+            parity=_parity(model, dataset, folder / TOWER),
+        )
+        return {"tower": entry}
+
+    return write
+
+
+def _parity(model: SASRec, dataset: Dataset, path: Path) -> float:
+    """Largest difference of any coordinate between the ONNX tower and the model.
+
+    Raises:
+        RunError: they do not agree.
+    """
+    everything = Histories(np.arange(dataset.num_users), dataset.items, dataset.offsets)
+    known = np.flatnonzero(everything.lengths)
+    every = max(1, len(known) // _PARITY_USERS)
+    histories = everything.rows(known[::every]).last(model.config.history_length)
+    run = open_session(str(path)).run
+    with torch.inference_mode():
+        wanted = model.user_vectors(histories).float()
+        rows = model.item_vectors()[torch.from_numpy(histories.items).long()]
+        lengths = torch.from_numpy(histories.lengths)
+        parts = torch.nn.utils.rnn.pad_sequence(list(rows.split(lengths.tolist())), True)
+    given = run(None, {"vectors": parts.float().numpy(), "lengths": lengths.numpy()})[0]
+    return check_parity(wanted, given)
+
+
+def check_parity(wanted: Tensor, given: Float32) -> float:
+    """The largest difference of any coordinate.
+
+    Raises:
+        RunError: it is more than rounding explains.
+    """
+    difference = float((wanted - torch.from_numpy(given)).abs().max())
+    largest = float(wanted.abs().max())
+    if not difference <= _PARITY * max(1.0, largest):
+        raise RunError(
+            f"the ONNX tower's user vectors differ from the model's by {difference:.2g} (largest "
+            f"coordinate {largest:.2g}), so it was not exported; export with --no-tower"
+        )
+    return difference

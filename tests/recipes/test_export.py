@@ -1,0 +1,101 @@
+"""`recsys export` and `recsys verify` on a small trained run."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import recsys
+from recsys.cli import app
+from recsys.data.dataset import write_dataset
+from recsys.data.histories import Histories
+from recsys.recipes.export import default_tiers
+from recsys.retrieval.bundle import load_bundle
+from recsys.serving.session import UserTower
+from tests.recipes.test_verbs import config, frame
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    place = tmp_path_factory.mktemp("export")
+    data = write_dataset(place / "data", frame(), name="walks").folder
+    return recsys.train(config(data, trainer={"epochs": 1}), out=place / "run")
+
+
+@pytest.fixture(scope="module")
+def bundle(run, tmp_path_factory):
+    tiers = "0:4:fp32:ram,4:8:fp32:mmap"
+    return load_bundle(recsys.export(run, tmp_path_factory.mktemp("b") / "out", tiers=tiers))
+
+
+def call(*arguments, code=0):
+    result = RUNNER.invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_a_bundle_holds_the_models_items_users_and_histories(run, bundle):
+    loaded = recsys.load_run(run)
+    data = loaded.dataset
+    everything = Histories(np.arange(data.num_users), data.items, data.offsets)
+    with torch.inference_mode():
+        items = loaded.model.item_vectors().numpy()
+        users = loaded.model.user_vectors(everything).numpy()
+    np.testing.assert_array_equal(bundle.items.decode(slice(None), 0, 8), items)
+    np.testing.assert_allclose(bundle.users.decode(slice(None), 0, 8), users, atol=2e-6)
+    np.testing.assert_array_equal(bundle.seen[0], data.items)
+    assert bundle.ids("item")["item_id"].to_list() == data.item_frame()["item_id"].to_list()
+
+
+def test_the_manifest_tells_where_the_vectors_come_from(run, bundle):
+    manifest = bundle.manifest
+    assert manifest.model["run"] == "run" and manifest.model["name"] == "sasrec"
+    assert manifest.protocol["protocol"] == "s3rec"
+    assert manifest.sizes == (4, 8) and len(manifest.scales) == 2
+    assert manifest.tower is not None and manifest.tower.parity < 1e-5
+
+
+def test_the_tower_in_the_bundle_encodes_histories_as_the_model_does(run, bundle):
+    loaded = recsys.load_run(run)
+    data = loaded.dataset
+    histories = Histories(np.arange(data.num_users), data.items, data.offsets)
+    with torch.inference_mode():
+        wanted = loaded.model.user_vectors(histories).numpy()
+    given = UserTower(bundle, threads=1).user_vectors(data.items, data.offsets)
+    np.testing.assert_allclose(given, wanted, atol=2e-6)
+
+
+def test_serving_a_bundle_needs_no_torch(bundle):
+    code = (
+        "import sys, numpy as np; from recsys.retrieval.bundle import load_bundle; "
+        "from recsys.serving.session import UserTower; "
+        f"tower = UserTower(load_bundle({str(bundle.folder)!r})); "
+        "print(tower.user_vectors(np.array([1, 2], np.int32), np.array([0, 2])).shape); "
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "(1, 8)", done.stderr
+
+
+def test_the_verbs_write_and_check_a_bundle(run, tmp_path):
+    out = tmp_path / "out"
+    printed = call("export", run, out, "--tiers", "0:4:int8:ram,4:8:fp16:mmap", "--no-tower")
+    assert f"{out}/v000001" in printed
+    assert "whole" in call("verify", out)
+    codes = next(out.glob("v000001/items/*/codes"))
+    codes.write_bytes(bytes([codes.read_bytes()[0] ^ 1]) + codes.read_bytes()[1:])
+    assert "items/0000-0004-int8/codes is not what was written" in call("verify", out, code=1)
+    assert "beyond the 8" in call("export", run, out, "--tiers", "0:16:int8:ram", code=1)
+    assert "is no run folder" in call("export", tmp_path, out, code=1)
+
+
+def test_default_tiers_keep_a_short_prefix_in_memory(run):
+    sizes = recsys.load_run(run).model.granularities
+    assert default_tiers(sizes) == "0:8:int8:ram"
+    longer = sizes.model_copy(update={"sizes": (8, 16, 32, 64, 256)})
+    assert default_tiers(longer) == "0:32:int8:ram,32:256:fp16:mmap"

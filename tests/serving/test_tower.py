@@ -1,0 +1,123 @@
+"""The exported user tower: onnxruntime against the model, whatever the architecture."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from recsys.data.histories import Histories
+from recsys.errors import ConfigError, DataError, RunError
+from recsys.models.sasrec import SASRec, SASRecConfig
+from recsys.retrieval.bundle import load_bundle
+from recsys.retrieval.manifest import TowerEntry
+from recsys.retrieval.tiers import parse_tiers
+from recsys.retrieval.writing import BundleSource, write_bundle
+from recsys.serving.export import TOWER, check_parity, tower_of
+from recsys.serving.session import UserTower
+from recsys.serving.tower import write_onnx
+
+NUM_ITEMS, LENGTH = 30, 7
+
+
+def model_of(**encoder):
+    positions = encoder.pop("positions", "from_end")
+    torch.manual_seed(0)
+    config = SASRecConfig.model_validate(
+        {
+            "granularities": {"sizes": [4, 8, 16]},
+            "encoder": encoder,
+            "positions": positions,
+            "history_length": LENGTH,
+            "item_init_std": 0.5,
+        }
+    )
+    return SASRec(config, NUM_ITEMS).eval()
+
+
+def bundle_of(model, shelf, tiers="0:4:fp32:ram,4:16:fp32:mmap"):
+    def add(folder, _):
+        write_onnx(model, folder / TOWER)
+        return {"tower": TowerEntry(file=TOWER, history_length=LENGTH, parity=0.0)}
+
+    source = BundleSource(
+        items=model.item_vectors().detach().numpy(),
+        item_ids=pl.Series(range(NUM_ITEMS)),
+        sizes=(4, 8, 16),
+    )
+    return load_bundle(write_bundle(shelf, source, parse_tiers(tiers, 16), additions=[add]))
+
+
+def histories(lengths, seed=0):
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    items = np.random.default_rng(seed).integers(0, NUM_ITEMS, offsets[-1]).astype(np.int32)
+    return Histories(np.arange(len(lengths)), items, offsets)
+
+
+CASES = [
+    {"layer": "sasrec", "positions": "from_end"},
+    {"layer": "prenorm", "num_heads": 2, "positions": "from_start"},
+    {"layer": "ligr", "num_layers": 2, "positions": "none"},
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["layer"])
+def test_the_tower_gives_the_models_own_vectors(tmp_path, case):
+    model = model_of(**case)
+    tower = UserTower(bundle_of(model, tmp_path / "out"), threads=1)
+    for lengths in ([3], [1, 1], [1, 5, 7, 3], [12, 2, 40]):  # the last: longer than it sees
+        given = histories(lengths)
+        with torch.inference_mode():
+            wanted = model.user_vectors(given).numpy()
+        np.testing.assert_allclose(
+            tower.user_vectors(given.items, given.offsets), wanted, atol=2e-6
+        )
+
+
+def test_a_batch_gives_what_its_users_give_one_by_one(tmp_path):
+    tower = UserTower(bundle_of(model_of(), tmp_path / "out"), threads=1)
+    given = histories(np.random.default_rng(1).integers(1, 12, 300))
+    whole = tower.user_vectors(given.items, given.offsets)
+    for row in (0, 7, 299):
+        one = given.rows(np.array([row]))
+        np.testing.assert_allclose(
+            tower.user_vectors(one.items, one.offsets)[0], whole[row], atol=2e-6
+        )
+
+
+def test_the_tower_reads_items_from_the_tiers(tmp_path):
+    model = model_of()
+    coarse = UserTower(bundle_of(model, tmp_path / "out", "0:16:int4:ram"), threads=1)
+    exact = UserTower(bundle_of(model, tmp_path / "exact"), threads=1)
+    given = histories([4, 6])
+    a, b = (t.user_vectors(given.items, given.offsets) for t in (coarse, exact))
+    assert 1e-3 < np.abs(a - b).max() < 1
+
+
+def test_histories_that_cannot_be_encoded_are_refused(tmp_path):
+    tower = UserTower(bundle_of(model_of(), tmp_path / "out"), threads=1)
+    with pytest.raises(DataError, match="row 1 is empty"):
+        tower.user_vectors(np.array([1], np.int32), np.array([0, 1, 1]))
+    with pytest.raises(DataError, match=r"outside 0\.\.29"):
+        tower.user_vectors(np.array([30], np.int32), np.array([0, 1]))
+    assert tower.user_vectors(np.array([], np.int32), np.array([0])).shape == (0, 16)
+
+
+def test_a_tower_that_differs_is_not_exported():
+    wanted = torch.ones(2, 3)
+    assert check_parity(wanted, np.ones((2, 3), np.float32) + 1e-6) < 1e-5
+    with pytest.raises(RunError, match=r"differ from the model's by 0\.01"):
+        check_parity(wanted, np.full((2, 3), 1.01, np.float32))
+    with pytest.raises(RunError, match="differ"):
+        check_parity(wanted, np.full((2, 3), np.nan, np.float32))
+
+
+def test_a_model_without_an_onnx_form_says_so():
+    with pytest.raises(ConfigError, match="Linear has no ONNX form"):
+        tower_of(torch.nn.Linear(2, 2), None)
+
+
+def test_a_bundle_without_a_tower_says_so(tmp_path):
+    source = BundleSource(np.ones((3, 4), np.float32), pl.Series(range(3)), (4,))
+    folder = write_bundle(tmp_path / "out", source, parse_tiers("0:4:fp32:ram", 4))
+    with pytest.raises(DataError, match="has no user tower"):
+        UserTower(load_bundle(folder))
