@@ -3,9 +3,23 @@
 from data_prep import PrepareOptions, prepare
 dataset = prepare("ml-100k")
 dataset = prepare("csv", PrepareOptions(time_column="when"), source="log.csv", out="data/log")
+encode_text("data/log", columns=["title"]); attach("data/log", "posters.npz", name="image")
 """
 
+from data_prep.attach import attach
+from data_prep.encode import encode_images, encode_text
+from data_prep.item_columns import featurize_columns
 from data_prep.options import PrepareOptions, SyntheticOptions
 from data_prep.prepare import SOURCES, Source, prepare
 
-__all__ = ["SOURCES", "PrepareOptions", "Source", "SyntheticOptions", "prepare"]
+__all__ = [
+    "SOURCES",
+    "PrepareOptions",
+    "Source",
+    "SyntheticOptions",
+    "attach",
+    "encode_images",
+    "encode_text",
+    "featurize_columns",
+    "prepare",
+]

@@ -22,6 +22,7 @@ from data_prep.sequences import read_sequences
 from data_prep.synthetic import write_synthetic
 from data_prep.tabular import Kind
 from recsys.data.dataset import Dataset, check_replaceable
+from recsys.data.feature_manifest import FEATURES, feature_names
 from recsys.errors import ConfigError, DataError
 from recsys.files import remove
 
@@ -114,7 +115,8 @@ def prepare(
 
     Raises:
         DataError: the name is unknown, the source is absent or malformed, nothing is left after
-            filtering, or something that is no dataset folder stands at `out`.
+            filtering, or something that is no dataset folder, or one with features, stands at
+            `out`.
         DownloadError: the official place cannot be reached.
         ChecksumError: other bytes than the promised ones arrived.
     """
@@ -126,6 +128,7 @@ def prepare(
     options = options or PrepareOptions()
     out = Path(out) if out is not None else Path("data") / name
     check_replaceable(out)
+    _check_no_features(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     _sweep(out)
     read = SOURCES[name].read
@@ -136,6 +139,16 @@ def prepare(
     with _workspace(out) as workspace:
         raw = read(Path(source) if source is not None else None, options, workspace)
         return assemble(name, raw, options, out)
+
+
+def _check_no_features(out: Path) -> None:
+    """Encoding may have taken hours, so features are not dropped in passing."""
+    if names := feature_names(out):
+        raise DataError(
+            f"{out} holds the features {', '.join(names)}, which a new data set would drop; choose "
+            f"another --out and take them over by id (`recsys attach NEW {out} --modality "
+            f"{names[0]}`), or remove {out / FEATURES}"
+        )
 
 
 @contextmanager

@@ -22,6 +22,7 @@ app = typer.Typer(
     help="Recommender systems on nested embeddings: prepare, train, evaluate, compare, report.",
 )
 
+Data = Annotated[Path, typer.Argument(help="A dataset folder, as `recsys prepare` leaves it.")]
 Run = Annotated[Path, typer.Argument(help="A run folder, as `recsys train` leaves it.")]
 PartOption = Annotated[str, typer.Option("--split", help="Held-out part: valid or test.")]
 ProtocolOption = Annotated[
@@ -87,6 +88,66 @@ def prepare(
         f"{folder}: {counts.num_users:,} users, {counts.num_items:,} items, "
         f"{counts.num_interactions:,} interactions"
     )
+
+
+@verb
+def encode(
+    data: Data,
+    modality: Annotated[str, typer.Option(help="text or image.")],
+    name: Annotated[str | None, typer.Option(help="Name of the feature [the modality].")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder, .onnx file or name on the hub [packaged model].")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="text: content columns, comma separated.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="image: folder, zip or tar of ITEM_ID.jpg files.")
+    ] = None,
+    url_column: Annotated[str | None, typer.Option(help="image: column of addresses.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="image: where downloads are kept.")] = None,
+) -> None:
+    """Texts or pictures of the items -> vectors; a killed run goes on where it was."""
+    from data_prep import encode_images, encode_text
+
+    name = name or modality
+    if _one_of("--modality", modality, ("text", "image")) == "text":
+        chosen = columns.split(",") if columns else ()
+        _print_feature(encode_text(data, name=name, model=model, columns=chosen))
+        return
+    _print_feature(
+        encode_images(
+            data, name=name, model=model, images=images, url_column=url_column, cache=cache
+        )
+    )
+
+
+@verb
+def attach(
+    data: Data,
+    vectors: Annotated[Path, typer.Argument(help="npz, npy, parquet, or a dataset folder.")],
+    modality: Annotated[str, typer.Option(help="Name of the feature: text, image, ...")],
+    ids: Annotated[Path | None, typer.Option(help="npy: its ids, a npy or text file.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="What made the vectors.")] = None,
+) -> None:
+    """Ready-made vectors, or another data set's feature, by item id; missing ones are marked."""
+    from data_prep import attach as add
+
+    _print_feature(add(data, vectors, name=modality, ids=ids, encoder=encoder))
+
+
+@verb
+def columns(
+    data: Data,
+    names: Annotated[list[str], typer.Argument(help="Content columns; year: out of the title.")],
+    delimiter: Annotated[str, typer.Option(help="Between categories of one text.")] = "|",
+    min_count: Annotated[int, typer.Option(help="Rarer categories are left out.", min=1)] = 2,
+) -> None:
+    """Content columns -> categories and numbers with masks."""
+    from data_prep import featurize_columns
+
+    for manifest in featurize_columns(data, names, delimiter=delimiter, min_count=min_count):
+        _print_feature(manifest)
 
 
 @verb
@@ -218,6 +279,13 @@ def doctor() -> None:
     print_findings(findings, Console())
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
+
+
+def _print_feature(manifest: Any) -> None:
+    print(
+        f"{manifest.name}: {manifest.kind} for {manifest.num_present:,} of "
+        f"{manifest.num_items:,} items, size {manifest.size:,}"
+    )
 
 
 def _show(table: Any, as_json: bool) -> None:
