@@ -20,6 +20,7 @@ _VERBS = {
     "compare": "recsys.recipes.evaluate",
     "evaluate_baselines": "recsys.recipes.baselines",
     "report": "recsys.recipes.report",
+    "study": "recsys.recipes.study",
     "export": "recsys.recipes.export",
     "verify": "recsys.recipes.export",
     "load_run": "recsys.recipes.run",

@@ -243,6 +243,40 @@ def report(
 
 
 @verb
+def study(
+    config: Annotated[Path, typer.Argument(help="A study file; configs/*_study.yaml are ready.")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Study folder [runs/CONFIG].")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A method to train and measure now; repeatable.")
+    ] = None,
+    training: Annotated[
+        bool, typer.Option("--train/--no-train", help="Train what is missing, or only tabulate.")
+    ] = True,
+    dry: Annotated[bool, typer.Option(help="List the runs and their state, then stop.")] = False,
+) -> None:
+    """Nested against separate widths, truncation, PCA, codecs; the same command resumes."""
+    from recsys.recipes.study import print_states
+    from recsys.recipes.study import study as run_study
+    from recsys.reports.study import print_study
+
+    result = run_study(
+        config,
+        overrides or [],
+        out=out or Path("runs") / config.stem,
+        only=only or [],
+        train=training,
+        dry=dry,
+    )
+    if result.content is not None:
+        print_study(result.content)
+    else:
+        print_states(result)
+    for path in reversed(result.files):
+        print(path)
+
+
+@verb
 def export(
     run: Run,
     out: Annotated[Path, typer.Argument(help="Folder of all versions of the bundle.")],

@@ -35,7 +35,13 @@ class EndLabel(NamedTuple):
     bold: bool = False
 
 
-def new_axes(title: str, subtitle: str, x_label: str, label_points: float) -> tuple[Figure, Axes]:
+def new_axes(
+    title: str,
+    subtitle: str,
+    x_label: str,
+    label_points: float,
+    size: tuple[float, float] = _SIZE,
+) -> tuple[Figure, Axes]:
     """An empty plot on a white card.
 
     Args:
@@ -43,10 +49,12 @@ def new_axes(title: str, subtitle: str, x_label: str, label_points: float) -> tu
         subtitle: smaller, under it.
         x_label: under the axis.
         label_points: room at the right for labels, in points.
+        size: inches.
     """
-    figure = Figure(figsize=_SIZE, facecolor=CARD)
-    width, height = (inches * 72 for inches in _SIZE)
-    axes = figure.add_axes((46 / width, 42 / height, 1 - (56 + label_points) / width, 0.68))
+    figure = Figure(figsize=size, facecolor=CARD)
+    width, height = (inches * 72 for inches in size)
+    room = (1 - (56 + label_points) / width, 1 - 85.25 / height)
+    axes = figure.add_axes((46 / width, 42 / height, *room))
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(QUIET)
@@ -56,10 +64,16 @@ def new_axes(title: str, subtitle: str, x_label: str, label_points: float) -> tu
     axes.tick_params(length=0, labelsize=9, labelcolor=QUIET, pad=6)
     axes.set_xlabel(x_label, fontsize=9, color=QUIET, labelpad=6)
     left = 14 / width
-    for text, down, size, colour in ((title, 24, 11, INK), (subtitle, 38, 8, QUIET)):
+    for text, down, points, colour in ((title, 24, 11, INK), (subtitle, 38, 8, QUIET)):
         weight = "bold" if colour == INK else "normal"
         figure.text(
-            left, 1 - down / height, text, size=size, weight=weight, color=colour, parse_math=False
+            left,
+            1 - down / height,
+            text,
+            size=points,
+            weight=weight,
+            color=colour,
+            parse_math=False,
         )
     return figure, axes
 

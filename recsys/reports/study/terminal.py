@@ -1,0 +1,94 @@
+"""The tables of a study on a terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from recsys.reports.study.content import (
+    LEAD,
+    RETENTION,
+    SHOWN,
+    VERSUS_SEPARATE,
+    Figure,
+    K,
+    StudyContent,
+)
+from recsys.reports.study.words import headline, standing
+from recsys.reports.view import MISSING
+
+
+def print_study(content: StudyContent, console: Console | None = None) -> None:
+    """Prints recall@10 and ndcg@10 by bytes, retention, and nested against separate."""
+    console = console or Console()
+    for metric in SHOWN:
+        console.print(f"{metric}@{K} by bytes of one item", style="bold", highlight=False)
+        console.print(_matrix(content, metric))
+    console.print(f"nested: share of the full width (d{content.full}) kept", style="bold")
+    console.print(_retention(content))
+    if content.ratios(VERSUS_SEPARATE):
+        console.print("nested over trained separately at the same width", style="bold")
+        console.print(_tax(content))
+    console.print(f"{headline(content)} {standing(content)}", highlight=False)
+    if content.missing:
+        console.print(f"\nmissing ({len(content.missing)}):", style="yellow")
+        for line in content.missing:
+            console.print(f"  {line}", style="yellow", highlight=False, markup=False)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    return table
+
+
+def _matrix(content: StudyContent, metric: str) -> Table:
+    table = _table("", *(f"{budget:,}" for budget in content.budgets))
+    best = content.best(metric)
+    for method in content.methods:
+        cells = [
+            Text(f.figure, style="bold" if round(f.value, 4) == top else "") if f else Text(MISSING)
+            for f, top in zip(content.row(metric, method), best, strict=True)
+        ]
+        table.add_row(Text(content.labels[method]), *cells)
+    return table
+
+
+def _retention(content: StudyContent) -> Table:
+    table = _table("vector", "bytes", *_twice("kept"), f"truncation {LEAD}@{K}")
+    for row in content.ratios(RETENTION):
+        figure = next(iter(row.values()))
+        shares = [text for m in SHOWN for text in _share(row, m)]
+        table.add_row(
+            figure.vector,
+            f"{figure.num_bytes:,}",
+            *shares,
+            content.kept_by("truncation", figure.granularity),
+        )
+    return table
+
+
+def _tax(content: StudyContent) -> Table:
+    table = _table("width", f"nested {LEAD}@{K}", "separate", *_twice("ratio"), "")
+    for row in content.ratios(VERSUS_SEPARATE):
+        width = next(iter(row.values())).granularity
+        table.add_row(
+            f"d{width}",
+            content.mean_of("nested", LEAD, width),
+            content.mean_of("separate", LEAD, width),
+            *(text for m in SHOWN for text in _share(row, m)),
+            row[LEAD].verdict,
+        )
+    return table
+
+
+def _twice(what: str) -> list[str]:
+    return [text for metric in SHOWN for text in (f"{metric}@{K} {what}", "95 %")]
+
+
+def _share(row: dict[str, Figure], metric: str) -> tuple[str, str]:
+    figure = row.get(metric)
+    return (figure.share, figure.share_interval) if figure else (MISSING, "")

@@ -1,0 +1,76 @@
+"""Sentences of a study's report: what was found, how each line was made, what an interval is."""
+
+from __future__ import annotations
+
+from recsys.reports.study.content import LEAD, RETENTION, VERSUS_SEPARATE, K, StudyContent
+
+HOW = {
+    "nested": "prefixes of one model trained at all granularities; hollow points were never "
+    "trained",
+    "separate": "for each width a model of its own, trained by the same recipe with that one "
+    "granularity (table, encoder and vectors all of that width, unless the recipe sets the "
+    "encoder's width apart)",
+    "truncation": "prefixes of the separately trained model of full width, which was never told "
+    "that prefixes matter; normalised anew where the model ranks by cosine",
+    "pca": "principal components of the full-width item vectors as they are served, centred, "
+    "ranked by dot product: at full rank every ranking stays what it was",
+    "svd": "the linear map that keeps the scores of the training users best (Eckart and Young): "
+    "the hardest of the linear controls",
+    "projection": "prefixes of a random rotation of the full-width vectors",
+    "int8": "full-width vectors rounded to 255 levels, one scale per item",
+    "int4": "full-width vectors rounded to 15 levels, one scale per item",
+    "pca_int8": "the PCA prefixes rounded to 255 levels, one scale per coordinate",
+    "pq": "product quantization of the full-width vectors, one byte per part",
+    "sparse": "k of many atoms, found by matching pursuit in a fitted dictionary; an index and a "
+    "value of two bytes each",
+    "nested_int8": "nested prefixes rounded to 255 levels, one scale per item",
+    "nested_int4": "nested prefixes rounded to 15 levels, one scale per item",
+    "nested_pq": "product quantization of the full-width nested vectors",
+}
+"""How the points of each method are made."""
+
+INTERVALS = (
+    "Figures are means over seeds and users. Intervals are 95 % percentile bootstrap intervals "
+    "that resample users and seeds: each draw is the mean over resampled users plus what resampled "
+    "seeds add, whose deviations are widened by sqrt(S / (S - 1)) as S seeds understate their own "
+    "spread. Ratios are paired: all figures of a draw share their users, and figures of the same "
+    "runs their seeds. With one seed intervals are over users alone."
+)
+BYTES = (
+    "Bytes are those of one item. What is stored once beside all items (codebooks, atoms, the map "
+    "that users go through) is not in them: the list of all figures gives it as shared bytes. "
+    "Users stay in float32 for every method."
+)
+
+
+def headline(content: StudyContent) -> str:
+    """What a quarter of the coordinates keeps, or the shortest prefix that keeps 95 %."""
+    kept = [f for f in content.figures(RETENTION, LEAD, "nested") if f.trained]
+    enough = [f for f in kept if f.value >= 0.95 and f.granularity < content.full]
+    if not enough:
+        shorter = [f for f in kept if f.granularity < content.full]
+        if not shorter:
+            return "The nested model has not been measured yet."
+        enough = [max(shorter, key=lambda f: f.value)]
+    first = enough[0]
+    return (
+        f"{first.granularity} of {content.full} coordinates keep {first.share} of {LEAD}@{K} "
+        f"({first.share_interval})."
+    )
+
+
+def standing(content: StudyContent) -> str:
+    """At how many widths the nested model pays no tax."""
+    ratios = content.figures(VERSUS_SEPARATE, LEAD, "nested")
+    if not ratios:
+        return "No separately trained width has been measured yet."
+    counts = dict.fromkeys(("above", "level", "below"), 0)
+    for ratio in ratios:
+        counts[ratio.verdict] = counts.get(ratio.verdict, 0) + 1
+    worst = min(ratios, key=lambda ratio: ratio.value)
+    return (
+        f"Beside models trained at one width alone, the nested one is above at {counts['above']}, "
+        f"level at {counts['level']} and below at {counts['below']} of {len(ratios)} widths; its "
+        f"lowest ratio of {LEAD}@{K} is {worst.value:.3f} at d{worst.granularity} "
+        f"({worst.share_interval} %)."
+    )
