@@ -11,9 +11,12 @@ from typer.testing import CliRunner
 import recsys
 from recsys.cli import app
 from recsys.data.dataset import write_dataset
-from recsys.data.histories import Histories
+from recsys.data.histories import Histories, select
+from recsys.evaluation.recommend import recommend
 from recsys.recipes.export import default_tiers
 from recsys.retrieval.bundle import load_bundle
+from recsys.retrieval.filters import make_filters
+from recsys.retrieval.funnel import Funnel, Stage
 from recsys.serving.session import UserTower
 from tests.recipes.test_verbs import config, frame
 
@@ -70,16 +73,37 @@ def test_the_tower_in_the_bundle_encodes_histories_as_the_model_does(run, bundle
     np.testing.assert_allclose(given, wanted, atol=2e-6)
 
 
+def test_searching_a_bundle_gives_the_models_own_lists_and_scores(run, bundle):
+    loaded = recsys.load_run(run)
+    data, model = loaded.dataset, loaded.model
+    histories = select(data, np.arange(data.num_users), loaded.split.start, loaded.split.valid_end)
+    own = recommend(model, histories, data.num_items, k=10, filter_seen=True)
+    users = UserTower(bundle, threads=1).user_vectors(histories.items, histories.offsets)
+    filters = make_filters(len(users), data.num_items, seen=(histories.items, histories.offsets))
+    for stages in ([Stage(8, 10)], [Stage(4, data.num_items), Stage(8, 10)]):
+        found = Funnel(bundle, stages, threads=1).search(users, 10, filters)
+        np.testing.assert_array_equal(found.items, own)
+        with torch.inference_mode():
+            exact = model.user_vectors(histories).numpy() @ model.item_vectors().numpy().T
+        norms = np.linalg.norm(model.item_vectors().detach().numpy(), axis=1)
+        wanted = exact / norms if bundle.normalize else exact
+        listed = np.take_along_axis(wanted, found.items.clip(0), axis=1)
+        shown = found.items >= 0
+        np.testing.assert_allclose(found.scores[shown], listed[shown], rtol=1e-6, atol=1e-6)
+
+
 def test_serving_a_bundle_needs_no_torch(bundle):
     code = (
         "import sys, numpy as np; from recsys.retrieval.bundle import load_bundle; "
         "from recsys.serving.session import UserTower; "
         f"tower = UserTower(load_bundle({str(bundle.folder)!r})); "
-        "print(tower.user_vectors(np.array([1, 2], np.int32), np.array([0, 2])).shape); "
+        "from recsys.retrieval.funnel import Funnel, Stage; "
+        "users = tower.user_vectors(np.array([1, 2], np.int32), np.array([0, 2])); "
+        "print(Funnel(tower.bundle, [Stage(8, 3)]).search(users).items.shape); "
         "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "(1, 8)", done.stderr
+    assert done.stdout.strip() == "(1, 3)", done.stderr
 
 
 def test_the_verbs_write_and_check_a_bundle(run, tmp_path):

@@ -1,0 +1,233 @@
+"""The funnel: candidates from a short prefix, ranked again by longer and longer ones.
+
+A later stage multiplies only the coordinates the stages before have not seen, for the items they
+kept: N * g_1 + keep_1 * (g_2 - g_1) + ... multiply-adds, and keep_1 * g_1 for taking the
+first stage's own scores in float32.
+
+Shape legend: B users, N items, D coordinates, K asked for, n kept so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+
+from recsys.errors import ConfigError, DataError
+from recsys.retrieval.bundle import Bundle
+from recsys.retrieval.encoding import Float32
+from recsys.retrieval.filters import Filters, Int64, make_filters
+from recsys.retrieval.scan import Scan
+
+_GATHERED = 1 << 21  # floats of item vectors to hold at once
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Scores by a prefix, and how many of the best go on."""
+
+    granularity: int
+    keep: int
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a search found, best first, equals by item index."""
+
+    items: Int64
+    """`[B, K]`, -1 where there is nothing more."""
+    scores: Float32
+    """`[B, K]` descending, -inf where there is nothing more."""
+
+
+class Finder(Protocol):
+    """A first stage."""
+
+    @property
+    def extra_bytes(self) -> int:
+        """Bytes in memory beside the tiers."""
+        ...
+
+    def find(self, users: Float32, keep: int, filters: Filters) -> Int64:
+        """`[B, <= keep]` items, in no order, -1 behind the end of a list."""
+        ...
+
+
+def parse_stages(text: str, k: int) -> tuple[Stage, ...]:
+    """Reads `32:200,256`: granularity and how many go on; the last one keeps `k`.
+
+    Raises:
+        ConfigError: a stage is not of that form.
+    """
+    *parts, last = text.split(",")
+    try:
+        stages = [Stage(*(int(number) for number in part.split(":", 1))) for part in parts]
+        return (*stages, Stage(int(last), k))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"stages {text!r} are not of the form 32:200,256") from error
+
+
+def check_stages(stages: Sequence[Stage]) -> None:
+    """Raises ConfigError unless granularities ascend, and numbers to keep do not."""
+    if not stages:
+        raise ConfigError("a funnel needs a stage")
+    for stage, following in pairwise(stages):
+        if following.granularity <= stage.granularity or following.keep > stage.keep:
+            raise ConfigError(
+                f"stage {following.granularity}:{following.keep} behind "
+                f"{stage.granularity}:{stage.keep}; granularities must grow and keeps must not"
+            )
+    if stages[-1].keep < 1:
+        raise ConfigError(f"the last stage keeps {stages[-1].keep}; at least 1 is expected")
+
+
+class Funnel:
+    """Searches a bundle in stages."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        stages: Sequence[Stage],
+        *,
+        finder: Finder | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Makes the first stage ready.
+
+        Args:
+            bundle: what is searched.
+            stages: from the shortest prefix to the longest.
+            finder: the first stage; None: every item is scored (`Scan`).
+            threads: of the first stage; None: all cores.
+
+        Raises:
+            ConfigError: the stages are not a funnel.
+            GranularityError: a stage's granularity is none of the bundle's.
+        """
+        check_stages(stages)
+        self.bundle, self.stages = bundle, tuple(stages)
+        norms = [bundle.norms(bundle.check_size(stage.granularity)) for stage in stages]
+        self._norms = norms
+        first = stages[0].granularity
+        self.scan = Scan(bundle.items, first, norms[0], threads)
+        self.finder: Finder = finder or self.scan
+
+    @property
+    def hot_bytes(self) -> int:
+        """Bytes of the items that stay in memory: tiers, factors, index."""
+        tiers = sum(t.nbytes for t in self.bundle.items.parts if t.spec.residence == "ram")
+        return tiers + self.finder.extra_bytes
+
+    @property
+    def cold_bytes(self) -> int:
+        """Bytes of the items that are mapped from disk: tiers, and norms where there are any."""
+        tiers = sum(t.nbytes for t in self.bundle.items.parts if t.spec.residence == "mmap")
+        return tiers + sum(norm.nbytes for norm in self._norms if norm is not None)
+
+    def multiply_adds(self, found: float | None = None) -> float:
+        """For one user; `found`: those of the first stage, where that is an index."""
+        total = float(self.scan.multiply_adds if found is None else found)
+        seen, kept = 0, self.bundle.num_items
+        for stage in self.stages:
+            kept = min(kept, stage.keep) if seen == 0 else kept
+            total += kept * (stage.granularity - seen)
+            seen, kept = stage.granularity, min(kept, stage.keep)
+        return total
+
+    def search(
+        self, users: Float32, k: int | None = None, filters: Filters | None = None
+    ) -> Candidates:
+        """The best items by the last stage, of those the stages before kept.
+
+        Args:
+            users: `[B, D]`; those of a cosine model need not be normalized.
+            k: K; None: what the last stage keeps.
+            filters: of these users (`make_filters`).
+
+        Raises:
+            DataError: the vectors are too short or not finite, or the filters are of other users.
+            ConfigError: k is more than the last stage keeps.
+        """
+        k = self.stages[-1].keep if k is None else k
+        users = self._checked(users)
+        filters = filters or make_filters(len(users), self.bundle.num_items)
+        if len(filters.offsets) != len(users) + 1:
+            raise DataError(f"filters of {len(filters.offsets) - 1} rows for {len(users)} users")
+        if not 1 <= k <= self.stages[-1].keep:
+            raise ConfigError(
+                f"{k} items are asked for, the last stage keeps {self.stages[-1].keep}"
+            )
+        items = self._first(users, filters)
+        sums = np.zeros(items.shape, np.float32)
+        edge, found = 0, Candidates(items, sums)
+        for stage, norms in zip(self.stages, self._norms, strict=True):
+            self._add(users, found.items, sums, edge, stage.granularity)
+            order, found = self._rank(found.items, sums, norms, stage.keep)
+            sums = np.take_along_axis(sums, order, axis=1)
+            edge = stage.granularity
+        return _padded(found, k)
+
+    def _checked(self, users: Float32) -> Float32:
+        longest = self.stages[-1].granularity
+        if users.ndim != 2 or users.shape[1] < longest:
+            raise DataError(
+                f"user vectors of shape {users.shape}; [users, at least {longest}] is expected"
+            )
+        users = np.ascontiguousarray(users[:, :longest], np.float32)
+        if not np.isfinite(users).all():
+            raise DataError("the user vectors hold NaN or infinite values")
+        return users
+
+    def _first(self, users: Float32, filters: Filters) -> Int64:
+        """Candidates of the first stage; rows an index could not fill are scanned."""
+        keep = min(self.stages[0].keep, self.bundle.num_items)
+        prefix = np.ascontiguousarray(users[:, : self.stages[0].granularity])
+        items = self.finder.find(prefix, keep, filters)
+        if self.finder is self.scan:
+            return items
+        possible = np.minimum(filters.num_left(self.bundle.num_items), keep)
+        short = np.flatnonzero((items >= 0).sum(axis=1) < possible)
+        if len(short):
+            items[short] = self.scan.find(prefix[short], keep, rows_of(filters, short))
+        return items
+
+    def _add(self, users: Float32, items: Int64, sums: Float32, lo: int, hi: int) -> None:
+        """Adds the products of the coordinates `[lo, hi)` to `sums [B, n]`."""
+        at_once = max(1, _GATHERED // max(1, items.shape[1] * (hi - lo)))
+        for start in range(0, len(users), at_once):
+            rows = slice(start, start + at_once)
+            # Each item is read and decoded once for the users that share it, in the order of disk.
+            distinct, places = np.unique(items[rows].clip(0), return_inverse=True)
+            vectors = self.bundle.items.decode(distinct, lo, hi)[places.reshape(items[rows].shape)]
+            sums[rows] += np.matmul(vectors, users[rows, lo:hi, None])[:, :, 0]
+
+    def _rank(
+        self, items: Int64, sums: Float32, norms: Float32 | None, keep: int
+    ) -> tuple[Int64, Candidates]:
+        """Places of the best `keep`, and these."""
+        scores = sums if norms is None else sums / norms[items.clip(0)]
+        scores = np.where(items < 0, np.float32(-np.inf), scores)
+        order = np.lexsort((items, -scores), axis=1)[:, :keep]
+        return order, Candidates(
+            np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        )
+
+
+def rows_of(filters: Filters, rows: Int64) -> Filters:
+    """The filters of some rows."""
+    lengths = np.diff(filters.offsets)[rows]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    places = np.arange(offsets[-1]) + np.repeat(filters.offsets[rows] - offsets[:-1], lengths)
+    return Filters(filters.hidden, filters.seen[places], offsets)
+
+
+def _padded(found: Candidates, k: int) -> Candidates:
+    missing = max(0, k - found.items.shape[1])
+    room = ((0, 0), (0, missing))
+    return Candidates(
+        np.pad(found.items[:, :k], room, constant_values=-1),
+        np.pad(found.scores[:, :k], room, constant_values=-np.inf),
+    )
