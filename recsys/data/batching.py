@@ -14,7 +14,7 @@ from pydantic import Field
 
 from recsys.config import StrictModel
 from recsys.data.dataset import Dataset, Int64
-from recsys.data.histories import Histories, jagged_positions
+from recsys.data.histories import Histories, item_counts, select
 from recsys.data.splitting import Split
 from recsys.errors import DataError
 
@@ -73,12 +73,19 @@ class TrainBatches:
     def batch(self, epoch: int, index: int) -> Batch:
         """Batch `index` of `epoch`."""
         rows = self._epoch_plan(epoch)[index]
-        lo, hi = self._lo[rows], self._hi[rows]
-        positions, offsets = jagged_positions(lo, hi - 1)
-        data = self._dataset
-        times = None if data.timestamps is None else data.timestamps[positions]
-        histories = Histories(self._users[rows], data.items[positions], offsets, times)
-        return Batch(histories, data.items[positions + 1].astype(np.int64))
+        whole = select(self._dataset, self._users[rows], self._lo[rows], self._hi[rows])
+        read = np.ones(len(whole.items), dtype=np.bool_)
+        read[whole.offsets[1:] - 1] = False
+        asked = np.ones(len(whole.items), dtype=np.bool_)
+        asked[whole.offsets[:-1]] = False
+        times = None if whole.timestamps is None else whole.timestamps[read]
+        offsets = whole.offsets - np.arange(len(whole.offsets))
+        histories = Histories(whole.users, whole.items[read], offsets, times)
+        return Batch(histories, whole.items[asked].astype(np.int64))
+
+    def target_counts(self) -> Int64:
+        """`[N]` how often each item is a target in an epoch."""
+        return item_counts(self._dataset, self._lo + 1, self._hi)
 
     def _plan(self, epoch: int) -> list[Int64]:
         """Rows of each batch: shuffled, sorted by length within chunks, cut, shuffled again."""

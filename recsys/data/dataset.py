@@ -13,13 +13,14 @@ Shape legend: U users, N items, T interactions.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 
-from recsys.data.content import INTERACTIONS, ITEMS, USERS, content_hash, open_parquet
+from recsys.data.content import INTERACTIONS, ITEMS, USERS, content_hash
+from recsys.data.interactions import Int32, Int64, read_blocks
 from recsys.data.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -29,6 +30,7 @@ from recsys.data.manifest import (
     load_manifest,
     write_manifest,
 )
+from recsys.data.mapped import MappedHistories, open_mapped
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import DataError
 from recsys.files import atomic_path
@@ -56,16 +58,20 @@ __all__ = [
     "write_manifest",
 ]
 
-_BLOCK = 1 << 20
+_PIECE = 1 << 12
+"""Positions of a mapped column read at once; each may bring 64 KiB of its neighbours to memory."""
 _EXTRA = {"timestamp": pl.Int64, "weight": pl.Float32}
 
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
+Number = TypeVar("Number", np.int32, np.int64)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Histories in memory as one jagged array, plus the manifest and the content tables' paths."""
+    """Histories as one jagged array, plus the manifest and the content tables' paths.
+
+    The array is in memory, or mapped from disk: then read it by `items_at` and `timestamps_at`,
+    which hold on to nothing.
+    """
 
     folder: Path
     manifest: DatasetManifest
@@ -75,6 +81,26 @@ class Dataset:
     """`[T]` item indices in the order of time within each user."""
     timestamps: Int64 | None
     """`[T]` in the unit of the source, or None."""
+    mapped: MappedHistories | None = None
+    """Where `items` and `timestamps` are mapped from, if they are."""
+
+    def items_at(self, positions: Int64) -> Int32:
+        """Items at any positions `[P]`."""
+        return self._take(self.items, positions)
+
+    def timestamps_at(self, positions: Int64) -> Int64 | None:
+        """Timestamps at any positions `[P]`, where the data set has them."""
+        return None if self.timestamps is None else self._take(self.timestamps, positions)
+
+    def _take(self, column: npt.NDArray[Number], positions: Int64) -> npt.NDArray[Number]:
+        if self.mapped is None:
+            return column[positions]
+        taken = np.empty(len(positions), column.dtype)
+        for start in range(0, len(positions), _PIECE):
+            piece = slice(start, start + _PIECE)
+            taken[piece] = column[positions[piece]]
+            self.mapped.release()
+        return taken
 
     @property
     def num_users(self) -> int:
@@ -93,11 +119,12 @@ class Dataset:
         return pl.read_parquet(self.folder / USERS).sort("user_index")
 
 
-def load_dataset(folder: str | Path, *, verify: bool = False) -> Dataset:
+def load_dataset(folder: str | Path, *, mapped: bool = False, verify: bool = False) -> Dataset:
     """Loads a dataset folder.
 
     Args:
         folder: the dataset folder.
+        mapped: leave the histories on disk, in columns that are made at first use; see `mapped.py`.
         verify: also compare the sha256 of every file with the manifest (reads them once more).
 
     Raises:
@@ -106,56 +133,32 @@ def load_dataset(folder: str | Path, *, verify: bool = False) -> Dataset:
     """
     folder = Path(folder)
     manifest = load_manifest(folder, verify=verify)
-    path = folder / INTERACTIONS
-    try:
-        counts, items, timestamps = _read_histories(path, manifest)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, f"cannot be read ({error})") from error
-    offsets = np.zeros(manifest.num_users + 1, dtype=np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    return Dataset(folder, manifest, offsets, items, timestamps)
+    if mapped:
+        columns = open_mapped(folder, manifest, verify=verify)
+        return Dataset(
+            folder, manifest, columns.offsets, columns.items, columns.timestamps, columns
+        )
+    return Dataset(folder, manifest, *_read_histories(folder / INTERACTIONS, manifest))
 
 
 def _read_histories(path: Path, manifest: DatasetManifest) -> tuple[Int64, Int32, Int64 | None]:
-    """History lengths `[U]`, items `[T]` and timestamps `[T]`.
+    """Offsets `[U + 1]`, items `[T]` and timestamps `[T]`.
 
     Block by block: the whole table beside the arrays would double the memory.
     """
-    counts = np.zeros(manifest.num_users, dtype=np.int64)
+    offsets = np.zeros(manifest.num_users + 1, dtype=np.int64)
     items = np.empty(manifest.num_interactions, dtype=np.int32)
-    with open_parquet(path) as file:
-        if file.metadata.num_rows != len(items):
-            raise _damaged(path, f"has {file.metadata.num_rows} rows")
-        timed = "timestamp" in file.schema_arrow.names
-        timestamps = np.empty(len(items), dtype=np.int64) if timed else None
-        columns = ["user_index", "item_index", *(["timestamp"] if timed else [])]
-        row, last_user = 0, 0
-        for batch in file.iter_batches(batch_size=_BLOCK, columns=columns):
-            rows = slice(row, row + batch.num_rows)
-            users, items[rows] = batch.column(0).to_numpy(), batch.column(1).to_numpy()
-            if timestamps is not None:
-                timestamps[rows] = batch.column(2).to_numpy()
-            _check_block(path, manifest, last_user, users, items[rows])
-            present, lengths = np.unique(users, return_counts=True)
-            counts[present] += lengths
-            row, last_user = rows.stop, int(users[-1])
-    return counts, items, timestamps
-
-
-def _check_block(
-    path: Path, manifest: DatasetManifest, last_user: int, users: Int32, items: Int32
-) -> None:
-    if users[0] < last_user or (np.diff(users) < 0).any():
-        raise _damaged(path, "is not sorted by user_index")
-    if users[-1] >= manifest.num_users or not 0 <= items.min() <= items.max() < manifest.num_items:
-        raise _damaged(path, "has an index outside its tables")
-
-
-def _damaged(path: Path, what: str) -> DataError:
-    return DataError(
-        f"{path} {what}, which its {MANIFEST} does not allow; delete {path.parent} and run "
-        "`recsys prepare` again"
-    )
+    timestamps, row = None, 0
+    for block in read_blocks(path, manifest):
+        rows = slice(row, row + len(block.items))
+        items[rows] = block.items
+        if block.timestamps is not None:
+            timestamps = np.empty(len(items), dtype=np.int64) if timestamps is None else timestamps
+            timestamps[rows] = block.timestamps
+        block.add_lengths(offsets[1:])
+        row = rows.stop
+    np.cumsum(offsets, out=offsets)
+    return offsets, items, timestamps
 
 
 def write_dataset(

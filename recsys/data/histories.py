@@ -6,11 +6,15 @@ Shape legend: B users in the batch, T interactions of the batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
 
 from recsys.data.dataset import Dataset, Int32, Int64
+
+_COUNTED_AT_ONCE = 1 << 20
+"""Interactions, about (histories are not cut)."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,20 @@ class Histories:
 
 def select(dataset: Dataset, users: Int64, lo: Int64, hi: Int64) -> Histories:
     """Histories of `users` cut to `[lo[i], hi[i])`, positions into `dataset.items`."""
-    return _gather(users, dataset.items, dataset.timestamps, lo, hi)
+    positions, offsets = jagged_positions(lo, hi)
+    items = dataset.items_at(positions)
+    return Histories(users, items, offsets, dataset.timestamps_at(positions))
+
+
+def item_counts(dataset: Dataset, lo: Int64, hi: Int64) -> Int64:
+    """`[N]` how often each item stands in any of the ranges `[lo[i], hi[i])`, piece by piece."""
+    counts = np.zeros(dataset.num_items, dtype=np.int64)
+    part = (np.cumsum(hi - lo) - 1) // _COUNTED_AT_ONCE
+    edges = np.flatnonzero(np.diff(part, prepend=-1, append=-1))
+    for first, last in pairwise(edges):
+        positions, _ = jagged_positions(lo[first:last], hi[first:last])
+        counts += np.bincount(dataset.items_at(positions), minlength=len(counts))
+    return counts
 
 
 def _gather(

@@ -21,7 +21,7 @@ class NegativesConfig(StrictModel):
     uniform: int = Field(default=512, ge=0)
     """Draws per batch, every item alike."""
     popularity: int = Field(default=0, ge=0)
-    """Draws per batch in proportion to training count ** popularity_power."""
+    """Draws per batch in proportion to (how often an item is a target) ** popularity_power."""
     popularity_power: float = Field(default=0.75, ge=0)
     in_batch: bool = False
     """The targets of the batch are negatives of each other."""
@@ -39,7 +39,7 @@ class NegativeSampler:
     """Draws negatives for a batch; the same random generator state gives the same draw."""
 
     def __init__(self, config: NegativesConfig, counts: Int64) -> None:
-        """`counts [N]`: how often each item stands in the training rows."""
+        """`counts [N]`: how often each item is a target in training."""
         self._config = config
         self._num_items = len(counts)
         weights = counts.astype(np.float64) ** config.popularity_power

@@ -3,13 +3,15 @@
 Shape legend: U users, T interactions.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from recsys.data.dataset import INTERACTIONS, Dataset, Int64, SplitRule
 from recsys.errors import DataError, ProtocolError
+
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -66,30 +68,70 @@ def make_split(dataset: Dataset, rule: SplitRule | None = None) -> Split:
         raise DataError(
             f"valid_quantile {rule.valid_quantile} must be below test_quantile {rule.test_quantile}"
         )
-    _check_ascending(dataset, dataset.timestamps)
-    cuts = np.quantile(
-        dataset.timestamps, [rule.valid_quantile, rule.test_quantile], method="lower"
-    )
-    ends = [start + _count_per_user(dataset, dataset.timestamps <= cut) for cut in cuts]
-    return Split(rule, start, ends[0], ends[1], end)
+    _check_ascending(dataset)
+    quantiles = (rule.valid_quantile, rule.test_quantile)
+    train_end, valid_end = (_first_after(dataset, _time_quantile(dataset, q)) for q in quantiles)
+    return Split(rule, start, train_end, valid_end, end)
 
 
-def _check_ascending(dataset: Dataset, timestamps: Int64) -> None:
+def _check_ascending(dataset: Dataset) -> None:
     """A cut in time is a prefix of a history only where histories stand in the order of time."""
-    backwards = np.diff(timestamps) < 0
-    firsts = dataset.offsets[1:-1]
-    backwards[firsts[(firsts > 0) & (firsts < len(timestamps))] - 1] = False
-    if backwards.any():
-        row = int(backwards.argmax()) + 1
-        user = int(np.searchsorted(dataset.offsets, row, side="right")) - 1
-        raise DataError(
-            f"{dataset.manifest.name}: the history of user_index {user} goes back in time at row "
-            f"{row} of {INTERACTIONS}, so it cannot be split by global-time; prepare the data set "
-            "with its time column and without an order column, or use leave-last-out"
-        )
+    starts = dataset.offsets[1:-1]
+    for row, times in _time_blocks(dataset, overlap=1):
+        backwards = np.diff(times) < 0
+        borders = starts[slice(*np.searchsorted(starts, (row + 1, row + len(times))))]
+        backwards[borders - row - 1] = False
+        if backwards.any():
+            place = row + int(backwards.argmax()) + 1
+            user = int(np.searchsorted(dataset.offsets, place, side="right")) - 1
+            raise DataError(
+                f"{dataset.manifest.name}: the history of user_index {user} goes back in time at "
+                f"row {place} of {INTERACTIONS}, so it cannot be split by global-time; prepare the "
+                "data set with its time column and without an order column, or use leave-last-out"
+            )
 
 
-def _count_per_user(dataset: Dataset, chosen: npt.NDArray[np.bool_]) -> Int64:
-    running = np.zeros(len(chosen) + 1, dtype=np.int64)
-    np.cumsum(chosen, out=running[1:])
-    return running[dataset.offsets[1:]] - running[dataset.offsets[:-1]]
+def _time_quantile(dataset: Dataset, quantile: float) -> int:
+    """The timestamp at place `floor(quantile * (T - 1))` of all in order, without ordering them.
+
+    Counts how many fall into each of 65,536 ranges of equal length, then looks into the one that
+    holds the place: a few passes over the column whatever its length.
+    """
+    place = int(np.floor((len(dataset.items) - 1) * quantile))
+    extremes = [(int(times.min()), int(times.max())) for _, times in _time_blocks(dataset)]
+    lo, hi = min(low for low, _ in extremes), max(high for _, high in extremes)
+    while lo < hi:
+        shift = max(0, (hi - lo).bit_length() - 16)
+        counts = np.zeros(((hi - lo) >> shift) + 1, dtype=np.int64)
+        for _, times in _time_blocks(dataset):
+            inside = times[(times >= lo) & (times <= hi)]
+            # Unsigned: the difference of two int64 may need all 64 bits.
+            parts = (inside - lo).view(np.uint64) >> np.uint64(shift)
+            counts += np.bincount(parts.astype(np.int64), minlength=len(counts))
+        running = np.cumsum(counts)
+        part = int(np.searchsorted(running, place, side="right"))
+        place -= int(running[part] - counts[part])
+        lo, hi = lo + (part << shift), min(hi, lo + ((part + 1) << shift) - 1)
+    return lo
+
+
+def _time_blocks(dataset: Dataset, *, overlap: int = 0) -> Iterator[tuple[int, Int64]]:
+    """`(first row, timestamps)` of blocks that cover the column; each reaches into the next."""
+    num_rows = len(dataset.items)
+    for row in range(0, num_rows, _BLOCK):
+        times = dataset.timestamps_at(np.arange(row, min(row + _BLOCK + overlap, num_rows)))
+        assert times is not None
+        yield row, times
+
+
+def _first_after(dataset: Dataset, cut: int) -> Int64:
+    """`[U]` where the interactions of each user that are later than `cut` start: bisection."""
+    lo, hi = dataset.offsets[:-1].copy(), dataset.offsets[1:].copy()
+    while len(users := np.flatnonzero(lo < hi)):
+        middle = (lo[users] + hi[users]) // 2
+        times = dataset.timestamps_at(middle)
+        assert times is not None
+        later = times > cut
+        hi[users[later]] = middle[later]
+        lo[users[~later]] = middle[~later] + 1
+    return lo

@@ -15,10 +15,10 @@ import polars as pl
 import torch
 
 from recsys.data.dataset import Dataset, Int64
-from recsys.data.histories import Histories
+from recsys.data.histories import Histories, item_counts
 from recsys.data.splitting import Split
 from recsys.errors import GranularityError, ProtocolError
-from recsys.evaluation.held_out import HeldOut, fit_histories, held_out
+from recsys.evaluation.held_out import HeldOut, held_out
 from recsys.evaluation.metrics import USER_METRICS, Float64
 from recsys.evaluation.protocol import FitOn, Part, Protocol, ProtocolCard, make_card
 from recsys.evaluation.ranking import Shape, count_ranks, jagged_places, top_ranks
@@ -259,7 +259,5 @@ def evaluate(
         budget_bytes=budget_bytes,
         label=f"evaluate {run}",
     )
-    popularity = np.bincount(
-        fit_histories(dataset, split, fit_on).items, minlength=dataset.num_items
-    )
+    popularity = item_counts(dataset, split.start, split.fit_end(fit_on))
     return tabulate(ranking, card, popularity, run=run, extras=extras, seed=seed)

@@ -68,7 +68,7 @@ def held_out(dataset: Dataset, split: Split, part: str) -> HeldOut:
             "choose another split, or a data set with longer histories"
         )
     rows = np.repeat(np.arange(len(users)), (hi - lo)[users])
-    items = select(dataset, users, lo[users], hi[users]).items
+    items = dataset.items_at(jagged_positions(lo[users], hi[users])[0])
     distinct = np.unique(rows * dataset.num_items + items)
     lengths = np.bincount(distinct // dataset.num_items)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

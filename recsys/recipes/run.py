@@ -73,6 +73,8 @@ class RunConfig(StrictModel):
 
     data: Path
     """A dataset folder, as `recsys prepare` writes it."""
+    mapped: bool = False
+    """Histories stay on disk and are mapped: for those larger than memory. The same batches."""
     protocol: str = "s3rec"
     """The preset that decides the split, and whether validation filters seen items."""
     fit_on: FitOn = "train"
@@ -263,7 +265,7 @@ class LoadedRun:
                 "or ask for the best weights so far with --unfinished"
             )
         self.config = load_config(self.folder)
-        self.dataset = _load_data(self.config.data, self.folder)
+        self.dataset = _load_data(self.config, self.folder)
         check_dataset(self.folder, self.dataset)
         self.split: Split = make_split(self.dataset, self.config.split_rule(self.dataset))
         self.model = build_model(self.config, self.dataset.num_items)
@@ -276,13 +278,14 @@ class LoadedRun:
         return self.folder.resolve().name
 
 
-def _load_data(path: Path, run: Path) -> Dataset:
+def _load_data(config: RunConfig, run: Path) -> Dataset:
+    path = config.data
     if not path.exists() and not path.is_absolute():
         raise RunError(
             f"there is no {path} here; it stands in {run / CONFIG}, relative to the folder the run "
             "was trained in: go there"
         )
-    return load_dataset(path)
+    return load_dataset(path, mapped=config.mapped)
 
 
 def load_run(folder: str | Path, *, unfinished: bool = False) -> LoadedRun:

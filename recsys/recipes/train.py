@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from recsys.data.batching import TrainBatches
@@ -13,7 +12,6 @@ from recsys.data.dataset import Dataset, load_dataset
 from recsys.data.negatives import NegativeSampler
 from recsys.data.splitting import Split, make_split
 from recsys.evaluation.evaluate import evaluate
-from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.protocol import find_protocol
 from recsys.files import remove
 from recsys.models import SASRec
@@ -57,7 +55,7 @@ def train(
     folder = Path(out)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    dataset = load_dataset(settings.data)
+    dataset = load_dataset(settings.data, mapped=settings.mapped)
     split = make_split(dataset, settings.split_rule(dataset))
     # Made before the folder is: what cannot be trained leaves nothing behind.
     model = build_model(settings, dataset.num_items)
@@ -92,9 +90,7 @@ def _fit(
 ) -> TrainState:
     sampler = None
     if config.loss.name != "softmax":
-        rows = fit_histories(dataset, split, config.fit_on)
-        counts = np.bincount(rows.items, minlength=dataset.num_items)
-        sampler = NegativeSampler(config.loss.negatives, counts)
+        sampler = NegativeSampler(config.loss.negatives, batches.target_counts())
     held_out = config.fit_on == "train"
     return train_loop(
         model,

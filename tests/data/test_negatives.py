@@ -1,8 +1,12 @@
 import numpy as np
+import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from recsys.data.batching import BatchingConfig, TrainBatches
+from recsys.data.dataset import write_dataset
 from recsys.data.negatives import NegativeSampler, NegativesConfig
+from recsys.data.splitting import make_split
 
 COUNTS = np.array([50, 20, 10, 10, 5, 3, 1, 1, 0, 0])
 
@@ -28,6 +32,36 @@ def test_the_stated_probability_is_how_often_an_item_is_drawn(config):
     everything = NegativeSampler(config, COUNTS)
     stated = np.exp(everything._log_inclusion(np.arange(10), 8))
     np.testing.assert_allclose(drawn / 4_000, stated, atol=0.03)
+
+
+def test_targets_of_real_batches_are_drawn_as_often_as_stated(tmp_path):
+    """Every history starts with item 0, so that it is never a target."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(4, 20, size=500)
+    share = 1.0 / np.arange(1, 31)
+    items = rng.choice(np.arange(1, 31), p=share / share.sum(), size=lengths.sum())
+    items[np.cumsum(lengths) - lengths] = 0
+    frame = pl.DataFrame({"user_id": np.repeat(np.arange(500), lengths), "item_id": items})
+    data = write_dataset(tmp_path / "data", frame, name="shops")
+    batches = TrainBatches(
+        BatchingConfig(batch_tokens=32), data, make_split(data),
+        fit_on="train", history_length=10, seed=0,
+    )  # fmt: skip
+    sampler = NegativeSampler(NegativesConfig(uniform=0, in_batch=True), batches.target_counts())
+    drawn, stated, number = np.zeros(31), np.zeros(31), 0
+    for epoch in range(40):
+        for index in range(batches.num_batches(epoch)):
+            targets = batches.batch(epoch, index).targets
+            found, _ = sampler.draw(targets, rng)
+            assert found.tolist() == sorted(set(targets.tolist()))
+            drawn[found] += 1
+            stated += np.exp(sampler._log_inclusion(np.arange(31), len(targets)))
+            number += 1
+    first = data.items[0]
+    assert drawn[first] == stated[first] == 0
+    # Users bring their targets together, so the rate of an item is only about what it would be if
+    # each target were drawn by itself.
+    np.testing.assert_allclose(drawn / number, stated / number, atol=0.04)
 
 
 def test_negatives_are_unique_ascending_and_repeat_with_the_seed():

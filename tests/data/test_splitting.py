@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.data import splitting
 from recsys.data.dataset import SplitRule, write_dataset
 from recsys.data.splitting import make_split
 from recsys.errors import DataError, ProtocolError
@@ -66,6 +67,27 @@ def test_global_time_is_what_a_loop_over_users_gives(times, quantiles):
         expected.append((train, known[len(train) :], row[len(known) :]))
     rule = SplitRule(name="global-time", valid_quantile=quantiles[0], test_quantile=quantiles[1])
     assert parts(dataset, make_split(dataset, rule)) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.integers(-(2**63), 2**63 - 1) | st.integers(-99, 99) | st.integers(0, 2**18),
+        min_size=1,
+        max_size=30,
+    ),
+    st.sampled_from([0.01, 0.5, 0.8, 0.9, 0.99]),
+)
+def test_a_quantile_of_time_is_found_without_ordering_all_times(times, quantile):
+    times = sorted(times)
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = dataset_of([times], folder)
+    last = times[math.floor(quantile * (len(times) - 1))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(splitting, "_BLOCK", 7)
+        rule = SplitRule(name="global-time", valid_quantile=quantile, test_quantile=0.999)
+        split = make_split(dataset, rule)
+    assert split.train_end.tolist() == [sum(time <= last for time in times)]
 
 
 def test_a_history_that_goes_back_in_time_is_refused_by_global_time(tmp_path):
