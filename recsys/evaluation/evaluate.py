@@ -21,7 +21,7 @@ from recsys.errors import GranularityError, ProtocolError
 from recsys.evaluation.held_out import HeldOut, held_out
 from recsys.evaluation.metrics import USER_METRICS, Float64
 from recsys.evaluation.protocol import FitOn, Part, Protocol, ProtocolCard, make_card
-from recsys.evaluation.ranking import Shape, count_ranks, jagged_places, top_ranks
+from recsys.evaluation.rank_batch import rank_batch
 from recsys.evaluation.scoring import (
     DEFAULT_BUDGET,
     ScoreModel,
@@ -115,7 +115,7 @@ def rank_held_out(
             histories = held.histories(dataset, rows)
             targets = Histories(histories.users, held.targets[positions], offsets)
             ranks[:, positions] = _rank_batch(
-                scorer, histories, targets, dataset.num_items, ks, counts, filter_seen=filter_seen
+                scorer, histories, targets, ks, counts, filter_seen=filter_seen
             )
             bar.advance(task, len(rows))
     if counts is not None:
@@ -127,24 +127,18 @@ def _rank_batch(
     scorer: Scorer,
     histories: Histories,
     targets: Histories,
-    num_items: int,
     ks: tuple[int, ...],
     counts: Int64 | None,
     *,
     filter_seen: bool,
 ) -> Int64:
     """Ranks `[G, M]` of one batch; adds what was recommended to `counts`."""
-    shape = Shape(len(scorer.sizes), len(histories), num_items, scorer.width)
-    wanted = jagged_places(targets.items, targets.offsets, scorer.device)
-    shown = histories if filter_seen else histories.last(0)
-    seen = jagged_places(shown.items, shown.offsets, scorer.device)
-    blocks = scorer.blocks(histories)
-    if counts is None and len(targets.items) == len(targets):
-        return count_ranks(blocks, shape, wanted, seen).cpu().numpy()
-    ranks, items = top_ranks(blocks, shape, wanted, seen, ks[-1])
-    if counts is not None:
-        _count_items(counts, items.cpu().numpy(), ks)
-    return ranks.cpu().numpy()
+    hidden = histories if filter_seen else histories.last(0)
+    single = counts is None and len(targets.items) == len(targets)
+    ranks, lists = rank_batch(scorer, histories, targets, hidden, None if single else ks[-1])
+    if counts is not None and lists is not None:
+        _count_items(counts, lists, ks)
+    return ranks
 
 
 def _count_items(counts: Int64, items: Int64, ks: tuple[int, ...]) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from recsys.data.dataset import Int64
 from recsys.data.histories import Histories
-from recsys.evaluation.ranking import Shape, jagged_places, top_ranks
+from recsys.evaluation.rank_batch import rank_batch
 from recsys.evaluation.scoring import DEFAULT_BUDGET, ScoreModel, VectorModel, make_scorer
 from recsys.granularity import Granularities
 
@@ -47,15 +47,8 @@ def recommend(
         )
         for rows in scorer.batches(np.arange(len(histories))):
             batch = histories.rows(rows)
-            shape = Shape(len(scorer.sizes), len(batch), num_items, scorer.width)
             nothing = batch.last(0)
-            hidden = batch if filter_seen else nothing
-            _, items = top_ranks(
-                scorer.blocks(batch),
-                shape,
-                jagged_places(nothing.items, nothing.offsets, scorer.device),
-                jagged_places(hidden.items, hidden.offsets, scorer.device),
-                k,
-            )
-            lists[rows, : items.shape[2]] = items[-1].cpu().numpy()
+            _, found = rank_batch(scorer, batch, nothing, batch if filter_seen else nothing, k)
+            if found is not None:
+                lists[rows, : found.shape[2]] = found[-1]
     return lists

@@ -16,6 +16,7 @@ from torch import Tensor
 from recsys.data.dataset import Int64
 from recsys.data.histories import Histories
 from recsys.errors import GranularityError, RunError
+from recsys.evaluation.compiled import BATCH_USERS, CompiledRanking
 from recsys.granularity import Granularities, prefix_norms, prefix_scores
 
 BlockScores = Callable[[int, int], Iterator[Tensor]]
@@ -71,6 +72,8 @@ class Scorer:
     """Users to score at once."""
     width: int
     """Items to score at once."""
+    num_items: int
+    """N."""
     device: torch.device
     blocks: Callable[[Histories], BlockScores]
 
@@ -78,6 +81,16 @@ class Scorer:
         """`order` in pieces of `num_users`."""
         for start in range(0, len(order), self.num_users):
             yield order[start : start + self.num_users]
+
+
+@dataclass(frozen=True)
+class VectorScorer(Scorer):
+    """Of a VectorModel."""
+
+    users: Callable[[Histories], Tensor]
+    """`[B, D]` float32 user vectors, known to be finite."""
+    compiled: CompiledRanking | None
+    """The item vectors as the kernels take them; None: they are not on a CPU."""
 
 
 def make_scorer(
@@ -99,9 +112,9 @@ def make_scorer(
         GranularityError: a prefix is longer than the vectors, or the model has none.
         RunError: the vectors are of another catalogue, or are not finite.
     """
-    elements = max(1, budget_bytes // BYTES_PER_SCORE)
     if isinstance(model, VectorModel):
-        return _vector_scorer(model, num_items, granularities or model.granularities, elements)
+        return _vector_scorer(model, num_items, granularities or model.granularities, budget_bytes)
+    elements = max(1, budget_bytes // BYTES_PER_SCORE)
     if granularities is not None:
         raise GranularityError(
             f"{type(model).__name__} has no vectors, so it cannot be evaluated at the "
@@ -110,21 +123,34 @@ def make_scorer(
     num_users = int(np.clip(elements // num_items, 1, MAX_USERS))
     width = int(np.clip(elements // num_users, 1, MAX_WIDTH))
     device = torch.device("cpu")
-    return Scorer((None,), num_users, width, device, lambda batch: _score_blocks(model, batch))
+    return Scorer(
+        (None,), num_users, width, num_items, device, lambda batch: _score_blocks(model, batch)
+    )
 
 
 def _vector_scorer(
-    model: VectorModel, num_items: int, granularities: Granularities, elements: int
-) -> Scorer:
+    model: VectorModel, num_items: int, granularities: Granularities, budget_bytes: int
+) -> VectorScorer:
     items = model.item_vectors().float()
     _check_vectors(items, num_items, granularities)
-    norms = prefix_norms(items, granularities)
-    num_users = int(np.clip(elements // 64, 1, MAX_USERS))
-    width = int(np.clip(elements // num_users, 1, MAX_WIDTH))
 
-    def blocks(histories: Histories) -> BlockScores:
+    def user_vectors(histories: Histories) -> Tensor:
         users = model.user_vectors(histories).float().to(items.device)
         _check_finite(users, "user vectors")
+        return users
+
+    if can_compile(items):
+        compiled = CompiledRanking(items, granularities, budget_bytes)
+        num_users, width = BATCH_USERS, num_items
+    else:
+        compiled = None
+        elements = max(1, budget_bytes // BYTES_PER_SCORE)
+        num_users = int(np.clip(elements // 64, 1, MAX_USERS))
+        width = int(np.clip(elements // num_users, 1, MAX_WIDTH))
+    norms = prefix_norms(items, granularities)
+
+    def blocks(histories: Histories) -> BlockScores:
+        users = user_vectors(histories)
         return lambda lo, hi: (
             scores
             for _, scores in prefix_scores(
@@ -132,7 +158,15 @@ def _vector_scorer(
             )
         )
 
-    return Scorer(granularities.sizes, num_users, width, items.device, blocks)
+    return VectorScorer(
+        granularities.sizes, num_users, width, num_items, items.device, blocks,
+        user_vectors, compiled,
+    )  # fmt: skip
+
+
+def can_compile(items: Tensor) -> bool:
+    """Whether the kernels take these vectors; elsewhere torch scores them block by block."""
+    return items.device.type == "cpu"
 
 
 def _score_blocks(model: ScoreModel, histories: Histories) -> BlockScores:

@@ -111,7 +111,7 @@ class Lanes:
 
     def fma(self, x: Any, y: Any, z: Any) -> Any:
         """`x * y + z`, rounded once."""
-        return self._call("llvm.fma.v16f32", x, y, z)
+        return self.call("llvm.fma.v16f32", x, y, z)
 
     def mul(self, x: Any, y: Any) -> Any:
         """`x * y`."""
@@ -132,7 +132,7 @@ class Lanes:
     def exp(self, x: Any) -> Any:
         """Exp of `x <= 0` to 2e-7 (relative); exactly 0 below -88."""
         y = self.larger(self.mul(x, self.same(_LOG2_E)), self.same(-127.0))
-        whole = self._call("llvm.rint.v16f32", y)
+        whole = self.call("llvm.rint.v16f32", y)
         rest = self.fma(x, self.same(_LOG2_E_HIGH), self.builder.fsub(self.same(-0.0), whole))
         rest = self.fma(x, self.same(_LOG2_E - _LOG2_E_HIGH), rest)
         power = self.same(_EXP2[0])
@@ -147,11 +147,32 @@ class Lanes:
         lost = self.builder.fcmp_ordered("<=", y, self.same(-127.0))
         return self.builder.select(lost, self.same(0.0), scaled)
 
-    def count(self, x: Any, least: Any) -> Any:
-        """How many lanes of `x` are at least as large as those of `least`; an int64."""
-        mask = self.builder.fcmp_ordered(">=", x, least)
+    def mask(self, relation: str, x: Any, y: Any) -> Any:
+        """Lane by lane, does `x > y` (or `>=`) hold? Never where one is NaN."""
+        return self.builder.fcmp_ordered(relation, x, y)
+
+    def count(self, mask: Any) -> Any:
+        """How many lanes of a mask are set; an int64."""
         bits = self.builder.bitcast(mask, ir.IntType(LANES))
-        return self.builder.zext(self._call("llvm.ctpop.i16", bits), _INDEX)
+        return self.builder.zext(self.call("llvm.ctpop.i16", bits), _INDEX)
+
+    def numbers(self, first: Any) -> Any:
+        """`first, first + 1, ...` as int32, in the bits of a float32 vector."""
+        start = self.builder.trunc(first, _INT32)
+        nothing = ir.Constant(_WHOLES, ir.Undefined)
+        one = self.builder.insert_element(nothing, start, ir.Constant(_INT32, 0))
+        all_lanes = self.builder.shuffle_vector(one, nothing, ir.Constant(_WHOLES, [0] * LANES))
+        counted = self.builder.add(all_lanes, ir.Constant(_WHOLES, list(range(LANES))))
+        return self.builder.bitcast(counted, _VECTOR)
+
+    def store_chosen(self, vector: Any, mask: Any, data: Any, place: Any) -> None:
+        """Writes the lanes that a mask has set, side by side, from `data[place]` on."""
+        where = self.builder.gep(data, [place])
+        masks = ir.VectorType(ir.IntType(1), LANES)
+        kind = ir.FunctionType(ir.VoidType(), [_VECTOR, _FLOAT.as_pointer(), masks])
+        name = "llvm.masked.compressstore.v16f32"
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        self.builder.call(function, [vector, where, mask])
 
     def fold(self, vector: Any, join: Callable[[Any, Any], Any]) -> Any:
         """Joins the lanes of a vector into one number: halves, quarters, eighths, pairs."""
@@ -188,7 +209,8 @@ class Lanes:
         builder.cbranch(builder.icmp_signed("<", following, count), body, after)
         builder.position_at_end(after)
 
-    def _call(self, name: str, *values: Any) -> Any:
+    def call(self, name: str, *values: Any) -> Any:
+        """One of LLVM's own functions, whose arguments and result are of one type."""
         kind = ir.FunctionType(values[0].type, [value.type for value in values])
         function = cgutils.get_or_insert_function(self.builder.module, kind, name)
         return self.builder.call(function, values)

@@ -12,11 +12,13 @@ from recsys.data.histories import Histories
 from recsys.data.splitting import make_split
 from recsys.errors import DataError, GranularityError, ProtocolError, RunError
 from recsys.evaluation import scoring
+from recsys.evaluation.compiled import CompiledRanking
 from recsys.evaluation.evaluate import evaluate, rank_held_out
 from recsys.evaluation.metrics import MISS
 from recsys.evaluation.protocol import PROTOCOLS
 from recsys.evaluation.recommend import recommend
 from recsys.granularity import Granularities
+from recsys.kernels import ranking
 from tests.evaluation.naive import (
     FixedScores,
     dense_scores,
@@ -30,6 +32,12 @@ from tests.evaluation.naive import (
 KS = (1, 3, 10)
 BUDGETS = (1, 700, 4000, 64 << 20)  # one score at a time ... everything in one block
 CASES = [("s3rec", "test"), ("fmrlrec", "test"), ("s3rec", "valid"), ("global-time", "test")]
+
+
+@pytest.fixture(params=[True, False], ids=["compiled", "torch"], autouse=True)
+def way(request, monkeypatch):
+    """Both ways of ranking vectors: they have to give the same figures."""
+    monkeypatch.setattr(scoring, "can_compile", lambda items: request.param)
 
 
 def users_of(dataset, split, part):
@@ -236,11 +244,30 @@ def test_never_more_than_the_budget_is_scored_at_once(tmp_path, monkeypatch):
         return original(users, items, granularities, **options)
 
     monkeypatch.setattr(scoring, "prefix_scores", watched)
+    monkeypatch.setattr(scoring, "can_compile", lambda items: False)
     rank_held_out(
         model, dataset, make_split(dataset), part="test", filter_seen=True, budget_bytes=1600
     )
     assert sizes
     assert max(sizes) <= 1600 / scoring.BYTES_PER_SCORE
+
+
+def test_the_kernels_make_lists_within_the_budget(monkeypatch):
+    users, items = torch.randn(200, 8), torch.randn(3_000, 8)
+    seen = Histories(np.arange(200), np.zeros(200, np.int32), np.arange(201))
+    areas = []
+    original = ranking.collect_best
+
+    def watched(*arguments):
+        areas.append(arguments[-1].nbytes + arguments[-2].nbytes)
+        return original(*arguments)
+
+    monkeypatch.setattr(ranking, "collect_best", watched)
+    sizes = Granularities(sizes=(4, 8))
+    whole = CompiledRanking(items, sizes, 64 << 20).best(users, seen, 20)
+    areas.clear()
+    assert (CompiledRanking(items, sizes, 1 << 20).best(users, seen, 20) == whole).all()
+    assert len(areas) > 1 and max(areas) * torch.get_num_threads() <= 1 << 20
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

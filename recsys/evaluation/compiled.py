@@ -1,0 +1,148 @@
+"""Ranks and lists by the compiled kernels: float32 vectors on a CPU.
+
+Shape legend: B users of a batch, M targets, N items, G granularities, D coordinates, K kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from recsys.data.dataset import Int64
+from recsys.data.histories import Histories
+from recsys.granularity import Granularities, prefix_norms
+from recsys.kernels import ranking
+from recsys.kernels.lanes import LANES
+from recsys.kernels.products import ROWS
+from recsys.kernels.softmax import SWEEP_COLUMNS
+from recsys.kernels.threads import run_shares, shares
+
+Float32 = npt.NDArray[np.float32]
+BATCH_USERS = 1024
+"""Enough that making tiles of the item vectors is a small part of multiplying them."""
+SPARE_PLACES = 896
+"""Places of a list beside the K kept: how often it is shortened while it is made."""
+
+
+class CompiledRanking:
+    """Item vectors made ready to rank users against."""
+
+    def __init__(
+        self, items: torch.Tensor, granularities: Granularities, budget_bytes: int
+    ) -> None:
+        """`items [N, >= D]` float32 on a CPU; `budget_bytes` bounds the lists being made."""
+        dim = granularities.embedding_dim
+        self.num_items, self.dim, self.budget_bytes = len(items), dim, budget_bytes
+        self.items = np.ascontiguousarray(items[:, :dim].numpy()).ravel()
+        self.edges = np.array([0, *granularities.sizes])
+        self.factors = np.ones((len(granularities), len(items)), np.float32)
+        if granularities.normalize:
+            self.factors = (1.0 / prefix_norms(items, granularities)).numpy()
+
+    def count_ranks(self, users: torch.Tensor, targets: Histories, seen: Histories) -> Int64:
+        """Ranks `[G, B]` of one target per user: the unseen items scored as high or higher.
+
+        A target that is itself among the seen items is not told apart here.
+        """
+        batch = _Batch.of(users, self.dim, seen)
+        own = np.full((len(self.edges) - 1, batch.num_users), np.inf, np.float32)
+        own[:, : len(users)] = self.pair_scores(users, np.arange(len(users)), targets.items)
+        parts = shares(-(-self.num_items // SWEEP_COLUMNS))
+        counts = np.zeros((len(parts), *own.shape), np.int64)
+
+        def count(number: int, part: tuple[int, int]) -> None:
+            ranking.count_better(
+                batch.vectors, self.items, self.factors.ravel(), own.ravel(),
+                batch.seen, batch.seen_offsets, self.edges, part, counts[number].ravel(),
+            )  # fmt: skip
+
+        run_shares(count, parts)
+        total: Int64 = counts.sum(0)[:, : len(users)]
+        return total
+
+    def pair_scores(
+        self, users: torch.Tensor, rows: Int64, items: npt.NDArray[np.int32]
+    ) -> Float32:
+        """`[G, M]` scores of pairs, with the very bits they have in ranks and lists."""
+        found = np.empty((len(self.edges) - 1, len(rows)), np.float32)
+        ranking.pair_scores(
+            _flat(users, self.dim), self.items, self.factors.ravel(), self.num_items,
+            rows, items.astype(np.int64), self.edges, found.ravel(),
+        )  # fmt: skip
+        return found
+
+    def best(self, users: torch.Tensor, seen: Histories, keep: int) -> Int64:
+        """`[G, B, keep]` keys of the best unseen items, best first (`ranking.merge_lists`)."""
+        room = -(-keep // LANES) * LANES + SPARE_PLACES
+        parts = shares(-(-self.num_items // SWEEP_COLUMNS))
+        place_bytes = 8 * len(parts) * (len(self.edges) - 1) * room
+        step = int(np.clip(self.budget_bytes // place_bytes // ROWS * ROWS, ROWS, BATCH_USERS))
+        lists = [
+            self._best(users[lo : lo + step], seen.rows(np.arange(lo, min(lo + step, len(users)))),
+                       keep, room, parts)
+            for lo in range(0, len(users), step)
+        ]  # fmt: skip
+        return np.concatenate(lists, axis=1)
+
+    def _best(
+        self,
+        users: torch.Tensor,
+        seen: Histories,
+        keep: int,
+        room: int,
+        parts: list[tuple[int, int]],
+    ) -> Int64:
+        batch = _Batch.of(users, self.dim, seen)
+        size = (len(parts), (len(self.edges) - 1) * batch.num_users)
+        lengths = np.zeros(size, np.int64)
+        scores = np.empty((*size, room), np.float32)
+        numbers = np.empty_like(scores)
+
+        def collect(number: int, part: tuple[int, int]) -> None:
+            ranking.collect_best(
+                batch.vectors, self.items, self.factors.ravel(), batch.seen, batch.seen_offsets,
+                self.edges, part, keep, room,
+                lengths[number], scores[number].ravel(), numbers[number].ravel(),
+            )  # fmt: skip
+
+        run_shares(collect, parts)
+        keys = np.full((size[1], keep), ranking.NOTHING)
+
+        def merge(_: int, part: tuple[int, int]) -> None:
+            ranking.merge_lists(scores.view(np.int32), numbers.view(np.int32), lengths, part, keys)
+
+        run_shares(merge, shares(size[1]))
+        return keys.reshape(-1, batch.num_users, keep)[:, : len(users)]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Users as the kernels take them: a multiple of eight, flat."""
+
+    vectors: Float32
+    """`[B' * D]`; zeros for the users that are none."""
+    seen: npt.NDArray[np.int32]
+    """Ascending for each user."""
+    seen_offsets: Int64
+    """`[B' + 1]`."""
+
+    @property
+    def num_users(self) -> int:
+        """B'."""
+        return len(self.seen_offsets) - 1
+
+    @staticmethod
+    def of(users: torch.Tensor, dim: int, seen: Histories) -> _Batch:
+        """Pads `users [B, >= D]` and sorts the items they have seen."""
+        missing = -len(users) % ROWS
+        vectors = np.concatenate([_flat(users, dim), np.zeros(missing * dim, np.float32)])
+        rows = np.repeat(np.arange(len(seen)), seen.lengths)
+        ordered = seen.items[np.lexsort((seen.items, rows))]
+        return _Batch(vectors, ordered, np.pad(seen.offsets, (0, missing), mode="edge"))
+
+
+def _flat(vectors: torch.Tensor, dim: int) -> Float32:
+    return np.ascontiguousarray(vectors[:, :dim].numpy()).ravel()

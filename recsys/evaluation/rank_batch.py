@@ -1,0 +1,84 @@
+"""Ranks and lists of one batch of users, by whichever way is fit for the model.
+
+Shape legend: B users of the batch, M targets (jagged), G granularities, K length of the lists.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys.data.dataset import Int64
+from recsys.data.histories import Histories
+from recsys.evaluation.compiled import CompiledRanking
+from recsys.evaluation.metrics import MISS
+from recsys.evaluation.ranking import Shape, count_ranks, jagged_places, top_ranks
+from recsys.evaluation.scoring import Scorer, VectorScorer
+
+_LOW_BITS = 0xFFFFFFFF
+
+
+def rank_batch(
+    scorer: Scorer, histories: Histories, targets: Histories, hidden: Histories, k: int | None
+) -> tuple[Int64, Int64 | None]:
+    """Where the targets stand in the whole catalogue, and what stands first.
+
+    Args:
+        scorer: of the model.
+        histories: B of them.
+        targets: what is to be found (any number for each user).
+        hidden: items that are taken out of the ranking.
+        k: make lists of this length; None: rank by counting, one target per user.
+
+    Returns:
+        `(ranks [G, M], lists [G, B, <= k])`: with lists, ranks beyond k are `MISS`; -1 in a list
+        where it has come to its end.
+    """
+    if isinstance(scorer, VectorScorer) and scorer.compiled is not None:
+        return _by_kernels(scorer, scorer.compiled, histories, targets, hidden, k)
+    shape = Shape(len(scorer.sizes), len(histories), scorer.num_items, scorer.width)
+    wanted = jagged_places(targets.items, targets.offsets, scorer.device)
+    seen = jagged_places(hidden.items, hidden.offsets, scorer.device)
+    if k is None:
+        return count_ranks(scorer.blocks(histories), shape, wanted, seen).cpu().numpy(), None
+    ranks, lists = top_ranks(scorer.blocks(histories), shape, wanted, seen, k)
+    return ranks.cpu().numpy(), lists.cpu().numpy()
+
+
+def _by_kernels(
+    scorer: VectorScorer,
+    ranking: CompiledRanking,
+    histories: Histories,
+    targets: Histories,
+    hidden: Histories,
+    k: int | None,
+) -> tuple[Int64, Int64 | None]:
+    users = scorer.users(histories)
+    rows = np.repeat(np.arange(len(targets)), targets.lengths)
+    lost = _among(rows, targets.items, hidden, scorer.num_items)
+    if k is None:
+        return np.where(lost, MISS, ranking.count_ranks(users, targets, hidden)), None
+    keys = ranking.best(users, hidden, k + 1)
+    levels = _levels(ranking.pair_scores(users, rows, targets.items))
+    ranks = (keys[:, rows] >> 32 >= levels[:, :, None]).sum(2)
+    lists = np.where(keys >> 32 > -(1 << 31), _LOW_BITS - (keys & _LOW_BITS), -1)
+    return np.where(lost | (ranks > k), MISS, ranks), lists[:, :, :k]
+
+
+def _among(
+    rows: Int64,
+    items: np.ndarray[tuple[int], np.dtype[np.int32]],
+    others: Histories,
+    num_items: int,
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """`[M]` is the pair (row, item) one of `others` as well?"""
+    other_rows = np.repeat(np.arange(len(others)), others.lengths)
+    found: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.isin(
+        rows * num_items + items, other_rows * num_items + others.items
+    )
+    return found
+
+
+def _levels(scores: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> Int64:
+    """Whole numbers that sort like the scores, as in the kernels' keys."""
+    bits = (scores + np.float32(0.0)).view(np.int32).astype(np.int64)  # -0 and 0 are one score
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
