@@ -7,6 +7,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import numpy as np
@@ -79,10 +80,16 @@ def _urls(folder: Path, column: str) -> dict[int, str]:
     return found
 
 
+class _Failure(NamedTuple):
+    reason: str
+    answered: bool
+    """The place was there; the picture was not."""
+
+
 def _fetch_all(targets: dict[str, Path]) -> dict[str, str]:
     """Fetches what is not there yet; gives the reason for each address that failed."""
     wanted = [(url, path) for url, path in targets.items() if not path.is_file()]
-    failed: dict[str, str] = {}
+    failed: dict[str, _Failure] = {}
     with (
         progress() as bar,
         httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as client,
@@ -91,29 +98,40 @@ def _fetch_all(targets: dict[str, Path]) -> dict[str, str]:
         task = bar.add_task("download pictures", total=len(wanted))
         for start in range(0, len(wanted), _FIRST_LOOK):
             block = wanted[start : start + _FIRST_LOOK]
-            reasons = pool.map(partial(_fetch, client), block)
-            for (url, _), reason in zip(block, reasons, strict=True):
-                if reason is not None:
-                    failed[url] = reason
+            found = pool.map(partial(_fetch, client), block)
+            for (url, _), failure in zip(block, found, strict=True):
+                if failure is not None:
+                    failed[url] = failure
                 bar.update(task, advance=1)
             if len(failed) == start + len(block):
-                url, reason = next(iter(failed.items()))
-                raise DownloadError(
-                    f"none of the first {len(failed)} pictures can be fetched; {url}: {reason}. "
-                    "Check the network, or fetch them yourself and give --images FOLDER"
-                )
-    return failed
+                _check_place(failed, nothing_before=len(wanted) == len(targets))
+    return {url: failure.reason for url, failure in failed.items()}
 
 
-def _fetch(client: httpx.Client, target: tuple[str, Path]) -> str | None:
-    """Fetches one picture, whole or not at all; gives the reason where it cannot."""
+def _check_place(failed: dict[str, _Failure], *, nothing_before: bool) -> None:
+    """Raises DownloadError when nothing came so far, and waiting for the rest is no use.
+
+    Where other pictures came before, these may be the few that are gone: then only a place that
+    does not answer at all counts.
+    """
+    unreachable = not any(failure.answered for failure in failed.values())
+    if nothing_before or (unreachable and len(failed) >= _FIRST_LOOK):
+        raise DownloadError(
+            f"none of the first {len(failed)} pictures can be fetched; "
+            f"{next(iter(failed.values())).reason}. "
+            "Check the network, or fetch them yourself and give --images FOLDER"
+        )
+
+
+def _fetch(client: httpx.Client, target: tuple[str, Path]) -> _Failure | None:
+    """Fetches one picture, whole or not at all; tells where it cannot."""
     url, path = target
     reason = ""
     for _ in range(_TRIES):
         try:
             data = _body(client, url)
         except httpx.HTTPStatusError as error:
-            return f"{url} answered {error.response.status_code}"
+            return _Failure(f"{url} answered {error.response.status_code}", answered=True)
         except (httpx.HTTPError, httpx.InvalidURL, BadInputError) as error:
             reason = f"{url}: {error or type(error).__name__}"
             continue
@@ -121,7 +139,7 @@ def _fetch(client: httpx.Client, target: tuple[str, Path]) -> str | None:
         part.write_bytes(data)
         part.replace(path)
         return None
-    return reason
+    return _Failure(reason, answered=False)
 
 
 def _body(client: httpx.Client, url: str) -> bytes:

@@ -6,6 +6,7 @@ read once more, each field of each line by itself (a seventh of the speed, and t
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +17,9 @@ from recsys.errors import DataError
 from recsys.progress import console
 
 _NAMED = 5
+_BLOCK = 1 << 20
+_REPLACED = "\N{REPLACEMENT CHARACTER}"
+"""Stands where bytes were no UTF-8: harmless in the text of a review, not in an id."""
 
 
 def scan_fields(
@@ -39,14 +43,13 @@ def scan_fields(
     frame = pl.scan_ndjson(plain, schema=dict.fromkeys(fields, pl.String))
     if _is_clean(frame):
         return Table(path.name, frame, lambda row: f"{path.name} line {row + 1}"), ()
-    # The first line of all is a line like any other: no header, no byte order mark.
-    lines = pl.scan_lines(plain, name="line", row_index_name="number").filter(
-        pl.col("line").str.strip_chars() != ""
-    )
+    lines = pl.scan_lines(_decodable(plain, workspace), name="line", row_index_name="number")
+    lines = lines.filter(pl.col("line").str.strip_chars() != "")
     parsed = lines.with_columns(
         pl.col("line").str.json_path_match(f"$.{field}").alias(field) for field in fields
     )
-    whole = pl.all_horizontal(pl.col(fields).is_not_null())
+    whole = pl.all_horizontal(~pl.col(fields).str.contains(_REPLACED, literal=True))
+    whole = whole.fill_null(False)  # a field that is absent
     bad = parsed.filter(~whole)
     count = int(bad.select(pl.len()).collect(engine="streaming").item())
     first = bad.head(_NAMED).select("number").collect(engine="streaming")["number"]
@@ -71,6 +74,17 @@ def too_many(note: str, max_bad_lines: int) -> DataError:
     return DataError(
         f"{note}; {max_bad_lines} are allowed. Give the right file, or raise max_bad_lines"
     )
+
+
+def _decodable(plain: Path, workspace: Path) -> Path:
+    """A copy in which all is UTF-8: one wrong byte would stop the reading of the whole file."""
+    copy = workspace / f"{plain.name}.utf8"
+    decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+    with plain.open("rb") as source, copy.open("wb") as target:
+        while block := source.read(_BLOCK):
+            target.write(decode(block).encode())
+        target.write(decode(b"", final=True).encode())
+    return copy
 
 
 def _is_clean(frame: pl.LazyFrame) -> bool:

@@ -260,6 +260,15 @@ def test_malformed_reviews_are_counted_named_and_left_out(tmp_path, capsys):
     assert note in capsys.readouterr().err
 
 
+def test_bytes_that_are_no_text_spoil_an_id_but_not_a_review(tmp_path):
+    lines = [line.encode() for line in lines_of("amazon-2014")]
+    spoilt = [lines[0].replace(b"Heavenly", b"H\xffvenly"), lines[1].replace(b'"u1"', b'"u\xff"')]
+    (tmp_path / "r.json").write_bytes(b"\n".join([*spoilt, lines[1], *lines[2:]]))
+    dataset = prepare("amazon-2014", source=tmp_path / "r.json", out=tmp_path / "out")
+    assert histories(dataset) == HISTORIES
+    assert dataset.manifest.filters == ("r.json: 1 malformed lines left out (2)",)
+
+
 def test_more_malformed_lines_than_allowed_stop(tmp_path):
     source = write(tmp_path / "r.json", [*lines_of("amazon-2014"), "{", "{", "{"])
     options = PrepareOptions(max_bad_lines=2)
