@@ -19,7 +19,7 @@ from recsys.granularity import Granularities
 from recsys.losses.softmax import Negatives, nested_softmax
 from recsys.models import SASRec, SASRecConfig
 from recsys.towers.transformer import TransformerConfig
-from recsys.training.optimizers import OptimizerConfig, build_optimizer
+from recsys.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
 
 NUM_ITEMS = 12_101
 SIX = (8, 16, 32, 64, 128, 256)
@@ -56,7 +56,7 @@ def stepper(sizes: tuple[int, ...], negatives: int | None, num_items: int) -> Ca
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         model.loss(batch, sample).total.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        clip_gradients(model.parameters(), 1.0)
         optimizer.step()
 
     return step

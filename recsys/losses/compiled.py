@@ -45,7 +45,8 @@ class CompiledLogSumExp(torch.autograd.Function):
 
         run_shares(sweep, parts)
         peak = peaks.max(0)
-        result = peak + np.log((sums * np.exp(peaks - peak)).sum(0))
+        with np.errstate(invalid="ignore"):  # of a diverging run: NaN, which the trainer reports
+            result = peak + np.log((sums * np.exp(peaks - peak)).sum(0))
         levels = torch.from_numpy(result)
         ctx.save_for_backward(users, items, row_scale, col_scale, bias, skip, levels)
         ctx.slices = slices

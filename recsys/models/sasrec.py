@@ -97,8 +97,9 @@ class SASRec(nn.Module):
         if negatives is None:
             inputs, items = self.table(read), self.table.vectors()
         else:
-            # One lookup for all: its backward makes one dense gradient instead of two.
-            rows = self.table(torch.cat([read, negatives.items, targets]))
+            # One lookup for all, so that there is one sparse gradient: a step must not cost what
+            # the catalogue costs.
+            rows = self.table(torch.cat([read, negatives.items, targets]), sparse=True)
             inputs, items = rows[: len(read)], rows[len(read) :]
         users = self._encode(batch.histories, inputs)
         return self.objective(

@@ -11,9 +11,9 @@ class DenseTable(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(num_rows, embedding_dim) * init_std)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """`[...]` int64 -> `[..., D]`."""
-        return nn.functional.embedding(rows, self.weight)
+    def forward(self, rows: Tensor, *, sparse: bool = False) -> Tensor:
+        """`[...]` int64 -> `[..., D]`; `sparse`: the gradient holds the rows looked up alone."""
+        return nn.functional.embedding(rows, self.weight, sparse=sparse)
 
     def vectors(self) -> Tensor:
         """`[num_rows, D]`, all of them."""

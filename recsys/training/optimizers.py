@@ -4,11 +4,12 @@ Reference: Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 20
 """
 
 import math
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from recsys.config import StrictModel
 
@@ -20,7 +21,7 @@ class OptimizerConfig(StrictModel):
     weight_decay: float = Field(default=0.0, ge=0)
     """On matrices of the networks."""
     table_weight_decay: float = Field(default=0.0, ge=0)
-    """On embedding tables."""
+    """On embedding tables; with sampled negatives on the rows of the step alone."""
     betas: tuple[float, float] = (0.9, 0.98)
     warmup_steps: int = Field(default=100, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
@@ -37,7 +38,68 @@ class OptimizerConfig(StrictModel):
         return self.learning_rate * warmed * shape
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+class RowAdamW(torch.optim.AdamW):
+    """AdamW that updates, of a parameter with a sparse gradient, the rows the step has touched.
+
+    Their moments stand still meanwhile (as in the LazyAdam of TensorFlow), so a step costs what
+    its batch costs, however large the table is. Dense gradients are torch's own affair.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One update; `closure` as torch has it."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    self._step_rows(parameter, group)
+                    parameter.grad = None
+        super().step()
+        return loss
+
+    def _step_rows(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        gradient = parameter.grad.coalesce()  # type: ignore[union-attr]
+        rows, values = gradient.indices()[0], gradient.values()
+        (beta1, beta2), count = group["betas"], float(state["step"])
+        mean = state["exp_avg"][rows].lerp_(values, 1.0 - beta1)
+        square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1.0 - beta2)
+        state["exp_avg"].index_copy_(0, rows, mean)
+        state["exp_avg_sq"].index_copy_(0, rows, square)
+        scale = square.div_(1.0 - beta2**count).sqrt_().add_(group["eps"])
+        kept = parameter[rows].mul_(1.0 - group["lr"] * group["weight_decay"])
+        kept.addcdiv_(mean, scale, value=-group["lr"] / (1.0 - beta1**count))
+        parameter.index_copy_(0, rows, kept)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
+    """Scales all gradients down to `max_norm` (L2, of all together); returns what it was.
+
+    Unlike torch's own, it takes sparse gradients.
+    """
+    values = []
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            values.append(parameter.grad.values())
+        elif parameter.grad is not None:
+            values.append(parameter.grad)
+    norm = float(torch.stack([value.norm() for value in values]).norm())
+    if norm > max_norm:
+        for value in values:
+            value.mul_(max_norm / norm)
+    return norm
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> RowAdamW:
     """AdamW over all trainable parameters; vectors (biases, norms, scales) are not decayed."""
     tables: list[nn.Parameter] = []
     matrices: list[nn.Parameter] = []
@@ -52,7 +114,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
+    return RowAdamW(
         [group for group in groups if group["params"]],
         lr=config.learning_rate,
         betas=config.betas,

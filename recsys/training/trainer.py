@@ -40,7 +40,12 @@ from recsys.training.checkpoint import (
     save_weights,
 )
 from recsys.training.logs import RunLog
-from recsys.training.optimizers import OptimizerConfig, build_optimizer, set_rate
+from recsys.training.optimizers import (
+    OptimizerConfig,
+    build_optimizer,
+    clip_gradients,
+    set_rate,
+)
 
 CHECKPOINTS = "checkpoints"
 
@@ -209,7 +214,7 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         output.total.backward()
         optimizer = self.config.optimizer
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), optimizer.clip_norm)
+        clip_gradients(self.model.parameters(), optimizer.clip_norm)
         set_rate(self.optimizer, optimizer.rate(step, done))
         self.optimizer.step()
         return output.per_granularity.double()
