@@ -156,13 +156,13 @@ def _filled(part: Float32, step: int | None) -> Float32:
 
 
 def _timm(folder: Path) -> ImageEncoder:
-    require("timm", "timm")
     weights = folder / "model.safetensors"
     if not weights.is_file() or not (folder / "config.json").is_file():
         raise DataError(
             f"{folder} holds no config.json and model.safetensors, as timm writes them; pickles "
             "are not loaded"
         )
+    require("timm", "timm")
     try:
         import timm
     except (ImportError, RuntimeError) as error:
@@ -173,6 +173,9 @@ def _timm(folder: Path) -> ImageEncoder:
     network: Any = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
     seen = network.pretrained_cfg
     view = View(
-        size=seen["input_size"][-1], crop=seen["crop_pct"], mean=seen["mean"], std=seen["std"]
+        size=seen["input_size"][-1],
+        crop=seen["crop_pct"],
+        mean=tuple(seen["mean"]),
+        std=tuple(seen["std"]),
     )
     return ImageEncoder(folder.resolve().name, sha256_of(weights), view, _pooled(network))

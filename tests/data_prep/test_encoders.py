@@ -167,7 +167,6 @@ def test_what_is_no_image_model_is_refused(tmp_path):
 
 
 def test_a_timm_folder_without_safetensors_is_refused(tmp_path):
-    needs("timm", "timm")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(DataError, match="pickles are not loaded"):
         load_image_encoder(tmp_path)
