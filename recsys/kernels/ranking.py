@@ -104,9 +104,7 @@ def _highest(lanes: Lanes, kept: Any, start: Any, vectors: Any) -> Any:
 
 
 @piece(types.void, "aaiif")
-def _filter(
-    lanes: Lanes, kept: Any, kept_items: Any, start: Any, vectors: Any, least: Any
-) -> None:
+def _filter(lanes: Lanes, kept: Any, kept_items: Any, start: Any, vectors: Any, least: Any) -> None:
     """Moves the numbers of a list that are at least `least` to its beginning."""
     bound = lanes.same(least)
     with lanes.steps(vectors, [start]) as loop:

@@ -76,7 +76,7 @@ def _exp(lanes: Lanes, x: Any) -> Any:
     return lanes.builder.extract_element(lanes.exp(lanes.same(x)), lanes.index(0))
 
 
-@piece(types.float32, "aiaiaiaiaifff")
+@piece(types.float32, "aiaiaiaiaiaiffff")
 def _slopes(
     lanes: Lanes,
     slopes: Any,
@@ -89,16 +89,21 @@ def _slopes(
     bias_start: Any,
     col_grad: Any,
     grad_start: Any,
+    teacher: Any,
+    teacher_start: Any,
     row_scale: Any,
     level: Any,
     weight: Any,
+    pull: Any,
 ) -> Any:
     """The gradient of a tile's row by its raw scores, and what it adds to those of the scales.
 
-    Writes `slopes = p * row_scale * col_scale` with `p = weight * exp(logits - level)`, adds
-    `p * scores * row_scale` to col_grad, returns the sum of `p * scores * col_scale`.
+    Writes `slopes = p * row_scale * col_scale` with `p = weight * exp(logits - level) + pull *
+    teacher`, adds `p * scores * row_scale` to col_grad, returns the sum of `p * scores *
+    col_scale`.
     """
     scale, shift, factor = lanes.same(row_scale), lanes.same(level), lanes.same(weight)
+    pulled = lanes.same(pull)
     total = lanes.same(0.0)
     for n in range(TILE_COLUMNS // LANES):
         step = lanes.index(n * LANES)
@@ -108,12 +113,72 @@ def _slopes(
         both = lanes.mul(column, scale)
         logits = lanes.fma(score, both, offset)
         p = lanes.mul(lanes.exp(lanes.sub(logits, shift)), factor)
+        taught = lanes.load(teacher, lanes.builder.add(teacher_start, step))
+        p = lanes.fma(taught, pulled, p)
         lanes.store(lanes.mul(p, both), slopes, lanes.builder.add(slope_start, step))
         product = lanes.mul(p, score)
         place = lanes.builder.add(grad_start, step)
         lanes.store(lanes.fma(product, scale, lanes.load(col_grad, place)), col_grad, place)
         total = lanes.fma(product, column, total)
     return lanes.fold(total, lanes.add)
+
+
+@piece(types.void, "aiaiaiaiff")
+def _teach(
+    lanes: Lanes,
+    teacher: Any,
+    teacher_start: Any,
+    scores: Any,
+    start: Any,
+    col_scale: Any,
+    col_start: Any,
+    bias: Any,
+    bias_start: Any,
+    row_scale: Any,
+    level: Any,
+) -> None:
+    """Writes the softmax of a tile's row, `exp(logits - level)`."""
+    scale, shift = lanes.same(row_scale), lanes.same(level)
+    for n in range(TILE_COLUMNS // LANES):
+        step = lanes.index(n * LANES)
+        column = lanes.load(col_scale, lanes.builder.add(col_start, step))
+        offset = lanes.load(bias, lanes.builder.add(bias_start, step))
+        score = lanes.load(scores, lanes.builder.add(start, step))
+        logits = lanes.fma(score, lanes.mul(column, scale), offset)
+        place = lanes.builder.add(teacher_start, step)
+        lanes.store(lanes.exp(lanes.sub(logits, shift)), teacher, place)
+
+
+@piece(types.void, "aiaif")
+def _exp_row(lanes: Lanes, out: Any, out_start: Any, x: Any, start: Any, peak: Any) -> None:
+    """Writes `exp(x - peak)` of a row of the first sweep."""
+    shift = lanes.same(peak)
+    for n in range(SWEEP_COLUMNS // LANES):
+        step = lanes.index(n * LANES)
+        value = lanes.exp(lanes.sub(lanes.load(x, lanes.builder.add(start, step)), shift))
+        lanes.store(value, out, lanes.builder.add(out_start, step))
+
+
+@piece(types.float32, "aiai")
+def _dot(lanes: Lanes, x: Any, start: Any, y: Any, y_start: Any) -> Any:
+    """The product of two rows of the first sweep."""
+    totals = [lanes.same(0.0)] * 4
+    for n in range(SWEEP_COLUMNS // LANES):
+        step = lanes.index(n * LANES)
+        left = lanes.load(x, lanes.builder.add(start, step))
+        right = lanes.load(y, lanes.builder.add(y_start, step))
+        totals[n % 4] = lanes.fma(left, right, totals[n % 4])
+    total = lanes.add(lanes.add(totals[0], totals[1]), lanes.add(totals[2], totals[3]))
+    return lanes.fold(total, lanes.add)
+
+
+@piece(types.void, "aiaii")
+def _copy_into(lanes: Lanes, x: Any, start: Any, y: Any, y_start: Any, vectors: Any) -> None:
+    """`x = y`, `vectors` times 16 numbers."""
+    with lanes.steps(vectors, []) as loop:
+        step = lanes.builder.mul(loop.turn, lanes.index(LANES))
+        value = lanes.load(y, lanes.builder.add(y_start, step))
+        lanes.store(value, x, lanes.builder.add(start, step))
 
 
 @piece(types.void, "aiaii")
@@ -172,8 +237,9 @@ def _reset(scores, skip, row, rows, first, width):
 
 @njit(nogil=True, cache=True)
 def sum_exponentials(
-    users_padded, items, row_scale, col_scale, bias, skip, edges, starts, blocks, peaks, sums
-):
+    users_padded, items, row_scale, col_scale, bias, skip, edges, starts, blocks, peaks, sums,
+    means,
+):  # fmt: skip
     """The first sweep, over the items of `blocks` (numbers of tiles, ascending).
 
     Args:
@@ -187,16 +253,21 @@ def sum_exponentials(
         starts: `[G + 1]`, the same in the padded layout.
         blocks: `(first, last)` tile of columns.
         peaks, sums: `[G, T']`, to be filled: the sum is `sums * exp(peaks)`.
+        means: `[G, T']`, to be filled: the logits of each granularity, weighted by the
+            exponentials of the last and added up, over `exp(peaks)` of the last. Empty: not wanted.
     """
     num_sizes, dim, padded = len(edges) - 1, edges[-1], starts[-1]
     num_rows, num_items = len(skip), len(bias)
     panels = np.empty(dim * SWEEP_COLUMNS, np.float32)
     factors = np.empty(num_sizes * SWEEP_COLUMNS, np.float32)
     offsets = np.empty(SWEEP_COLUMNS, np.float32)
-    scores = np.empty(ROWS * SWEEP_COLUMNS, np.float32)
-    logits = np.empty(SWEEP_COLUMNS, np.float32)
+    area = ROWS * SWEEP_COLUMNS
+    scores = np.empty(area, np.float32)
+    logits = np.empty(num_sizes * area, np.float32)
+    taught = np.empty(SWEEP_COLUMNS, np.float32)
     peaks[:] = -np.inf
     sums[:] = 0.0
+    means[:] = 0.0
     for block in range(blocks[0], blocks[1]):
         first = block * SWEEP_COLUMNS
         pack_columns(panels, items, num_items, dim, first, SWEEP_COLUMNS)
@@ -209,21 +280,50 @@ def sum_exponentials(
                     panels, dim, edges[g], edges[g + 1] - edges[g], ROWS, SWEEP_COLUMNS,
                 )  # fmt: skip
                 for i in range(ROWS):
-                    at = g * num_rows + row + i
+                    at, here = g * num_rows + row + i, g * area + i * SWEEP_COLUMNS
                     peak = _logits(
-                        logits, 0, scores, i * SWEEP_COLUMNS, row_scale[at],
+                        logits, here, scores, i * SWEEP_COLUMNS, row_scale[at],
                         factors, g * SWEEP_COLUMNS, offsets, 0,
                     )  # fmt: skip
                     if peak > peaks[at]:
-                        sums[at] *= _exp(peaks[at] - peak)
+                        fade = _exp(peaks[at] - peak)
+                        sums[at] *= fade
                         peaks[at] = peak
-                    sums[at] += _sum_exp(logits, 0, peaks[at])
+                        if g == num_sizes - 1 and len(means):
+                            for h in range(num_sizes):
+                                means[h * num_rows + row + i] *= fade
+                    sums[at] += _sum_exp(logits, here, peaks[at])
+            if len(means):
+                for i in range(ROWS):
+                    here = (num_sizes - 1) * area + i * SWEEP_COLUMNS
+                    peak = peaks[(num_sizes - 1) * num_rows + row + i]
+                    _exp_row(taught, 0, logits, here, peak)
+                    for g in range(num_sizes):
+                        means[g * num_rows + row + i] += _dot(
+                            taught, 0, logits, g * area + i * SWEEP_COLUMNS
+                        )
+
+
+@njit(nogil=True, cache=True)
+def _tile_slopes(
+    slopes, g, scores, start, factors, offsets, factor_grads, taught,
+    row_scale, levels, weights, pulls, row_grad, num_rows, row,
+):  # fmt: skip
+    """`_slopes` of all rows of a tile."""
+    for i in range(TILE_ROWS):
+        at = g * num_rows + row + i
+        row_grad[at] += _slopes(
+            slopes, g * TILE_ROWS * TILE_COLUMNS + i * TILE_COLUMNS,
+            scores, start + i * TILE_COLUMNS, factors, g * TILE_COLUMNS, offsets, 0,
+            factor_grads, g * TILE_COLUMNS, taught, i * TILE_COLUMNS,
+            row_scale[at], levels[at], weights[at], pulls[at] if len(pulls) else np.float32(0.0),
+        )  # fmt: skip
 
 
 @njit(nogil=True, cache=True)
 def add_gradients(
     users_padded, items, row_scale, col_scale, bias, skip, edges, starts, blocks, levels, weights,
-    user_grad, item_grad, row_grad, col_grad,
+    pulls, user_grad, item_grad, row_grad, col_grad,
 ):  # fmt: skip
     """The second sweep, over the items of `blocks`.
 
@@ -231,6 +331,8 @@ def add_gradients(
         users_padded, items, row_scale, col_scale, bias, skip, edges, starts, blocks: as above.
         levels: `[G, T']` log-sum-exps (0 where there is none, with a weight of 0).
         weights: `[G, T']` their gradients.
+        pulls: `[G, T']` the gradients of the mean logits under the softmax of the last
+            granularity (which itself is held fast). Empty: none.
         user_grad: `[T', P]`, row_grad `[G, T']`: added to.
         item_grad: `[N, D]`, col_grad `[G, N]`: the items of `blocks` are written.
     """
@@ -245,6 +347,9 @@ def add_gradients(
     scores = np.empty(TILE_ROWS * TILE_COLUMNS, np.float32)
     area = TILE_ROWS * TILE_COLUMNS
     slopes = np.empty(num_sizes * area, np.float32)
+    kept = np.empty(num_sizes * area if len(pulls) else 0, np.float32)
+    taught = np.zeros(area, np.float32)
+    last = num_sizes - 1
     for block in range(blocks[0], blocks[1]):
         first = block * TILE_COLUMNS
         width = min(TILE_COLUMNS, num_items - first)
@@ -260,12 +365,24 @@ def add_gradients(
                     scores, users_padded, row * padded + starts[g], padded,
                     panels, dim, edges[g], edges[g + 1] - edges[g], TILE_ROWS, TILE_COLUMNS,
                 )  # fmt: skip
+                if len(pulls):
+                    _copy_into(kept, g * area, scores, 0, area // LANES)
+                else:
+                    _tile_slopes(
+                        slopes, g, scores, 0, factors, offsets, factor_grads, taught,
+                        row_scale, levels, weights, pulls, row_grad, num_rows, row,
+                    )  # fmt: skip
+            if len(pulls):
                 for i in range(TILE_ROWS):
-                    at = g * num_rows + row + i
-                    row_grad[at] += _slopes(
-                        slopes, g * area + i * TILE_COLUMNS, scores, i * TILE_COLUMNS,
-                        factors, g * TILE_COLUMNS, offsets, 0, factor_grads, g * TILE_COLUMNS,
-                        row_scale[at], levels[at], weights[at],
+                    at = last * num_rows + row + i
+                    _teach(
+                        taught, i * TILE_COLUMNS, kept, last * area + i * TILE_COLUMNS,
+                        factors, last * TILE_COLUMNS, offsets, 0, row_scale[at], levels[at],
+                    )  # fmt: skip
+                for g in range(num_sizes):
+                    _tile_slopes(
+                        slopes, g, kept, g * area, factors, offsets, factor_grads, taught,
+                        row_scale, levels, weights, pulls, row_grad, num_rows, row,
                     )  # fmt: skip
             # Coordinates of granularity g also stand in every wider one: sum from the top.
             for g in range(num_sizes - 1, -1, -1):

@@ -20,7 +20,10 @@ Float32 = npt.NDArray[np.float32]
 
 
 class CompiledLogSumExp(torch.autograd.Function):
-    """`nested_logsumexp` for float32 tensors on a CPU; same arguments, every one given."""
+    """`nested_logsumexp` for float32 tensors on a CPU; same arguments, every one given.
+
+    Returns the log-sum-exps and the mean logits; these are empty where they are not wanted.
+    """
 
     @staticmethod
     def forward(
@@ -32,36 +35,49 @@ class CompiledLogSumExp(torch.autograd.Function):
         bias: Tensor,
         skip: Tensor,
         slices: list[tuple[int, int]],
-    ) -> Tensor:
+        means: bool,
+    ) -> tuple[Tensor, Tensor]:
         inputs = _Inputs(slices, users, items, row_scale, col_scale, bias, skip)
         parts = shares(-(-len(items) // softmax.SWEEP_COLUMNS))
         peaks = np.empty((len(parts), *inputs.row_scale.shape), np.float32)
         sums = np.empty_like(peaks)
+        weighted = np.empty(peaks.shape if means else (len(parts), 0), np.float32)
 
         def sweep(number: int, part: tuple[int, int]) -> None:
             softmax.sum_exponentials(
-                *inputs.flat, part, peaks[number].ravel(), sums[number].ravel()
-            )
+                *inputs.flat, part, peaks[number].ravel(), sums[number].ravel(),
+                weighted[number].ravel(),
+            )  # fmt: skip
 
         run_shares(sweep, parts)
         peak = peaks.max(0)
         with np.errstate(invalid="ignore"):  # of a diverging run: NaN, which the trainer reports
-            result = peak + np.log((sums * np.exp(peaks - peak)).sum(0))
-        levels = torch.from_numpy(result)
-        ctx.save_for_backward(users, items, row_scale, col_scale, bias, skip, levels)
-        ctx.slices = slices
+            shares_of = np.exp(peaks - peak)
+            total = (sums * shares_of).sum(0)
+            levels = torch.from_numpy(peak + np.log(total))
         # A row whose every column is skipped has no exponential to sum.
-        return levels[:, : len(users)].masked_fill(levels[:, : len(users)] < -1e20, -torch.inf)
+        empty = levels[:, : len(users)] < -1e20
+        found = torch.zeros(0)
+        if means:
+            mean = torch.from_numpy((weighted * shares_of[:, -1:]).sum(0) / total[-1])
+            found = mean[:, : len(users)].masked_fill(empty, 0.0)
+        ctx.save_for_backward(users, items, row_scale, col_scale, bias, skip, levels)
+        ctx.slices, ctx.means = slices, means
+        return levels[:, : len(users)].masked_fill(empty, -torch.inf), found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor, mean_grad: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, levels = ctx.saved_tensors
         inputs = _Inputs(ctx.slices, *tensors)
         num_rows, num_items = len(tensors[0]), len(tensors[1])
         weights = np.zeros(levels.shape, np.float32)
         weights[:, :num_rows] = grad.numpy()
         weights[levels.numpy() < -1e20] = 0.0
+        pulls = np.zeros(levels.shape if ctx.means else 0, np.float32)
+        if ctx.means:
+            pulls[:, :num_rows] = mean_grad.numpy()
+            pulls[levels.numpy() < -1e20] = 0.0
         parts = shares(-(-num_items // softmax.TILE_COLUMNS))
         users_grad = np.zeros((len(parts), *inputs.users.shape), np.float32)
         rows_grad = np.zeros((len(parts), *levels.shape), np.float32)
@@ -71,7 +87,8 @@ class CompiledLogSumExp(torch.autograd.Function):
 
         def sweep(number: int, part: tuple[int, int]) -> None:
             softmax.add_gradients(
-                *inputs.flat, part, level, weights.ravel(), users_grad[number].ravel(),
+                *inputs.flat, part, level, weights.ravel(), pulls.ravel(),
+                users_grad[number].ravel(),
                 items_grad.ravel(), rows_grad[number].ravel(), cols_grad.ravel(),
             )  # fmt: skip
 
@@ -81,6 +98,7 @@ class CompiledLogSumExp(torch.autograd.Function):
             torch.from_numpy(items_grad),
             torch.from_numpy(rows_grad.sum(0)[:, :num_rows]),
             torch.from_numpy(cols_grad),
+            None,
             None,
             None,
             None,

@@ -34,8 +34,13 @@ def nested_logsumexp(
     col_scale: Tensor | None = None,
     bias: Tensor | None = None,
     skip: Tensor | None = None,
-) -> Tensor:
-    """`logsumexp_n(row_scale[g, t] * col_scale[g, n] * <users_t, items_n>_g + bias[n])`.
+    means: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`logsumexp_n(x[g, t, n])` of the logits of every granularity, and their means.
+
+    `x[g, t, n] = row_scale[g, t] * col_scale[g, n] * <users_t, items_n>_g + bias[n]`. The mean is
+    `sum_n p[t, n] x[g, t, n]`, p the softmax of the last granularity, which no gradient reaches:
+    what a distillation of the prefixes needs.
 
     Args:
         users: `[T, D]`.
@@ -45,11 +50,14 @@ def nested_logsumexp(
         col_scale: `[G, N]`, e.g. one over the norm of the item's prefix.
         bias: `[N]`, no gradient; e.g. the logQ correction of sampled candidates.
         skip: `[T]` int64, a column to leave out of each row's sum (-1: none).
+        means: whether they are wanted.
 
     Returns:
-        `[G, T]`, differentiable in users, items, row_scale and col_scale.
+        `(log-sum-exps [G, T], means [G, T])`, differentiable in users, items, row_scale and
+        col_scale. The means are `[0]` where they are not wanted, and 0 in a row that skips every
+        column, whose log-sum-exp is -inf.
     """
-    apply: Callable[..., Tensor] = _TiledLogSumExp.apply
+    apply: Callable[..., tuple[Tensor, Tensor]] = _TiledLogSumExp.apply
     tensors = (users, items, row_scale) + (() if col_scale is None else (col_scale,))
     if all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors) and len(items):
         if col_scale is None:
@@ -57,7 +65,7 @@ def nested_logsumexp(
         bias = items.new_zeros(len(items)) if bias is None else bias
         skip = torch.full((len(users),), -1) if skip is None else skip
         apply = CompiledLogSumExp.apply
-    return apply(users, items, row_scale, col_scale, bias, skip, slices)
+    return apply(users, items, row_scale, col_scale, bias, skip, slices, means)
 
 
 class _TiledLogSumExp(torch.autograd.Function):
@@ -71,7 +79,8 @@ class _TiledLogSumExp(torch.autograd.Function):
         bias: Tensor | None,
         skip: Tensor | None,
         slices: list[tuple[int, int]],
-    ) -> Tensor:
+        means: bool,
+    ) -> tuple[Tensor, Tensor]:
         tiles = _Tiles(users, items, row_scale, col_scale, bias, skip, slices)
         peaks = users.new_full((len(slices), len(users)), -torch.inf)
         sums = torch.zeros_like(peaks)
@@ -79,19 +88,26 @@ class _TiledLogSumExp(torch.autograd.Function):
             for g, logits in tiles.logits(rows, cols):
                 _add_exponentials(logits, peaks[g, rows], sums[g, rows])
         result = peaks + sums.log()
+        mean = torch.zeros_like(peaks) if means else users.new_zeros(0)
+        if means:
+            for rows, cols in tiles.blocks():
+                taught = tiles.softmax(rows, cols, result[:, rows])
+                for g, logits in tiles.logits(rows, cols):
+                    mean[g, rows] += (taught * logits.masked_fill_(taught == 0, 0.0)).sum(1)
         ctx.save_for_backward(users, items, row_scale, col_scale, bias, skip, result)
-        ctx.slices = slices
-        return result
+        ctx.slices, ctx.means = slices, means
+        return result, mean
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor, mean_grad: Tensor) -> tuple[Tensor | None, ...]:
         users, items, row_scale, col_scale, bias, skip, result = ctx.saved_tensors
         tiles = _Tiles(users, items, row_scale, col_scale, bias, skip, ctx.slices)
         grads = _Grads(tiles, want_scales=any(ctx.needs_input_grad[2:4]))
         for rows, cols in tiles.blocks():
-            grads.add(rows, cols, result[:, rows], grad[:, rows])
-        return grads.users, grads.items, grads.row_scale, grads.col_scale, None, None, None
+            pulls = mean_grad[:, rows] if ctx.means else None
+            grads.add(rows, cols, result[:, rows], grad[:, rows], pulls)
+        return grads.users, grads.items, grads.row_scale, grads.col_scale, None, None, None, None
 
 
 def _add_exponentials(logits: Tensor, peaks: Tensor, sums: Tensor) -> None:
@@ -157,6 +173,12 @@ class _Tiles:
         for g, scores in self.raw(rows, cols):
             yield g, self.scaled(scores, g, rows, cols)
 
+    def softmax(self, rows: slice, cols: slice, result: Tensor) -> Tensor:
+        """The last granularity's softmax over all columns, of this tile; `result [G, R]`."""
+        level = result[-1].masked_fill(result[-1] == -torch.inf, 0.0)
+        *_, (_, logits) = self.logits(rows, cols)
+        return logits.sub_(level[:, None]).exp_()
+
 
 class _Grads:
     """Accumulates the gradients of every input over the tiles."""
@@ -169,15 +191,20 @@ class _Grads:
         if want_scales and tiles.col_scale is not None:
             self.col_scale = torch.zeros_like(tiles.col_scale)
 
-    def add(self, rows: slice, cols: slice, result: Tensor, grad: Tensor) -> None:
-        """Adds one tile. `result [G, R]` log-sum-exps, `grad [G, R]` their gradients."""
+    def add(
+        self, rows: slice, cols: slice, result: Tensor, grad: Tensor, pulls: Tensor | None
+    ) -> None:
+        """Adds one tile. `result [G, R]` log-sum-exps; their gradients, and those of the means."""
         tiles = self.tiles
+        taught = None if pulls is None else tiles.softmax(rows, cols, result)
         slopes: list[Tensor] = []  # dLoss / d<u, v>_g, each [R, C]
         # A row whose every column is skipped: its log-sum-exp is -inf, its slopes must be 0.
         result = result.masked_fill(result == -torch.inf, 0.0)
         for g, scores in tiles.raw(rows, cols):
             slope = tiles.scaled(scores, g, rows, cols).sub_(result[g, :, None]).exp_()
             slope *= grad[g, :, None]
+            if taught is not None and pulls is not None:
+                slope.addcmul_(taught, pulls[g, :, None])
             self._add_scales(slope, scores, g, rows, cols)
             slope *= tiles.row_scale[g, rows, None]
             if tiles.col_scale is not None:

@@ -60,8 +60,13 @@ def nested_softmax(
     granularities: Granularities,
     *,
     negatives: Negatives | None = None,
+    distillation: float = 0.0,
 ) -> NestedLossOutput:
     """Cross-entropy at every granularity.
+
+    With `distillation`, the prefixes learn from the full width as well: what they are to predict
+    is `(1 - distillation)` the target and `distillation` the probabilities that the full width
+    gives the candidates, which are held fast (Hinton et al. 2015).
 
     Args:
         users: `[T, D]` user vectors.
@@ -71,9 +76,10 @@ def nested_softmax(
         scales: `[G]`, see `ScoreScales`.
         granularities: sizes, weights and normalization.
         negatives: the sampled candidates; None: full softmax.
+        distillation: share of the full width's probabilities in what the prefixes predict, 0..1.
 
     Returns:
-        The loss, averaged over tokens.
+        The loss, averaged over tokens; its parts are the cross-entropies of the targets.
     """
     slices = granularities.slices
     row_scale = scales[:, None].expand(-1, len(users))
@@ -81,17 +87,20 @@ def nested_softmax(
     if granularities.normalize:
         row_scale = row_scale / prefix_norms(users, granularities)
         col_scale = 1.0 / prefix_norms(items, granularities)
+    means = distillation > 0
     if negatives is None:
         chosen = nn.functional.embedding(targets, items)
         chosen_scale = None if col_scale is None else col_scale[:, targets]
         positive = own_logits(users, chosen, row_scale, chosen_scale, slices)
-        everything = nested_logsumexp(users, items, row_scale, slices, col_scale=col_scale)
+        everything, taught = nested_logsumexp(
+            users, items, row_scale, slices, col_scale=col_scale, means=means
+        )
     else:
         k = len(negatives.items)
         positive = own_logits(
             users, items[k:], row_scale, None if col_scale is None else col_scale[:, k:], slices
         )
-        others = nested_logsumexp(
+        others, taught = nested_logsumexp(
             users,
             items[:k],
             row_scale,
@@ -99,11 +108,19 @@ def nested_softmax(
             col_scale=None if col_scale is None else col_scale[:, :k],
             bias=None if negatives.log_q is None else -negatives.log_q,
             skip=find_places(negatives.items, targets),
+            means=means,
         )
         everything = torch.logaddexp(others, positive)
-    per_granularity = (everything - positive).mean(1)
+        if means:
+            own_share = (positive[-1] - everything[-1]).exp().detach()
+            taught = own_share * positive + (1.0 - own_share) * taught
+    cross_entropy = everything - positive
+    per_granularity = cross_entropy.detach().mean(1)
     weights = per_granularity.new_tensor(granularities.normalized_weights)
-    return NestedLossOutput(weights @ per_granularity, per_granularity.detach())
+    if means:
+        parts = [(1.0 - distillation) * positive[:-1] + distillation * taught[:-1], positive[-1:]]
+        cross_entropy = everything - torch.cat(parts)
+    return NestedLossOutput(weights @ cross_entropy.mean(1), per_granularity)
 
 
 def own_logits(

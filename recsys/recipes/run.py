@@ -58,6 +58,9 @@ class LossConfig(StrictModel):
     name: Literal["softmax", "sampled_softmax", "gbce"] = "softmax"
     """softmax: over the full catalogue. sampled_softmax, gbce: over `negatives`."""
     negatives: NegativesConfig = NegativesConfig()
+    distillation: float = Field(default=0.0, ge=0, le=1)
+    """softmax and sampled_softmax: the share of the full width's own probabilities, beside the
+    target, in what every prefix learns to predict."""
     calibration: float = Field(default=0.75, ge=0, le=1)
     """gbce only. 0: binary cross-entropy, overconfident; 1: probabilities as of all items."""
 
@@ -65,7 +68,7 @@ class LossConfig(StrictModel):
         """What a model of `num_items` items is trained on."""
         if self.name == "gbce":
             return partial(nested_gbce, num_items=num_items, calibration=self.calibration)
-        return nested_softmax
+        return partial(nested_softmax, distillation=self.distillation)
 
 
 class RunConfig(StrictModel):

@@ -50,7 +50,7 @@ def naive(users, items, row_scale, col_scale=None, bias=None, skip=None):
 
 
 def test_it_equals_the_naive_form_whatever_the_tiles(inputs, tile_elements):
-    found = nested_logsumexp(
+    found, _ = nested_logsumexp(
         inputs["users"], inputs["items"], inputs["row_scale"], SLICES,
         col_scale=inputs["col_scale"], bias=inputs["bias"], skip=inputs["skip"],
     )  # fmt: skip
@@ -62,7 +62,7 @@ def test_gradients_equal_numerical_ones_with_scales_bias_and_skips(inputs, tile_
         return nested_logsumexp(
             users, items, row_scale, SLICES,
             col_scale=col_scale, bias=inputs["bias"], skip=inputs["skip"],
-        )  # fmt: skip
+        )[0]  # fmt: skip
 
     names = ("users", "items", "row_scale", "col_scale")
     assert torch.autograd.gradcheck(f, tuple(inputs[name] for name in names))
@@ -70,17 +70,45 @@ def test_gradients_equal_numerical_ones_with_scales_bias_and_skips(inputs, tile_
 
 def test_gradients_equal_numerical_ones_without_any_option(inputs, tile_elements):
     def f(users, items, row_scale):
-        return nested_logsumexp(users, items, row_scale, SLICES)
+        return nested_logsumexp(users, items, row_scale, SLICES)[0]
 
     assert torch.autograd.gradcheck(
         f, (inputs["users"], inputs["items"], inputs["row_scale"].abs())
     )
 
 
+def naive_logits(users, items, row_scale, col_scale, bias):
+    return torch.stack(
+        [
+            (users[:, :size] @ items[:, :size].T) * row_scale[g][:, None] * col_scale[g] + bias
+            for g, (_, size) in enumerate(SLICES)
+        ]
+    )
+
+
+def test_means_and_their_gradients_are_those_under_a_teacher_held_fast(inputs, tile_elements):
+    weights = torch.linspace(-1, 1, 3 * T, dtype=torch.float64).reshape(3, T)
+    leaves = [inputs[name] for name in ("users", "items", "row_scale", "col_scale")]
+    logits = naive_logits(*leaves, inputs["bias"])
+    hidden = torch.arange(N) == inputs["skip"][:, None]
+    taught = logits[-1].masked_fill(hidden, -torch.inf).softmax(1).detach()
+    expected = (logits * taught).sum(2)
+    expected_grads = torch.autograd.grad((expected * weights).sum(), leaves)
+    _, found = nested_logsumexp(
+        *leaves[:3], SLICES,
+        col_scale=leaves[3], bias=inputs["bias"], skip=inputs["skip"], means=True,
+    )  # fmt: skip
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for ours, reference in zip(
+        torch.autograd.grad((found * weights).sum(), leaves), expected_grads, strict=True
+    ):
+        torch.testing.assert_close(ours, reference, rtol=1e-10, atol=1e-12)
+
+
 def test_scores_too_large_for_exp_do_not_overflow():
     users = torch.full((2, 8), 30.0)
     items = torch.stack([torch.full((8,), 30.0), torch.full((8,), -30.0)])
-    found = nested_logsumexp(users, items, torch.ones(3, 2), SLICES)
+    found, _ = nested_logsumexp(users, items, torch.ones(3, 2), SLICES)
     torch.testing.assert_close(found[:, 0], torch.tensor([1800.0, 3600.0, 7200.0]))
 
 
@@ -89,7 +117,7 @@ def test_a_row_may_skip_the_only_item_of_a_tile(monkeypatch, dtype):
     monkeypatch.setattr(module, "TILE_ELEMENTS", 5)
     users, items = torch.ones(2, 8, dtype=dtype), torch.zeros(3, 8, dtype=dtype)
     skip = torch.tensor([0, -1])
-    found = nested_logsumexp(users, items, torch.ones(3, 2, dtype=dtype), SLICES, skip=skip)
+    found, _ = nested_logsumexp(users, items, torch.ones(3, 2, dtype=dtype), SLICES, skip=skip)
     torch.testing.assert_close(found[0], torch.tensor([2.0, 3.0], dtype=dtype).log())
 
 
@@ -98,7 +126,7 @@ def test_a_row_that_skips_every_item_has_no_gradient(dtype):
     users = torch.ones(2, 8, dtype=dtype, requires_grad=True)
     items = torch.ones(1, 8, dtype=dtype, requires_grad=True)
     ones = torch.ones(3, 2, dtype=dtype)
-    found = nested_logsumexp(users, items, ones, SLICES, skip=torch.tensor([0, -1]))
+    found, _ = nested_logsumexp(users, items, ones, SLICES, skip=torch.tensor([0, -1]))
     assert (found[:, 0] == -torch.inf).all() and torch.isfinite(found[:, 1]).all()
     torch.logaddexp(found, torch.zeros(3, 2, dtype=dtype)).sum().backward()
     assert not users.grad[0].any() and users.grad[1].all()
@@ -121,5 +149,5 @@ def test_no_buffer_grows_with_the_catalogue_or_the_granularities(monkeypatch):
     for slices in ([(0, 8)], SLICES):
         areas.clear()
         ones = torch.ones(len(slices), 40, dtype=torch.float64)
-        nested_logsumexp(users, items, ones, slices).sum().backward()
+        nested_logsumexp(users, items, ones, slices)[0].sum().backward()
         assert areas and max(areas) * (len(slices) + 2) <= 10_000

@@ -43,6 +43,35 @@ def test_it_is_the_weighted_sum_of_plain_cross_entropies(vectors, normalized, we
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("sampled", [False, True])
+def test_distilled_prefixes_predict_a_mixture_of_target_and_full_width(vectors, sampled):
+    users, items, targets = vectors
+    granularities = Granularities(sizes=(2, 4, 8), weights=(2.0, 1.0, 3.0), normalize=True)
+    scales = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64, requires_grad=True)
+    logits = [
+        scales[g] * truncate(users, size, normalize=True) @ truncate(items, size, normalize=True).T
+        for g, size in enumerate(granularities.sizes)
+    ]
+    taught = logits[-1].detach().softmax(1)
+    hard = torch.eye(N, dtype=torch.float64)[targets]
+    losses = [cross_entropy(part, 0.3 * hard + 0.7 * taught) for part in logits[:-1]]
+    losses.append(cross_entropy(logits[-1], targets))
+    expected = (torch.stack(losses) * torch.tensor(granularities.normalized_weights)).sum()
+    negatives = Negatives(torch.arange(N), torch.zeros(N, dtype=torch.float64)) if sampled else None
+    candidates = torch.cat([items, items[targets]]) if sampled else items
+    found = nested_softmax(
+        users, candidates, targets, scales, granularities, negatives=negatives, distillation=0.7
+    )
+    torch.testing.assert_close(found.total, expected)
+    torch.testing.assert_close(
+        found.per_granularity, naive(*vectors, scales, granularities).detach()
+    )
+    wanted = torch.autograd.grad(expected, (users, items, scales))
+    given = torch.autograd.grad(found.total, (users, items, scales))
+    for a, b in zip(given, wanted, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_one_granularity_is_the_plain_loss(vectors):
     users, items, targets = vectors
     scales = torch.ones(1, dtype=torch.float64)
