@@ -39,11 +39,15 @@ def random_batch(num_items: int, seed: int = 0, num_users: int = 128, length: in
     return Batch(histories, items[1].astype(np.int64))
 
 
-def stepper(sizes: tuple[int, ...], negatives: int | None, num_items: int) -> Callable[[], None]:
-    """One training step: forward, backward, clipping, AdamW."""
+def stepper(
+    sizes: tuple[int, ...], negatives: int | None, num_items: int, *, sparse: bool = False
+) -> Callable[[], None]:
+    """One training step: forward, backward, clipping, AdamW (of touched rows, where `sparse`)."""
     torch.manual_seed(0)
     config = SASRecConfig(
-        granularities=granularities(sizes), encoder=TransformerConfig(layer="sasrec", dropout=0.4)
+        granularities=granularities(sizes),
+        encoder=TransformerConfig(layer="sasrec", dropout=0.4),
+        sparse_gradients=sparse,
     )
     model = SASRec(config, num_items)
     optimizer = build_optimizer(model, OptimizerConfig())
@@ -101,8 +105,14 @@ def measure(rounds: int) -> dict[str, list[Row]]:
     }
     full = {f"{len(s)} granularities": stepper(s, None, NUM_ITEMS) for s in (one, SIX)}
     sampled = {f"{len(s)} granularities": stepper(s, 512, NUM_ITEMS) for s in (one, SIX)}
+    touched = {
+        f"{len(s)} granularities": stepper(s, 512, NUM_ITEMS, sparse=True) for s in (one, SIX)
+    }
     return {
         "full softmax alone, 12,101 items": as_rows(in_turns(losses, rounds), "ours, 1"),
         "training step, full softmax": as_rows(in_turns(full, rounds), "1 granularities"),
         "training step, 512 negatives": as_rows(in_turns(sampled, rounds), "1 granularities"),
+        "training step, 512 negatives, touched rows alone": as_rows(
+            in_turns(touched, rounds), "1 granularities"
+        ),
     }

@@ -23,6 +23,8 @@ _VERBS = {
     "study": "recsys.recipes.study",
     "export": "recsys.recipes.export",
     "verify": "recsys.recipes.export",
+    "tradeoff": "recsys.recipes.tradeoff",
+    "nest": "recsys.recipes.nest",
     "load_run": "recsys.recipes.run",
     "diagnose": "recsys.doctor",
 }

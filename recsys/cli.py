@@ -286,11 +286,26 @@ def export(
     users: Annotated[bool, typer.Option(help="User vectors and histories too.")] = True,
     user_codec: Annotated[str, typer.Option(help="How user vectors are stored.")] = "fp32",
     tower: Annotated[bool, typer.Option(help="The user tower as ONNX too.")] = True,
+    index: Annotated[
+        str | None, typer.Option(help="Over the first tier: flat, ivf or hnsw, and ,sq8 or ,pqM.")
+    ] = None,
+    recall: Annotated[float, typer.Option(help="What the index is tuned to.")] = 0.99,
+    stages: Annotated[str | None, typer.Option(help="The funnel to serve by: 32:200,256.")] = None,
 ) -> None:
     """Writes a run as a bundle of tiers: versioned, checksummed, served without torch."""
     from recsys.recipes.export import export as write
 
-    folder = write(run, out, tiers=tiers, users=users, user_codec=user_codec, tower=tower)
+    folder = write(
+        run,
+        out,
+        tiers=tiers,
+        users=users,
+        user_codec=user_codec,
+        tower=tower,
+        index=index,
+        recall=recall,
+        stages=stages,
+    )
     print(f"exported: {folder} (next: recsys verify {out})")
 
 
@@ -302,6 +317,73 @@ def verify(
     from recsys.recipes.export import verify as check
 
     print(f"{bundle} is whole: {check(bundle)} files compared")
+
+
+@verb
+def tradeoff(
+    source: Annotated[Path, typer.Argument(help="A run folder, or a bundle with users.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="The sweep: codecs=[int8], keeps=[200], ..."),
+    ] = None,
+    split: PartOption = "test",
+    protocol: ProtocolOption = None,
+    users: Annotated[int, typer.Option(help="Users to measure with; 0: all.")] = 2000,
+    k: Annotated[int, typer.Option("-k", help="Length of the lists.")] = 10,
+    keep_ndcg: Annotated[float, typer.Option(help="Share of ndcg@k to keep.")] = 0.99,
+    out: Annotated[Path | None, typer.Option(help="Folder [RUN/tradeoff].")] = None,
+) -> None:
+    """What each byte in memory and each multiplication buys; ends with an export command."""
+    from recsys.recipes.tradeoff import tradeoff as measure
+    from recsys.reports.tradeoff import print_tradeoff
+
+    content = measure(
+        source,
+        overrides or [],
+        part=_part(split),
+        protocol=protocol,
+        num_users=users or None,
+        k=k,
+        keep_ndcg=keep_ndcg,
+        out=out,
+    )
+    print_tradeoff(content)
+
+
+@verb
+def nest(
+    vectors: Annotated[Path, typer.Argument(help="Item vectors, .npy or .parquet.")],
+    out: Annotated[Path, typer.Argument(help="Folder of all versions of the bundle.")],
+    users: Annotated[Path | None, typer.Option(help="User vectors, likewise.")] = None,
+    method: Annotated[str, typer.Option(help="learned, pca or none.")] = "learned",
+    sizes: Annotated[str | None, typer.Option(help="8,16,32 [powers of two, and all].")] = None,
+    normalize: Annotated[bool, typer.Option(help="Scores are cosines.")] = False,
+    tiers: Annotated[str | None, typer.Option(help="As in `recsys export`.")] = None,
+    index: Annotated[str | None, typer.Option(help="As in `recsys export`.")] = None,
+    recall: Annotated[float, typer.Option(help="What the index is tuned to.")] = 0.99,
+    stages: Annotated[str | None, typer.Option(help="The funnel to serve by: 32:200,256.")] = None,
+) -> None:
+    """Rotates vectors from elsewhere so that prefixes are useful; writes a bundle."""
+    from recsys.recipes.nest import nest as rotate
+
+    if sizes and not all(size.strip().isdigit() for size in sizes.split(",")):
+        raise typer.BadParameter(f"{sizes!r} is not of the form 8,16,32", param_hint="--sizes")
+    done = rotate(
+        vectors,
+        out,
+        users=users,
+        method=_one_of("--method", method, ("learned", "pca", "none")),
+        sizes=[int(size) for size in sizes.split(",")] if sizes else None,
+        normalize=normalize,
+        tiers=tiers,
+        index=index,
+        recall=recall,
+        stages=stages,
+    )
+    print(
+        f"nested: {done.folder}; prefixes miss {done.missed:.1%} of the scores' variance "
+        f"({done.missed_before:.1%} as they were)"
+    )
 
 
 @verb

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recsys.progress import progress
+
 BYTES_PER_ENTRY = 4
 """An index of 16 bits and a value of 16 bits."""
 MAX_ATOMS = 1 << 16
@@ -63,9 +65,10 @@ def fit_sparse_codes(items: Tensor, k: int, num_atoms: int, seed: int) -> Sparse
     centred = items.float() - items.float().mean(0)
     order = torch.randperm(len(items), generator=torch.Generator().manual_seed(seed))
     atoms = torch.nn.functional.normalize(centred[order[:num_atoms]], dim=1)
-    for _ in range(_ROUNDS):
-        indices, values = _pursue(centred, atoms, k)
-        atoms = _fit_atoms(centred, indices, values, atoms)
+    with progress() as bar:
+        for _ in bar.track(range(_ROUNDS), description=f"atoms, {k} of {num_atoms}"):
+            indices, values = _pursue(centred, atoms, k)
+            atoms = _fit_atoms(centred, indices, values, atoms)
     indices, values = _pursue(centred, atoms, k)
     return SparseCodes(indices.int(), values.half(), atoms)
 

@@ -280,7 +280,9 @@ def sum_exponentials(
                     panels, dim, edges[g], edges[g + 1] - edges[g], ROWS, SWEEP_COLUMNS,
                 )  # fmt: skip
                 for i in range(ROWS):
-                    at, here = g * num_rows + row + i, g * area + i * SWEEP_COLUMNS
+                    at = g * num_rows + row + i
+                    # One row is used again and again unless all are wanted for the means.
+                    here = g * area + i * SWEEP_COLUMNS if len(means) else 0
                     peak = _logits(
                         logits, here, scores, i * SWEEP_COLUMNS, row_scale[at],
                         factors, g * SWEEP_COLUMNS, offsets, 0,

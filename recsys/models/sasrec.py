@@ -43,6 +43,9 @@ class SASRecConfig(StrictModel):
     """LayerNorm on the sum of item and position vectors."""
     output_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the item vectors that score (not on those the encoder reads)."""
+    sparse_gradients: bool = False
+    """With sampled negatives: update the rows a step has looked up and leave the others, moments
+    and all, as they are. A step then costs what its batch costs and not what the table costs."""
 
     @model_validator(mode="after")
     def _heads_divide_the_vector(self) -> "SASRecConfig":
@@ -97,9 +100,9 @@ class SASRec(nn.Module):
         if negatives is None:
             inputs, items = self.table(read), self.table.vectors()
         else:
-            # One lookup for all, so that there is one sparse gradient: a step must not cost what
-            # the catalogue costs.
-            rows = self.table(torch.cat([read, negatives.items, targets]), sparse=True)
+            # One lookup for all: its backward makes one gradient of the table instead of two.
+            places = torch.cat([read, negatives.items, targets])
+            rows = self.table(places, sparse=self.config.sparse_gradients)
             inputs, items = rows[: len(read)], rows[len(read) :]
         users = self._encode(batch.histories, inputs)
         return self.objective(

@@ -73,7 +73,7 @@ class Bundle:
     def __init__(self, folder: Path, manifest: BundleManifest) -> None:
         """Use `load_bundle`."""
         self.folder, self.manifest = folder, manifest
-        self.items = self._tiers(manifest.items)
+        self.items: Tiers = self._tiers(manifest.items)
 
     @property
     def num_items(self) -> int:
@@ -131,6 +131,12 @@ class Bundle:
             raise DataError(f"{self.folder} holds no histories; {REMEDY} and --users")
         seen = self.manifest.seen
         return self._mapped(seen.items), self._mapped(seen.offsets)
+
+    @property
+    def rotation(self) -> Float32 | None:
+        """`[D, D]` that new user vectors must be multiplied by; None: as they are."""
+        entry = self.manifest.rotation
+        return None if entry is None else self._mapped(entry)
 
     def ids(self, what: str) -> pl.DataFrame:
         """`item`: item_index, item_id. `user`: user_index, user_id."""

@@ -15,12 +15,14 @@ from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from recsys.errors import ConfigError, DataError
-from recsys.retrieval.bundle import Bundle
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.filters import Filters, Int64, make_filters
+from recsys.retrieval.routing import Routing, confidence
 from recsys.retrieval.scan import Scan
+from recsys.retrieval.tiers import Tiers
 
 _GATHERED = 1 << 21  # floats of item vectors to hold at once
 
@@ -41,6 +43,30 @@ class Candidates:
     """`[B, K]`, -1 where there is nothing more."""
     scores: Float32
     """`[B, K]` descending, -inf where there is nothing more."""
+    widths: Int64
+    """`[B]` the granularity each row was ranked by."""
+
+
+class Searchable(Protocol):
+    """What a funnel searches: a `Bundle`, or tiers `InMemory`."""
+
+    @property
+    def items(self) -> Tiers:
+        """Of the items."""
+        ...
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        ...
+
+    def check_size(self, size: int) -> int:
+        """`size`, if it can be a stage."""
+        ...
+
+    def norms(self, size: int) -> Float32 | None:
+        """`[N]` norms of the stored prefixes; None where scores are dot products."""
+        ...
 
 
 class Finder(Protocol):
@@ -89,10 +115,11 @@ class Funnel:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Searchable,
         stages: Sequence[Stage],
         *,
         finder: Finder | None = None,
+        routing: Routing | None = None,
         threads: int | None = None,
     ) -> None:
         """Makes the first stage ready.
@@ -101,10 +128,11 @@ class Funnel:
             bundle: what is searched.
             stages: from the shortest prefix to the longest.
             finder: the first stage; None: every item is scored (`Scan`).
+            routing: lets users stop early (`routing.learn_routing`); None: nobody does.
             threads: of the first stage; None: all cores.
 
         Raises:
-            ConfigError: the stages are not a funnel.
+            ConfigError: the stages are not a funnel, or the routing is of another one.
             GranularityError: a stage's granularity is none of the bundle's.
         """
         check_stages(stages)
@@ -114,6 +142,11 @@ class Funnel:
         first = stages[0].granularity
         self.scan = Scan(bundle.items, first, norms[0], threads)
         self.finder: Finder = finder or self.scan
+        self.routing = routing or Routing((float("inf"),) * (len(stages) - 1))
+        if len(self.routing.thresholds) != len(stages) - 1:
+            raise ConfigError(
+                f"routing of {len(self.routing.thresholds)} stages for {len(stages) - 1} of them"
+            )
 
     @property
     def hot_bytes(self) -> int:
@@ -152,25 +185,45 @@ class Funnel:
             ConfigError: k is more than the last stage keeps.
         """
         k = self.stages[-1].keep if k is None else k
-        users = self._checked(users)
-        filters = filters or make_filters(len(users), self.bundle.num_items)
-        if len(filters.offsets) != len(users) + 1:
-            raise DataError(f"filters of {len(filters.offsets) - 1} rows for {len(users)} users")
         if not 1 <= k <= self.stages[-1].keep:
             raise ConfigError(
                 f"{k} items are asked for, the last stage keeps {self.stages[-1].keep}"
             )
-        items = self._first(users, filters)
-        sums = np.zeros(items.shape, np.float32)
-        edge, found = 0, Candidates(items, sums)
-        for stage, norms in zip(self.stages, self._norms, strict=True):
-            self._add(users, found.items, sums, edge, stage.granularity)
-            order, found = self._rank(found.items, sums, norms, stage.keep)
-            sums = np.take_along_axis(sums, order, axis=1)
-            edge = stage.granularity
-        return _padded(found, k)
+        users, filters = self._checked(users, filters)
+        done = _nothing(len(users), k)
+        going, items = np.arange(len(users)), self._first(users, filters)
+        sums, edge = np.zeros(items.shape, np.float32), 0
+        thresholds = (*self.routing.thresholds, -np.inf)
+        for stage, norms, threshold in zip(self.stages, self._norms, thresholds, strict=True):
+            self._add(users[going], items, sums, edge, stage.granularity)
+            order, found = self._rank(items, sums, norms, stage)
+            stops = _stops(found.scores, k, threshold)
+            rows, count = going[stops], min(k, found.items.shape[1])
+            done.items[rows, :count] = found.items[stops, :count]
+            done.scores[rows, :count] = found.scores[stops, :count]
+            done.widths[rows] = stage.granularity
+            going, items, edge = going[~stops], found.items[~stops], stage.granularity
+            sums = np.take_along_axis(sums, order, axis=1)[~stops]
+        return done
 
-    def _checked(self, users: Float32) -> Float32:
+    def trace(self, users: Float32, filters: Filters | None = None) -> list[Candidates]:
+        """What every stage keeps of all users, as if nobody stopped early: what routing learns of.
+
+        Raises:
+            DataError: as `search`.
+        """
+        users, filters = self._checked(users, filters)
+        items = self._first(users, filters)
+        sums, edge, stages = np.zeros(items.shape, np.float32), 0, []
+        for stage, norms in zip(self.stages, self._norms, strict=True):
+            self._add(users, items, sums, edge, stage.granularity)
+            order, found = self._rank(items, sums, norms, stage)
+            stages.append(found)
+            items, edge = found.items, stage.granularity
+            sums = np.take_along_axis(sums, order, axis=1)
+        return stages
+
+    def _checked(self, users: Float32, filters: Filters | None) -> tuple[Float32, Filters]:
         longest = self.stages[-1].granularity
         if users.ndim != 2 or users.shape[1] < longest:
             raise DataError(
@@ -179,7 +232,10 @@ class Funnel:
         users = np.ascontiguousarray(users[:, :longest], np.float32)
         if not np.isfinite(users).all():
             raise DataError("the user vectors hold NaN or infinite values")
-        return users
+        filters = filters or make_filters(len(users), self.bundle.num_items)
+        if len(filters.offsets) != len(users) + 1:
+            raise DataError(f"filters of {len(filters.offsets) - 1} rows for {len(users)} users")
+        return users, filters
 
     def _first(self, users: Float32, filters: Filters) -> Int64:
         """Candidates of the first stage; rows an index could not fill are scanned."""
@@ -205,15 +261,32 @@ class Funnel:
             sums[rows] += np.matmul(vectors, users[rows, lo:hi, None])[:, :, 0]
 
     def _rank(
-        self, items: Int64, sums: Float32, norms: Float32 | None, keep: int
+        self, items: Int64, sums: Float32, norms: Float32 | None, stage: Stage
     ) -> tuple[Int64, Candidates]:
-        """Places of the best `keep`, and these."""
+        """Places of the best that the stage keeps, and these."""
         scores = sums if norms is None else sums / norms[items.clip(0)]
         scores = np.where(items < 0, np.float32(-np.inf), scores)
-        order = np.lexsort((items, -scores), axis=1)[:, :keep]
+        order = np.lexsort((items, -scores), axis=1)[:, : stage.keep]
         return order, Candidates(
-            np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
+            np.take_along_axis(items, order, axis=1),
+            np.take_along_axis(scores, order, axis=1),
+            np.full(len(items), stage.granularity),
         )
+
+
+def _nothing(num_users: int, k: int) -> Candidates:
+    return Candidates(
+        np.full((num_users, k), -1, np.int64),
+        np.full((num_users, k), -np.inf, np.float32),
+        np.zeros(num_users, np.int64),
+    )
+
+
+def _stops(scores: Float32, k: int, threshold: float) -> npt.NDArray[np.bool_]:
+    """`[B]` whose list is final."""
+    if np.isinf(threshold):  # the usual case: nobody, or at the last stage everybody
+        return np.full(len(scores), threshold < 0)
+    return confidence(scores, k) >= threshold
 
 
 def rows_of(filters: Filters, rows: Int64) -> Filters:
@@ -222,12 +295,3 @@ def rows_of(filters: Filters, rows: Int64) -> Filters:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     places = np.arange(offsets[-1]) + np.repeat(filters.offsets[rows] - offsets[:-1], lengths)
     return Filters(filters.hidden, filters.seen[places], offsets)
-
-
-def _padded(found: Candidates, k: int) -> Candidates:
-    missing = max(0, k - found.items.shape[1])
-    room = ((0, 0), (0, missing))
-    return Candidates(
-        np.pad(found.items[:, :k], room, constant_values=-1),
-        np.pad(found.scores[:, :k], room, constant_values=-np.inf),
-    )

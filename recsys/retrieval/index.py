@@ -1,18 +1,33 @@
-"""The only importer of faiss.
+"""The only importer of faiss: product quantization, and indexes over the items' prefixes.
 
-Shape legend: N rows, d coordinates, M parts of d / M coordinates.
+An index finds items; their scores are taken from the tiers again, so what an index rounds away
+costs recall, never correctness.
+
+Shape legend: N rows, d coordinates, M parts of d / M coordinates, B users.
 """
 
 from __future__ import annotations
 
-import faiss
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss as untyped_faiss
 import numpy as np
 import numpy.typing as npt
 
+from recsys.errors import ConfigError, DataError
 from recsys.retrieval.encoding import Float32
+from recsys.retrieval.filters import Filters, Int64
+from recsys.retrieval.routing import overlaps
 
+faiss: Any = untyped_faiss  # what it tells of its types is a part, and wrong in places
 _BITS = 8
 _SEED = 1234
+_LINKS = 16
+_KINDS = re.compile(r"(flat|ivf|hnsw)(?:,(sq8|pq[1-9]\d*))?")
+KINDS = "flat, ivf or hnsw, followed by nothing, ,sq8 or ,pqM"
 
 
 def train_codebooks(vectors: Float32, num_parts: int) -> Float32:
@@ -34,3 +49,184 @@ def assign_codes(vectors: Float32, codebooks: Float32) -> npt.NDArray[np.uint8]:
     faiss.copy_array_to_vector(codebooks.ravel(), quantizer.centroids)
     codes: npt.NDArray[np.uint8] = quantizer.compute_codes(vectors)
     return codes
+
+
+def check_kind(kind: str, dim: int) -> tuple[str, str]:
+    """Structure (`flat`, `ivf`, `hnsw`) and storage (``, `sq8`, `pqM`).
+
+    Raises:
+        ConfigError: there is no such index, or M does not divide the coordinates.
+    """
+    match = _KINDS.fullmatch(kind)
+    if match is None:
+        raise ConfigError(f"index {kind!r} is not among {KINDS}")
+    storage = match[2] or ""
+    if storage.startswith("pq") and dim % int(storage[2:]):
+        raise ConfigError(f"index {kind!r}: {storage[2:]} is no divisor of {dim} coordinates")
+    return match[1], storage
+
+
+def _recipe(kind: str, dim: int, num_rows: int) -> str:
+    """As faiss's index_factory writes it."""
+    structure, storage = check_kind(kind, dim)
+    stored = {"": "Flat", "sq8": "SQ8"}.get(storage, storage.upper())
+    if structure == "flat":
+        return stored
+    if structure == "hnsw":
+        return f"HNSW{_LINKS},{stored}"
+    lists = int(np.clip(4 * num_rows**0.5, 1, max(1, num_rows // 39)))
+    return f"IVF{lists},{stored}"
+
+
+@dataclass
+class Index:
+    """A faiss index over `[N, d]` by inner product."""
+
+    kind: str
+    inner: Any
+    search: dict[str, int]
+    """`nprobe` (ivf) or `efSearch` (hnsw); empty for flat."""
+    threads: int | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes in memory, which are those of its file."""
+        return len(faiss.serialize_index(self.inner))
+
+    @property
+    def extra_bytes(self) -> int:
+        """Bytes in memory beside the tiers."""
+        return self.nbytes
+
+    def find(self, users: Float32, keep: int, filters: Filters) -> Int64:
+        """`[B, <= keep]` items, in no order, -1 where fewer were found.
+
+        Hidden items are never visited; of what each row has seen, so many more are asked for.
+        """
+        longest = int(np.diff(filters.offsets).max(initial=0))
+        asked = min(self.inner.ntotal, keep + longest)
+        items = self._ask(users, asked, filters.hidden)
+        if longest:
+            rows = np.repeat(np.arange(len(users)), np.diff(filters.offsets))
+            pairs = np.arange(len(users))[:, None] * self.inner.ntotal + items
+            seen = np.isin(pairs, rows * self.inner.ntotal + filters.seen)
+            items = np.where(seen, -1, items)
+            order = np.argsort(items < 0, axis=1, kind="stable")
+            items = np.take_along_axis(items, order, axis=1)
+        return items[:, :keep]
+
+    def _ask(self, users: Float32, asked: int, hidden: npt.NDArray[np.uint8]) -> Int64:
+        options: dict[str, Any] = dict(self.search)
+        if "efSearch" in options:
+            options["efSearch"] = max(options["efSearch"], asked)
+        if len(hidden):
+            # The selector reads this very array while the search runs.
+            shown = np.packbits(1 - hidden, bitorder="little")
+            options["sel"] = faiss.IDSelectorBitmap(shown)
+        faiss.omp_set_num_threads(self.threads or faiss.omp_get_max_threads())
+        found: Int64 = self.inner.search(users, asked, params=self._parameters(options))[1]
+        return found
+
+    def _parameters(self, options: dict[str, Any]) -> Any:
+        if "nprobe" in self.search:
+            return faiss.SearchParametersIVF(**options)
+        if "efSearch" in self.search:
+            return faiss.SearchParametersHNSW(**options)
+        return faiss.SearchParameters(**options) if options else None
+
+    def multiply_adds(self, users: Float32, keep: int) -> float:
+        """For one user, counted while `users [B, d]` are searched."""
+        dim, count = self.inner.d, len(users)
+        storage = check_kind(self.kind, dim)[1]
+        each, once = (int(storage[2:]), 256 * dim) if storage.startswith("pq") else (dim, 0)
+        faiss.cvar.indexIVF_stats.reset()
+        faiss.cvar.hnsw_stats.reset()
+        self._ask(users, min(keep, self.inner.ntotal), np.zeros(0, np.uint8))
+        if "nprobe" in self.search:
+            visited = faiss.cvar.indexIVF_stats.ndis / count
+            return float(self.inner.nlist * dim + visited * each + once)
+        if "efSearch" in self.search:
+            return float(faiss.cvar.hnsw_stats.ndis / count * each + once)
+        return float(self.inner.ntotal * each + once)
+
+    def save(self, path: Path) -> None:
+        """Writes the index in faiss's own format."""
+        faiss.write_index(self.inner, str(path))
+
+
+def build_index(vectors: Float32, kind: str, *, threads: int | None = None) -> Index:
+    """An index over `[N, d]`, with parameters that visit little; `tune` raises them.
+
+    Raises:
+        ConfigError: there is no such kind.
+        DataError: too few rows for a product quantizer.
+    """
+    num_rows, dim = vectors.shape
+    structure, storage = check_kind(kind, dim)
+    if storage.startswith("pq") and num_rows < 1 << _BITS:
+        raise DataError(f"index {kind!r} learns 256 centroids, {num_rows} items are too few")
+    faiss.omp_set_num_threads(threads or faiss.omp_get_max_threads())
+    inner = faiss.index_factory(dim, _recipe(kind, dim, num_rows), faiss.METRIC_INNER_PRODUCT)
+    inner.train(vectors)
+    inner.add(vectors)
+    search = {"ivf": {"nprobe": 1}, "hnsw": {"efSearch": 16}}.get(structure, {})
+    return Index(kind, inner, search, threads)
+
+
+def load_index(
+    path: Path, kind: str, search: dict[str, int], *, threads: int | None = None
+) -> Index:
+    """Reads what `Index.save` wrote.
+
+    Raises:
+        DataError: faiss cannot read it.
+    """
+    try:
+        inner = faiss.read_index(str(path))
+    except RuntimeError as error:
+        raise DataError(f"{path} cannot be read by faiss ({error}); export it again") from error
+    return Index(kind, inner, dict(search), threads)
+
+
+def recall_of(found: Int64, exact: Int64) -> float:
+    """Mean share of `exact [B, n]` that is in `found [B, m]`; -1 stands for nothing."""
+    return float(overlaps(found, exact).mean())
+
+
+def tune(index: Index, users: Float32, exact: Int64, target: float) -> float:
+    """Raises the search parameter, as little as can be, until a recall is reached.
+
+    Args:
+        index: changed in place.
+        users: `[B, d]` to measure with.
+        exact: `[B, n]` what an exact search finds for them.
+        target: 0..1.
+
+    Returns:
+        The recall that was reached: below the target only where the index itself cannot reach it
+        (its codes are too coarse).
+    """
+    filters = Filters(np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(len(users) + 1, int))
+
+    def measured() -> float:
+        return recall_of(index.find(users, exact.shape[1], filters), exact)
+
+    if not index.search:
+        return measured()
+    (name,) = index.search
+    limit = index.inner.nlist if name == "nprobe" else index.inner.ntotal
+    low, high = 0, max(1, index.search[name])
+    index.search[name] = high
+    while (reached := measured()) < target and high < limit:
+        low, high = high, min(2 * high, limit)
+        index.search[name] = high
+    best = (high, reached)
+    while reached >= target and high - low > max(1, low // 16):
+        middle = (low + high) // 2
+        index.search[name] = middle
+        if (found := measured()) >= target:
+            high, best = middle, (middle, found)
+        else:
+            low = middle
+    index.search[name] = best[0]
+    return best[1]

@@ -113,6 +113,10 @@ class BundleManifest(StrictModel):
     seen: SeenEntry | None
     tower: TowerEntry | None
     index: IndexEntry | None
+    rotation: ArrayEntry | None
+    """`[D, D]`: what vectors from elsewhere were multiplied by, and new user vectors must be."""
+    stages: str | None
+    """The funnel this bundle was made for, as `parse_stages` reads it."""
     files: dict[str, FileEntry]
 
 

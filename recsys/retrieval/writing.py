@@ -25,10 +25,8 @@ from recsys.retrieval.manifest import (
     ArrayEntry,
     BundleManifest,
     FileEntry,
-    IndexEntry,
     SeenEntry,
     TierEntry,
-    TowerEntry,
     VectorsEntry,
     write_manifest,
 )
@@ -66,7 +64,7 @@ class BundleSource:
     protocol: dict[str, Any] = field(default_factory=dict)
 
 
-Addition = Callable[[Path, BundleManifest], dict[str, TowerEntry | IndexEntry]]
+Addition = Callable[[Path, BundleManifest], dict[str, Any]]
 """Writes more files into the unfinished folder, and gives the manifest fields that tell of them."""
 
 
@@ -144,6 +142,8 @@ def _write_vectors(
         seen=seen,
         tower=None,
         index=None,
+        rotation=None,
+        stages=None,
         files={},
     )
 

@@ -31,13 +31,14 @@ from recsys.evaluation.metrics import USER_METRICS, Float64
 from recsys.evaluation.protocol import ProtocolCard, find_protocol, make_card
 from recsys.files import atomic_path, sha256_of
 from recsys.progress import console
-from recsys.recipes.run import LoadedRun
+from recsys.recipes.run import CONFIG, LoadedRun
 from recsys.recipes.study.config import Plan, PlannedRun
 from recsys.recipes.study.methods import METHODS, Point, Trained
 from recsys.training.checkpoint import WEIGHTS
 
 MEASURED = "measured"
 _SCHEMA = 1
+"""Goes up whenever a method is changed, so that what it has measured before is measured anew."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,8 @@ def _key(folder: Path, plan: Plan, run: PlannedRun, name: str, card: ProtocolCar
         "settings": _settings(plan, run),
         "ks": plan.config.ks,
         "weights": sha256_of(folder / run.name / WEIGHTS),
-        "config": run.config.model_dump(mode="json"),
+        # The file, not the model: an option that a later version adds changes no old run.
+        "config": sha256_of(folder / run.name / CONFIG),
         "card": card.model_dump(),
     }
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()

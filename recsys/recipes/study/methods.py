@@ -113,12 +113,12 @@ def _map_bytes(run: Trained, size: int) -> int:
     return FLOAT_BYTES * run.users.shape[1] * size
 
 
-def _pca(run: Trained) -> Variants:
-    yield from _reduced(run, pca(run.served(run.items.shape[1])))
+def _pca_of(run: Trained) -> Reduction:
+    return pca(run.served(run.items.shape[1]))
 
 
-def _svd(run: Trained) -> Variants:
-    yield from _reduced(run, score_svd(run.served(run.items.shape[1]), run.fitted_users()))
+def _svd_of(run: Trained) -> Reduction:
+    return score_svd(run.served(run.items.shape[1]), run.fitted_users())
 
 
 def _projection(run: Trained) -> Variants:
@@ -144,12 +144,11 @@ def _prefixes_coded(run: Trained, codec: str) -> Variants:
         yield _coded(run.served(size), run.users[:, :size], codec)
 
 
-def _pca_int8(run: Trained) -> Variants:
-    """Coordinates of PCA differ much in size, so each has a scale of its own."""
-    reduction = pca(run.served(run.items.shape[1]))
+def _reduced_int8(run: Trained, reduction: Reduction) -> Variants:
+    """Coordinates in the order of worth differ much in size, so each has a scale of its own."""
     users = run.users @ reduction.user_map
     for size in run.sizes:
-        items = reduction.items[:, :size].contiguous()
+        items = reduction.items[:, :size]
         yield _coded(items, users[:, :size], "int8-coordinate", _map_bytes(run, size))
 
 
@@ -162,12 +161,12 @@ def _product(run: Trained) -> Variants:
 
 
 def _sparse(run: Trained) -> Variants:
-    """Codes of budget / 4 atoms; denser than half the full width they save nothing."""
+    """Codes of budget / 4 atoms, up to a quarter of the full width: denser ones save little."""
     items = run.served(run.items.shape[1])
     num_items, dim = items.shape
     num_atoms = max(2, min(run.sparse_atoms * dim, num_items // 8, MAX_ATOMS))
     for k in (budget // FLOAT_BYTES for budget in run.budgets):
-        if 1 <= k <= min(dim // 2, num_atoms):
+        if 1 <= k <= min(dim // 4, num_atoms):
             codes = fit_sparse_codes(items, k, num_atoms, run.seed)
             shared = FLOAT_BYTES * codes.atoms.numel()
             point = Point(dim, codes.bytes_per_row, shared, setting=f"{k} of {num_atoms}")
@@ -186,19 +185,20 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "nested": Method("nested", "nested", lambda run: _prefixes(run, nested=True)),
-    "separate": Method("trained separately", "separate", _whole),
-    "truncation": Method("truncation, un-nested", "full", lambda run: _prefixes(run, nested=False)),
-    "pca": Method("PCA, un-nested", "full", _pca),
-    "svd": Method("SVD of scores, un-nested", "full", _svd),
-    "projection": Method("random projection, un-nested", "full", _projection),
-    "int8": Method("int8, un-nested", "full", lambda run: _full_coded(run, "int8")),
-    "int4": Method("int4, un-nested", "full", lambda run: _full_coded(run, "int4")),
-    "pca_int8": Method("PCA + int8, un-nested", "full", _pca_int8),
-    "pq": Method("PQ, un-nested", "full", _product),
-    "sparse": Method("sparse codes, un-nested", "full", _sparse),
     "nested_int8": Method("nested + int8", "nested", lambda run: _prefixes_coded(run, "int8")),
     "nested_int4": Method("nested + int4", "nested", lambda run: _prefixes_coded(run, "int4")),
     "nested_pq": Method("nested + PQ", "nested", _product),
+    "separate": Method("trained separately", "separate", _whole),
+    "truncation": Method("truncation", "full", lambda run: _prefixes(run, nested=False)),
+    "pca": Method("PCA", "full", lambda run: _reduced(run, _pca_of(run))),
+    "svd": Method("SVD of scores", "full", lambda run: _reduced(run, _svd_of(run))),
+    "projection": Method("random projection", "full", _projection),
+    "int8": Method("int8", "full", lambda run: _full_coded(run, "int8")),
+    "int4": Method("int4", "full", lambda run: _full_coded(run, "int4")),
+    "pca_int8": Method("PCA + int8", "full", lambda run: _reduced_int8(run, _pca_of(run))),
+    "svd_int8": Method("SVD + int8", "full", lambda run: _reduced_int8(run, _svd_of(run))),
+    "pq": Method("PQ", "full", _product),
+    "sparse": Method("sparse codes", "full", _sparse),
 }
 """Every method by name, in the order of tables."""
 

@@ -20,6 +20,7 @@ from recsys.progress import console
 from recsys.recipes.run import CONFIG, RUN, create_run, load_config, load_run_info
 from recsys.recipes.study.config import PlannedRun
 from recsys.recipes.train import train
+from recsys.training.trainer import StoppedError
 
 State = Literal["missing", "unfinished", "training", "finished", "other config"]
 LOCKS = ".locks"
@@ -72,7 +73,16 @@ def train_missing(folder: Path, runs: Sequence[PlannedRun]) -> None:
         with hold(folder, run) as mine:
             if mine and state_of(folder, run).state != "finished":
                 console.print(f"run {number} of {len(runs)}: {run.name}{_left(folder, runs)}")
-                train(run.config, out=folder / run.name, resume=True)
+                _train(folder, run)
+
+
+def _train(folder: Path, run: PlannedRun) -> None:
+    try:
+        train(run.config, out=folder / run.name, resume=True)
+    except StoppedError as stop:
+        raise StoppedError(
+            f"{run.name} was stopped; its state is saved, the same command goes on from there"
+        ) from stop
 
 
 def _left(folder: Path, runs: Sequence[PlannedRun]) -> str:

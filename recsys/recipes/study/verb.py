@@ -31,11 +31,16 @@ from recsys.recipes.study.config import (
     read_study,
 )
 from recsys.recipes.study.measuring import Measurement, card_of, load, measure_run, runs_of
-from recsys.recipes.study.methods import METHODS, find_method
+from recsys.recipes.study.methods import METHODS, Source, find_method
 from recsys.recipes.study.runs import RunState, check_runs, hold, state_of, train_missing
 from recsys.recipes.study.tabulating import seed_rows, summarize
 from recsys.reports.study import StudyContent, write_study
 
+_FAMILIES: dict[Source, str] = {
+    "nested": "one nested model",
+    "separate": "a model of its own at each width",
+    "full": "un-nested model of full width, compressed",
+}
 SEED_FIGURES, SUMMARY = "study.csv", "summary.csv"
 
 
@@ -140,7 +145,8 @@ def _tabulate(
         title=f"{folder.resolve().name}: nested vectors on {card.dataset}",
         card=card,
         summary=summary,
-        labels={name: METHODS[name].label for name in METHODS},
+        labels={name: method.label for name, method in METHODS.items()},
+        families={name: _FAMILIES[method.source] for name, method in METHODS.items()},
         full=plan.full,
         seeds=plan.config.seeds,
         missing=missing,

@@ -63,6 +63,11 @@ class Figure(NamedTuple):
         return f"{self.value:.4f}"
 
     @property
+    def short(self) -> str:
+        """Four decimals without the zero before the point."""
+        return self.figure.removeprefix("0")
+
+    @property
     def half(self) -> str:
         """Half the interval, empty where there is none."""
         if self.low is None or self.high is None:
@@ -101,6 +106,8 @@ class StudyContent:
     """Columns of `SUMMARY_SCHEMA`."""
     labels: Mapping[str, str]
     """Method -> what people call it, in the order of tables."""
+    families: Mapping[str, str]
+    """Method -> what it starts from; methods of one family stand together."""
     full: int
     """The full width."""
     seeds: tuple[int, ...]
@@ -124,6 +131,11 @@ class StudyContent:
         """The methods that have figures."""
         present = set(self.summary["method"].unique())
         return [name for name in self.labels if name in present]
+
+    def opens_family(self, method: str) -> bool:
+        """Whether it is the first present method of its family."""
+        family = [name for name in self.methods if self.families[name] == self.families[method]]
+        return method == family[0]
 
     @cached_property
     def budgets(self) -> list[int]:

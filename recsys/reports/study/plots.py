@@ -14,7 +14,7 @@ from recsys.reports.drawing import CARD, INK, QUIET, log2_ticks, new_axes
 from recsys.reports.study.content import MEAN, Figure, K, StudyContent
 
 _SIZE = (8.6, 5.2)
-_LEGEND_POINTS = 172.0
+_LEGEND_POINTS = 190.0
 
 
 class _Look(NamedTuple):
@@ -40,6 +40,7 @@ LOOKS = {
     "int8": _Look("#8a6d00", "D"),
     "int4": _Look("#e0a000", "d"),
     "pca_int8": _Look("#009e73", "D", (4, 2)),
+    "svd_int8": _Look("#006b4e", "D", (4, 2)),
     "pq": _Look("#cc79a7", "P"),
     "sparse": _Look("#7b4a2d", "X"),
     "nested_int8": _Look("#0072b2", "D", (4, 2)),
@@ -105,6 +106,8 @@ def _legend(axes: Axes, content: StudyContent) -> None:
     """Beside the axes: a line with many methods has no room for names at its ends."""
     handles = []
     for method in content.methods:
+        if content.opens_family(method):
+            handles.append(Line2D([], [], linestyle="none", label=content.families[method]))
         look = LOOKS[method]
         alone = len({p.num_bytes for p in content.figures(MEAN, "ndcg", method)}) == 1
         handles.append(
@@ -124,7 +127,7 @@ def _legend(axes: Axes, content: StudyContent) -> None:
         hollow = Line2D([], [], color=QUIET, linestyle="none", marker="o", markerfacecolor=CARD)
         hollow.set(markersize=5, label="nested, width never trained")
         handles.append(hollow)
-    axes.legend(
+    legend = axes.legend(
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(1.02, 1.0),
@@ -135,3 +138,7 @@ def _legend(axes: Axes, content: StudyContent) -> None:
         labelspacing=0.55,
         borderaxespad=0,
     )
+    headings = set(content.families.values())
+    for text in legend.get_texts():
+        if text.get_text() in headings:  # stands where the samples do
+            text.set(position=(-30, 0), color=QUIET, fontsize=8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -19,23 +20,33 @@ from recsys.reports.study.content import (
 from recsys.reports.study.words import headline, standing
 from recsys.reports.view import MISSING
 
+_ENDLESS = 10_000
+
 
 def print_study(content: StudyContent, console: Console | None = None) -> None:
     """Prints recall@10 and ndcg@10 by bytes, retention, and nested against separate."""
     console = console or Console()
     for metric in SHOWN:
-        console.print(f"{metric}@{K} by bytes of one item", style="bold", highlight=False)
-        console.print(_matrix(content, metric))
-    console.print(f"nested: share of the full width (d{content.full}) kept", style="bold")
-    console.print(_retention(content))
+        _print(f"{metric}@{K} by bytes of one item", _matrix(content, metric), console)
+    if content.ratios(RETENTION):
+        title = f"nested: share of the full width (d{content.full}) kept, at k = {K}"
+        _print(title, _retention(content), console)
     if content.ratios(VERSUS_SEPARATE):
-        console.print("nested over trained separately at the same width", style="bold")
-        console.print(_tax(content))
+        title = f"nested over trained separately at the same width: {LEAD}@{K} and ratios"
+        _print(title, _tax(content), console)
     console.print(f"{headline(content)} {standing(content)}", highlight=False)
     if content.missing:
         console.print(f"\nmissing ({len(content.missing)}):", style="yellow")
         for line in content.missing:
             console.print(f"  {line}", style="yellow", highlight=False, markup=False)
+
+
+def _print(title: str, table: Table, console: Console) -> None:
+    """Prints at a width at which no number is cut, even if it is more than the console's."""
+    console.print(title, style="bold", highlight=False)
+    endless = console.options.update(width=_ENDLESS)
+    table.width = Measurement.get(console, endless, table).maximum
+    console.print(table, crop=False, overflow="ignore", no_wrap=True)
 
 
 def _table(*columns: str) -> Table:
@@ -49,8 +60,10 @@ def _matrix(content: StudyContent, metric: str) -> Table:
     table = _table("", *(f"{budget:,}" for budget in content.budgets))
     best = content.best(metric)
     for method in content.methods:
+        if content.opens_family(method):
+            table.add_section()
         cells = [
-            Text(f.figure, style="bold" if round(f.value, 4) == top else "") if f else Text(MISSING)
+            Text(f.short, style="bold" if round(f.value, 4) == top else "") if f else Text(MISSING)
             for f, top in zip(content.row(metric, method), best, strict=True)
         ]
         table.add_row(Text(content.labels[method]), *cells)
@@ -58,7 +71,7 @@ def _matrix(content: StudyContent, metric: str) -> Table:
 
 
 def _retention(content: StudyContent) -> Table:
-    table = _table("vector", "bytes", *_twice("kept"), f"truncation {LEAD}@{K}")
+    table = _table("prefix", "bytes", *_twice("kept"), "truncation")
     for row in content.ratios(RETENTION):
         figure = next(iter(row.values()))
         shares = [text for m in SHOWN for text in _share(row, m)]
@@ -72,7 +85,7 @@ def _retention(content: StudyContent) -> Table:
 
 
 def _tax(content: StudyContent) -> Table:
-    table = _table("width", f"nested {LEAD}@{K}", "separate", *_twice("ratio"), "")
+    table = _table("width", "nested", "separate", *_twice("ratio"), "")
     for row in content.ratios(VERSUS_SEPARATE):
         width = next(iter(row.values())).granularity
         table.add_row(
@@ -86,7 +99,7 @@ def _tax(content: StudyContent) -> Table:
 
 
 def _twice(what: str) -> list[str]:
-    return [text for metric in SHOWN for text in (f"{metric}@{K} {what}", "95 %")]
+    return [text for metric in SHOWN for text in (f"{metric} {what}", "95 %")]
 
 
 def _share(row: dict[str, Figure], metric: str) -> tuple[str, str]:
