@@ -1,6 +1,10 @@
 """`make bench`: every measurement as a table, and all of them as one JSON file.
 
-python -m benchmarks [steps evaluation catalogue preparing] [--quick] [--out FILE]
+python -m benchmarks [NAME ...] [--quick] [--out FILE]
+python -m benchmarks rectools --rectools PYTHON [--data DATA] [--epochs E]
+
+PYTHON is the interpreter of an environment with `rectools[torch]`; without one, `rectools` is
+left out of `make bench`.
 """
 
 from __future__ import annotations
@@ -12,17 +16,25 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import catalogue, evaluation, preparing, steps
+from benchmarks import catalogue, evaluation, loading, preparing, rectools, steps
 from benchmarks.measure import Row, machine
+from recsys.errors import InstallationError
 from recsys.files import write_json
 
-NAMES = ("steps", "evaluation", "catalogue", "preparing")
+NAMES = ("steps", "evaluation", "catalogue", "preparing", "loading", "rectools")
 
 
 def run(
     names: Annotated[list[str] | None, typer.Argument(help=", ".join(NAMES))] = None,
     quick: Annotated[bool, typer.Option(help="Fewer rounds and sizes.")] = False,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("runs/bench.json"),
+    rectools_python: Annotated[
+        Path | None, typer.Option("--rectools", help="Interpreter that has rectools[torch].")
+    ] = None,
+    data: Annotated[Path, typer.Option(help="Of rectools: a dataset folder.")] = Path(
+        "data/beauty"
+    ),
+    epochs: Annotated[int, typer.Option(min=1, help="Of rectools.")] = 1,
 ) -> None:
     """Measures on this machine; nothing else should run meanwhile."""
     rounds = 3 if quick else 9
@@ -31,12 +43,29 @@ def run(
         "evaluation": lambda: evaluation.measure(2 if quick else 5),
         "catalogue": lambda: catalogue.measure((10_000, 100_000, 1_000_000)[: 3 - quick]),
         "preparing": lambda: preparing.measure((1, 10, 50)[: 1 if quick else 3]),
+        "loading": lambda: loading.measure((1, 5, 20)[: 1 if quick else 3]),
     }
+    if rectools_python is not None:
+        try:
+            rectools.check_interpreter(rectools_python)
+        except InstallationError as error:
+            raise typer.BadParameter(str(error)) from error
+        compared = rectools.Settings(
+            python=rectools_python,
+            data=data,
+            epochs=epochs,
+            num_users=2_000 if quick else None,
+            rounds=1 if quick else 3,
+        )
+        measures["rectools"] = lambda: rectools.measure(compared)
+    elif names and "rectools" in names:
+        raise typer.BadParameter(f"rectools needs --rectools PYTHON; {rectools.HOW_TO}")
     if unknown := [name for name in names or [] if name not in measures]:
         raise typer.BadParameter(f"{unknown[0]!r} is not among {NAMES}")
-    console, tables = Console(), {}
+    console = Console()
+    tables: dict[str, list[Row]] = {}
     console.print(machine())
-    for name in names or NAMES:
+    for name in names or measures:
         found = measures[name]()
         tables |= found
         for title, rows in found.items():

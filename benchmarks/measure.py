@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 Row = dict[str, Any]
 
 
-def in_turns(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def in_turns(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each variant, `rounds` times, A B C A B C ..., after one round that is not kept.
 
     Turns, so that a machine that slows down slows all variants alike.
@@ -50,9 +50,9 @@ def as_rows(times: dict[str, list[float]], reference: str) -> list[Row]:
 def peak_mib_of(module: str, *arguments: str) -> tuple[float, str]:
     """Peak memory in MiB of `python -m module arguments...` as a process, and what it printed."""
     code = (
-        "import resource, runpy, sys; sys.argv = sys.argv[1:]; "
+        "import runpy, sys; sys.argv = sys.argv[1:]; "
         "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True); "
-        "print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "from benchmarks.measure import own_peak_mib; print('PEAK', own_peak_mib())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, module, *arguments],
@@ -61,12 +61,15 @@ def peak_mib_of(module: str, *arguments: str) -> tuple[float, str]:
         check=True,
     )
     *printed, last = done.stdout.strip().splitlines()
-    unit = 1 << 20 if platform.system() == "Darwin" else 1 << 10
-    return float(last.split()[1]) / unit, "\n".join(printed)
+    return float(last.split()[1]), "\n".join(printed)
 
 
 def own_peak_mib() -> float:
     """Peak memory of this process so far, in MiB."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count the parent as it was when it forked
+        line = next(line for line in status.open() if line.startswith("VmHWM"))
+        return float(line.split()[1]) / (1 << 10)
     unit = 1 << 20 if platform.system() == "Darwin" else 1 << 10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
