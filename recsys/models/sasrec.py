@@ -41,6 +41,8 @@ class SASRecConfig(StrictModel):
     item_init_std: float = Field(default=0.02, gt=0)
     input_norm: bool = True
     """LayerNorm on the sum of item and position vectors."""
+    history_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the history's items that training hides from the encoder (their positions stay)."""
     output_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the item vectors that score (not on those the encoder reads)."""
     sparse_gradients: bool = False
@@ -87,6 +89,8 @@ class SASRec(nn.Module):
     def _encode(self, histories: Histories, x: Tensor) -> Tensor:
         """As `encode`, from the items' vectors `[T, D]`."""
         layout = layout_of(histories)
+        if self.training and self.config.history_dropout:
+            x = x * (torch.rand(len(x), 1, device=x.device) >= self.config.history_dropout)
         if self.config.positions != "none":
             from_start = self.config.positions == "from_start"
             x = x + self.position(layout.positions if from_start else layout.from_end)

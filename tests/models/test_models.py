@@ -4,6 +4,7 @@ import torch
 
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities, truncate
+from recsys.losses.softmax import Negatives
 from recsys.models import MODELS, SASRecConfig
 from recsys.models.sasrec import SASRec
 from recsys.recipes.run import RunConfig, load_run
@@ -95,3 +96,39 @@ def test_what_it_is_trained_on_is_what_it_is_scored_by(model):
         scores = truncate(users, size) @ truncate(items, size).T
         expected = torch.nn.functional.cross_entropy(scores, torch.from_numpy(batch.targets))
         torch.testing.assert_close(losses[g], expected)
+
+
+def test_history_dropout_hides_items_in_training_alone():
+    encoder = TransformerConfig(dropout=0.0)
+    config = SASRecConfig(granularities=SMALL, encoder=encoder, history_dropout=0.5)
+    model = SASRec(config, num_items=30)
+    history = histories(list(range(20)))
+    torch.manual_seed(0)
+    rows = model.table(torch.arange(20)).detach().requires_grad_()
+    model._encode(history, rows).sum().backward()
+    hidden = (rows.grad == 0).all(1)
+    assert 4 < int(hidden.sum()) < 16
+    model.eval()
+    plain = SASRec(SASRecConfig(granularities=SMALL, encoder=encoder), num_items=30).eval()
+    plain.load_state_dict(model.state_dict())
+    torch.testing.assert_close(model.encode(history), plain.encode(history))
+
+
+def test_sparse_gradients_of_a_sampled_step_are_those_of_a_dense_one():
+    from recsys.data.batching import Batch
+
+    batch = Batch(histories([1, 2, 3], [4, 5]), np.array([2, 3, 4, 5, 6]))
+    negatives = Negatives(torch.tensor([0, 5, 9, 20]), torch.zeros(4))
+    gradients = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        config = SASRecConfig(
+            granularities=SMALL, encoder=TransformerConfig(dropout=0.0), sparse_gradients=sparse
+        )
+        model = SASRec(config, num_items=30)
+        model.loss(batch, negatives).total.backward()
+        gradients.append(model.table.weight.grad)
+    assert gradients[1].is_sparse
+    touched = set(gradients[1].coalesce().indices()[0].tolist())
+    assert touched == {0, 1, 2, 3, 4, 5, 6, 9, 20}
+    torch.testing.assert_close(gradients[1].to_dense(), gradients[0])
