@@ -20,6 +20,7 @@ import numpy.typing as npt
 from recsys.errors import ConfigError, DataError
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.filters import Filters, Int64, make_filters
+from recsys.retrieval.gather import add_products
 from recsys.retrieval.routing import Routing, confidence
 from recsys.retrieval.scan import Scan
 from recsys.retrieval.tiers import Tiers
@@ -252,13 +253,24 @@ class Funnel:
 
     def _add(self, users: Float32, items: Int64, sums: Float32, lo: int, hi: int) -> None:
         """Adds the products of the coordinates `[lo, hi)` to `sums [B, n]`."""
+        for tier in self.bundle.items.parts:
+            first, last = max(lo, tier.spec.lo), min(hi, tier.spec.hi)
+            if first >= last:
+                continue
+            own = np.ascontiguousarray(users[:, first:last])
+            edges = (first - tier.spec.lo, last - tier.spec.lo)
+            if not add_products(tier.vectors, *edges, own, items, sums):
+                self._add_decoded(own, items, sums, first, last)
+
+    def _add_decoded(self, users: Float32, items: Int64, sums: Float32, lo: int, hi: int) -> None:
+        """The same for what no kernel reads: rows are decoded first."""
         at_once = max(1, _GATHERED // max(1, items.shape[1] * (hi - lo)))
         for start in range(0, len(users), at_once):
             rows = slice(start, start + at_once)
             # Each item is read and decoded once for the users that share it, in the order of disk.
             distinct, places = np.unique(items[rows].clip(0), return_inverse=True)
             vectors = self.bundle.items.decode(distinct, lo, hi)[places.reshape(items[rows].shape)]
-            sums[rows] += np.matmul(vectors, users[rows, lo:hi, None])[:, :, 0]
+            sums[rows] += np.matmul(vectors, users[rows, :, None])[:, :, 0]
 
     def _rank(
         self, items: Int64, sums: Float32, norms: Float32 | None, stage: Stage

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from recsys.errors import ConfigError, DataError, GranularityError
 from recsys.retrieval.bundle import load_bundle
-from recsys.retrieval.codecs import CODECS
+from recsys.retrieval.codecs import CODECS, encode
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Funnel, Stage, parse_stages
+from recsys.retrieval.gather import add_products
 from recsys.retrieval.tiers import parse_tiers
 from recsys.retrieval.writing import BundleSource, write_bundle
 from tests.retrieval.bundles import vectors, write
@@ -106,6 +107,28 @@ def test_every_codec_can_be_the_first_stage_and_the_last(tmp_path, codec):
     found = Funnel(bundle, [Stage(8, N), Stage(32, 10)], threads=1).search(users)
     scores = naive_scores(bundle, users, 32)
     np.testing.assert_allclose(found.scores, -np.sort(-scores)[:, :10], rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("codec", ["fp32", "fp16", "bf16", "int8", "int8-coordinate", "int4"])
+def test_products_from_stored_rows_are_those_of_decoded_rows(codec):
+    rng = np.random.default_rng(4)
+    # Large, small and subnormal values, both signs, zeros.
+    rows = (rng.standard_normal((50, 48)) * 10.0 ** rng.integers(-8, 4, (50, 48))).astype(
+        np.float32
+    )
+    rows[3], rows[4, ::2] = 0, 0
+    encoded, users = encode(rows, codec), vectors(6, 48, 1)
+    items = rng.integers(-1, 50, (6, 20))
+    for first, last in ((0, 48), (16, 32), (32, 48), (0, 40)):
+        sums = np.ones((6, 20), np.float32)
+        own = np.ascontiguousarray(users[:, first:last])
+        done = add_products(encoded, first, last, own, items, sums)
+        assert done == (codec != "int4" and last != 40)
+        decoded = encoded.decode()[:, first:last].astype(np.float64)
+        wanted = 1 + (decoded[items] * own[:, None].astype(np.float64)).sum(-1)
+        sizes = 1 + np.abs(decoded[items] * own[:, None]).sum(-1)
+        wanted = np.where(items < 0, 1, wanted) if done else np.ones((6, 20))
+        assert (np.abs(sums - wanted) <= 1e-6 * sizes).all()
 
 
 def test_a_batch_gives_what_its_users_get_one_by_one_on_any_number_of_threads(bundles):

@@ -1,0 +1,178 @@
+"""`recsys tradeoff`: what bytes and multiplications buy, measured on a run or on a bundle."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recsys.config import apply_overrides, parse
+from recsys.data.dataset import Int64
+from recsys.data.histories import jagged_positions
+from recsys.errors import ProtocolError
+from recsys.evaluation.held_out import held_out
+from recsys.evaluation.protocol import Part, find_protocol
+from recsys.evaluation.tradeoff import (
+    SCAN,
+    Point,
+    Queries,
+    Sweep,
+    Tradeoff,
+    cheapest,
+    measure,
+    tiers_of,
+)
+from recsys.recipes.run import RUN, LoadedRun
+from recsys.reports.tradeoff import TradeoffContent, write_tradeoff
+from recsys.retrieval.bundle import Bundle, load_bundle
+from recsys.retrieval.encoding import Float32
+from recsys.retrieval.filters import make_filters
+from recsys.serving.export import user_vectors
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is measured: items, users, and words for the report."""
+
+    vectors: Float32
+    sizes: tuple[int, ...]
+    normalize: bool
+    queries: Queries
+    under: str
+
+
+def tradeoff(
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    part: Part = "test",
+    protocol: str | None = None,
+    num_users: int | None = 2000,
+    k: int = 10,
+    keep_ndcg: float = 0.99,
+    out: str | Path | None = None,
+    threads: int | None = None,
+) -> TradeoffContent:
+    """Sweeps funnels, and writes page, plots and table.
+
+    Args:
+        source: a run (quality against the held-out truth), or a bundle with users (against exact
+            search of what it holds).
+        overrides: of the `Sweep`: `keeps=[100, 200]`.
+        part: `valid` or `test` of a run.
+        protocol: a preset; None: the one the run was trained under.
+        num_users: measured, evenly spread; None: all.
+        k: length of the lists.
+        keep_ndcg: share of exact search's ndcg@k that the chosen funnel must keep.
+        out: folder of the report; None: `SOURCE/tradeoff`, or beside a bundle's versions.
+        threads: of the searches; None: all cores.
+
+    Raises:
+        RunError, DataError: the source cannot be read.
+        ConfigError, GranularityError: the sweep cannot be.
+    """
+    source = Path(source)
+    is_run = (source / RUN).is_file()
+    if is_run:
+        loaded = _from_run(LoadedRun(source), part, protocol, num_users)
+    else:
+        loaded = _from_bundle(load_bundle(source), num_users)
+    sweep = _sweep(loaded.sizes, overrides)
+    found = measure(
+        loaded.vectors, loaded.sizes, loaded.normalize, loaded.queries, sweep, k=k, threads=threads
+    )
+    chosen = cheapest(found.points, keep_ndcg)
+    content = TradeoffContent(
+        source=source.resolve().name,
+        under=loaded.under,
+        found=found,
+        floor=keep_ndcg,
+        chosen=chosen,
+        command=export_command(source, chosen, sweep) if is_run and chosen else None,
+    )
+    default = source / "tradeoff" if is_run else source.parent / f"{source.name}-tradeoff"
+    write_tradeoff(Path(out) if out else default, content)
+    return content
+
+
+def _sweep(sizes: tuple[int, ...], overrides: Sequence[str]) -> Sweep:
+    """The funnels: by default candidates by up to a quarter of the vector, ranked by all."""
+    dim = sizes[-1]
+    short = [size for size in sizes[:-1] if 4 * size <= dim] or list(sizes[:1])
+    tree = {"granularities": short[-3:], "rankings": [dim]}
+    return parse(Sweep, apply_overrides(tree, list(overrides)), "the sweep of `recsys tradeoff`")
+
+
+def export_command(run: Path, point: Point, sweep: Sweep) -> str:
+    """The `recsys export` that makes a point."""
+    tiers = tiers_of(
+        point.granularity, point.ranking, point.codec, sweep.ranking_codec, point.index
+    )
+    words = [
+        "recsys",
+        "export",
+        str(run),
+        str(run / "bundle"),
+        "--tiers",
+        ",".join(map(str, tiers)),
+    ]
+    if point.index != SCAN:
+        words += ["--index", point.index, "--recall", str(sweep.index_recall)]
+    return shlex.join([*words, "--stages", f"{point.granularity}:{point.keep},{point.ranking}"])
+
+
+def _sample(count: int, wanted: int | None) -> Int64:
+    if wanted is None or wanted >= count:
+        return np.arange(count)
+    return np.unique(np.linspace(0, count - 1, wanted).astype(np.int64))
+
+
+def _from_run(
+    loaded: LoadedRun, part: Part, protocol: str | None, num_users: int | None
+) -> _Source:
+    preset = find_protocol(protocol or loaded.config.protocol)
+    if part == "valid" and loaded.config.fit_on == "train+valid":
+        raise ProtocolError("the run was fitted on train+valid; measure it on --split test")
+    if loaded.split.rule.name != preset.split:
+        raise ProtocolError(
+            f"protocol {preset.name} wants the split {preset.split}, the run was trained on "
+            f"{loaded.split.rule.name}; choose another protocol"
+        )
+    held = held_out(loaded.dataset, loaded.split, part)
+    rows = _sample(len(held.users), num_users)
+    histories = held.histories(loaded.dataset, rows)
+    places, offsets = held.targets_of(rows)
+    seen = (histories.items, histories.offsets) if preset.filter_seen else None
+    with torch.inference_mode():
+        items = loaded.model.item_vectors().float().numpy()
+    granularities = loaded.model.granularities
+    queries = Queries(
+        user_vectors(loaded.model, histories),
+        make_filters(len(rows), loaded.dataset.num_items, seen=seen),
+        held.targets[places].astype(np.int64),
+        offsets,
+    )
+    under = f"{loaded.dataset.manifest.name}, {preset.name} protocol, {part} part"
+    return _Source(items, granularities.sizes, granularities.normalize, queries, under)
+
+
+def _from_bundle(bundle: Bundle, num_users: int | None) -> _Source:
+    rows = _sample(len(bundle.users), num_users)
+    items, offsets = bundle.seen
+    places, kept = jagged_positions(offsets[rows], offsets[rows + 1])
+    queries = Queries(
+        bundle.users.decode(rows, 0, bundle.dim),
+        make_filters(len(rows), bundle.num_items, seen=(items[places], kept)),
+        None,
+        None,
+    )
+    vectors = bundle.items.decode(slice(None), 0, bundle.dim)
+    under = "against exact search of what the bundle holds"
+    return _Source(vectors, bundle.manifest.sizes, bundle.normalize, queries, under)
+
+
+__all__ = ["Tradeoff", "TradeoffContent", "export_command", "tradeoff"]

@@ -1,0 +1,163 @@
+"""Dot products of users with the rows they kept, straight from how a tier stores them, compiled.
+
+No row is decoded into memory or gathered: 16 coordinates are loaded, made float32 in registers and
+multiplied. A sum's bits depend on its user and its item alone, not on the batch.
+
+Shape legend: B users, n items kept, D coordinates of a user, N rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from recsys.retrieval.encoding import Encoded, Float32
+
+LANES = 16
+_I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
+_WHOLES, _FLOATS = ir.VectorType(_I32, LANES), ir.VectorType(_F32, LANES)
+_TO_FLOAT_EXPONENT = float(2**112)
+"""float32 counts exponents from 127, float16 from 15."""
+
+
+def add_products(
+    vectors: Encoded, first: int, last: int, users: Float32, items: npt.NDArray[Any], sums: Float32
+) -> bool:
+    """Adds the products of the coordinates `first..last-1` of a tier to `sums [B, n]`.
+
+    Args:
+        vectors: the tier's.
+        first: counted from the tier's first coordinate.
+        last: likewise, not included.
+        users: `[B, last - first]` contiguous.
+        items: `[B, n]` int64; those of -1 are left as they are.
+        sums: changed in place.
+
+    Returns:
+        Whether it was done: there are no kernels for every codec, and only for multiples of 16.
+    """
+    stored = _view(vectors)
+    if stored is None or (last - first) % LANES:
+        return False
+    if "scales" in vectors.shared:
+        users = users * vectors.shared["scales"][first:last]
+    scales = np.asarray(vectors.rows.get("scales", np.empty(0, np.float32)))
+    _add(stored, vectors.dim, first, np.ascontiguousarray(users), items, scales, sums)
+    return True
+
+
+def _view(vectors: Encoded) -> npt.NDArray[Any] | None:
+    """The rows as one flat array whose type tells `_dot` how to read it."""
+    kinds = {"fp32": ("values", np.float32), "fp16": ("values", np.uint16)}
+    kinds |= {"bf16": ("values", np.int16)}
+    kinds |= dict.fromkeys(("int8", "int8-coordinate"), ("codes", np.int8))
+    if vectors.codec.name not in kinds:
+        return None
+    name, kind = kinds[vectors.codec.name]
+    flat: npt.NDArray[Any] = np.asarray(vectors.rows[name]).reshape(-1).view(kind)
+    return flat
+
+
+def _typed(_context, stored, _start, users, _user, _turns):
+    """Sum of products of `16 * _turns` coordinates at `stored[_start]` and `users[_user]`."""
+    signature = types.float32(stored, types.int64, users, types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        rows, queries = (
+            context.make_array(signature.args[i])(context, builder, values[i]).data for i in (0, 2)
+        )
+        return _write_dot(
+            builder, signature.args[0].dtype, rows, values[1], queries, values[3], values[4]
+        )
+
+    return signature, generate
+
+
+_dot: Any = intrinsic(_typed)
+
+
+def _write_dot(
+    builder: Any, kind: Any, rows: Any, start: Any, users: Any, user: Any, turns: Any
+) -> Any:
+    before = builder.block
+    body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
+    builder.branch(body)
+    builder.position_at_end(body)
+    turn, total = builder.phi(_I64), builder.phi(_FLOATS)
+    offset = builder.mul(turn, ir.Constant(_I64, LANES))
+    stored = _load(builder, rows, builder.add(start, offset), _ELEMENTS[kind][0])
+    query = _load(builder, users, builder.add(user, offset), _F32)
+    products = builder.fmul(_ELEMENTS[kind][1](builder, stored), query)
+    following = builder.add(turn, ir.Constant(_I64, 1))
+    added = builder.fadd(total, products)
+    for slot, first, last in (
+        (turn, ir.Constant(_I64, 0), following),
+        (total, ir.Constant(_FLOATS, [0.0] * LANES), added),
+    ):
+        slot.add_incoming(first, before)
+        slot.add_incoming(last, body)
+    builder.cbranch(builder.icmp_signed("<", following, turns), body, after)
+    builder.position_at_end(after)
+    width = LANES
+    while width > 1:
+        width //= 2
+        order = ir.Constant(_WHOLES, [(i + width) % LANES for i in range(LANES)])
+        nothing = ir.Constant(_FLOATS, ir.Undefined)
+        added = builder.fadd(added, builder.shuffle_vector(added, nothing, order))
+    return builder.extract_element(added, ir.Constant(_I32, 0))
+
+
+def _load(builder: Any, data: Any, place: Any, element: Any) -> Any:
+    kind = ir.VectorType(element, LANES).as_pointer()
+    where = builder.bitcast(builder.gep(data, [place]), kind)
+    return builder.load(where, align=1)
+
+
+def _same(value: int) -> Any:
+    return ir.Constant(_WHOLES, [value] * LANES)
+
+
+def _as_it_is(_: Any, value: Any) -> Any:
+    return value
+
+
+def _from_half(builder: Any, bits: Any) -> Any:
+    """Moves exponent and fraction into place; the product mends the exponent, subnormals too."""
+    wide = builder.zext(bits, _WHOLES)
+    size = builder.shl(builder.and_(wide, _same(0x7FFF)), _same(13))
+    scale = ir.Constant(_FLOATS, [_TO_FLOAT_EXPONENT] * LANES)
+    value = builder.fmul(builder.bitcast(size, _FLOATS), scale)
+    sign = builder.shl(builder.and_(wide, _same(0x8000)), _same(16))
+    return builder.bitcast(builder.or_(builder.bitcast(value, _WHOLES), sign), _FLOATS)
+
+
+def _from_bf16(builder: Any, bits: Any) -> Any:
+    return builder.bitcast(builder.shl(builder.zext(bits, _WHOLES), _same(16)), _FLOATS)
+
+
+_ELEMENTS: dict[Any, Any] = {
+    types.float32: (_F32, _as_it_is),
+    types.uint16: (ir.IntType(16), _from_half),
+    types.int16: (ir.IntType(16), _from_bf16),
+    types.int8: (ir.IntType(8), lambda builder, value: builder.sitofp(value, _FLOATS)),
+}
+"""How 16 elements are loaded and made float32, by the type of the array."""
+
+
+@njit(nogil=True, cache=True)
+def _add(stored, dim, first, users, items, scales, sums):
+    """See `add_products`; `stored` flat, rows `dim` apart."""
+    width = users.shape[1]
+    flat = users.reshape(users.size)
+    for row in range(items.shape[0]):
+        for place in range(items.shape[1]):
+            item = items[row, place]
+            if item < 0:
+                continue
+            product = _dot(stored, item * dim + first, flat, row * width, width // 16)
+            sums[row, place] += product * scales[item] if len(scales) else product

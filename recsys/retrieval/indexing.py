@@ -1,0 +1,117 @@
+"""Indexes in bundles: built over the first tier's prefix, tuned by measuring, saved, opened.
+
+Shape legend: N items, d coordinates of the prefix, Q users to measure with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys.errors import DataError
+from recsys.retrieval.bundle import Bundle
+from recsys.retrieval.encoding import Float32
+from recsys.retrieval.filters import make_filters
+from recsys.retrieval.funnel import Searchable
+from recsys.retrieval.index import Index, build_index, check_kind, load_index, tune
+from recsys.retrieval.manifest import REMEDY, BundleManifest, IndexEntry
+from recsys.retrieval.scan import Scan
+from recsys.retrieval.writing import Addition
+
+FILE = "index.faiss"
+MEASURED_USERS = 1000
+MEASURED_AT = 100
+"""Candidates a recall is measured with."""
+
+
+def prefixes(bundle: Searchable, size: int) -> Float32:
+    """`[N, d]` as an index sees them: of norm 1 where scores are cosines."""
+    vectors = bundle.items.decode(slice(None), 0, bundle.check_size(size))
+    norms = bundle.norms(size)
+    return vectors if norms is None else vectors / norms[:, None]
+
+
+def measuring_users(bundle: Bundle, count: int = MEASURED_USERS) -> Float32:
+    """`[Q, D]` of the bundle's users, evenly spread; of its items, where it has no users."""
+    tiers = bundle.items if bundle.manifest.users is None else bundle.users
+    rows = np.unique(np.linspace(0, len(tiers) - 1, count).astype(np.int64))
+    return tiers.decode(rows, 0, bundle.dim)
+
+
+def make_index(
+    bundle: Searchable,
+    kind: str,
+    size: int,
+    recall: float | None,
+    users: Float32,
+    *,
+    threads: int | None = None,
+) -> tuple[Index, float | None]:
+    """Builds an index, and raises its parameters until it finds what an exact search finds.
+
+    Args:
+        bundle: of the items.
+        kind: `flat`, `ivf`, `hnsw`, and `,sq8` or `,pqM`.
+        size: granularity.
+        recall: share of the exact 100 first candidates; None: the least work.
+        users: `[Q, D]` to measure with.
+        threads: None: all cores.
+
+    Returns:
+        The index and the recall it reached.
+
+    Raises:
+        ConfigError, DataError, GranularityError: it cannot be built.
+    """
+    index = build_index(prefixes(bundle, size), kind, threads=threads)
+    if recall is None:
+        return index, None
+    users = np.ascontiguousarray(users[:, :size])
+    keep = min(MEASURED_AT, bundle.num_items)
+    scan = Scan(bundle.items, size, bundle.norms(size), threads)
+    exact = scan.find(users, keep, make_filters(len(users), bundle.num_items))
+    return index, tune(index, users, exact, recall)
+
+
+def index_of(kind: str, size: int, recall: float) -> Addition:
+    """Adds an index to a bundle that is being written.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    check_kind(kind, size)
+
+    def write(folder: Path, manifest: BundleManifest) -> dict[str, Any]:
+        bundle = Bundle(folder, manifest)
+        index, reached = make_index(bundle, kind, size, recall, measuring_users(bundle))
+        if reached is not None and reached < recall:
+            raise DataError(
+                f"index {kind} at {size} coordinates reaches recall {reached:.4f} at most, "
+                f"{recall} is asked for; choose finer codes (no pq), or a lower --recall"
+            )
+        index.save(folder / FILE)
+        entry = IndexEntry(
+            file=FILE,
+            kind=kind,
+            granularity=size,
+            nbytes=index.nbytes,
+            search=index.search,
+            recall=reached,
+        )
+        return {"index": entry}
+
+    return write
+
+
+def open_index(bundle: Bundle, *, threads: int | None = None) -> Index:
+    """The index of a bundle, for `Funnel(bundle, stages, finder=...)`.
+
+    Raises:
+        DataError: it has none.
+    """
+    entry = bundle.manifest.index
+    if entry is None:
+        raise DataError(f"{bundle.folder} has no index; {REMEDY} and --index")
+    return load_index(bundle.folder / entry.file, entry.kind, entry.search, threads=threads)

@@ -1,0 +1,138 @@
+"""The trade-off: figures against naive search, bytes and work worked by hand, the front."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recsys.errors import ConfigError, GranularityError
+from recsys.evaluation.metrics import MISS
+from recsys.evaluation.tradeoff import Point, Queries, Sweep, cheapest, mark_best, measure, ranks_in
+from recsys.retrieval.filters import make_filters
+
+N, B, K = 200, 40, 10
+SIZES = (4, 8, 16)
+
+
+def vectors(rows, seed):
+    rng = np.random.default_rng(seed)
+    return (rng.standard_normal((rows, 16)) * np.geomspace(2, 0.3, 16)).astype(np.float32)
+
+
+def queries(with_truth=True, filtered=False):
+    users, rng = vectors(B, 1), np.random.default_rng(2)
+    seen = rng.integers(0, N, B * 3), np.arange(0, 3 * B + 1, 3)
+    filters = make_filters(B, N, seen=seen if filtered else None)
+    if not with_truth:
+        return Queries(users, filters, None, None)
+    scores = users @ vectors(N, 0).T + rng.standard_normal((B, N))
+    return Queries(users, filters, np.argmax(scores, axis=1), np.arange(B + 1))
+
+
+def sweep(**changes):
+    tree = {"granularities": (4,), "codecs": ("fp32",), "indexes": ("scan",), "keeps": (50,)}
+    return Sweep.model_validate({**tree, "rankings": (16,), "ranking_codec": "fp32", **changes})
+
+
+def naive(q, keep):
+    """recall@10 and ndcg@10 of candidates by 4 coordinates, ranked by 16."""
+    items, users = vectors(N, 0).astype(float), q.users.astype(float)
+    recalls, gains = [], []
+    for row in range(B):
+        hidden = q.filters.seen[q.filters.offsets[row] : q.filters.offsets[row + 1]]
+        shown = [i for i in range(N) if i not in hidden]
+        kept = sorted(shown, key=lambda i: -(users[row, :4] @ items[i, :4]))[:keep]
+        ranked = sorted(kept, key=lambda i: -(users[row] @ items[i]))[:K]
+        place = ranked.index(q.targets[row]) + 1 if q.targets[row] in ranked else None
+        recalls.append(place is not None)
+        gains.append(1 / np.log2(place + 1) if place else 0)
+    return np.mean(recalls), np.mean(gains)
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_quality_is_that_of_a_naive_two_stage_search(filtered):
+    q = queries(filtered=filtered)
+    found = measure(vectors(N, 0), SIZES, False, q, sweep(keeps=(20, 50)), threads=1)
+    _, full = naive(q, N)
+    assert found.exact.ndcg == pytest.approx(full) and found.exact.kept == 1
+    for point, keep in zip(found.points, (20, 50), strict=True):
+        recall, ndcg = naive(q, keep)
+        assert (point.recall, point.ndcg) == pytest.approx((recall, ndcg))
+        assert point.kept == pytest.approx(ndcg / full)
+
+
+def test_keeping_everything_overlaps_exact_search_wholly():
+    found = measure(vectors(N, 0), SIZES, True, queries(False), sweep(keeps=(N,)), threads=1)
+    assert found.points[0].overlap == found.points[0].kept == 1
+    assert found.points[0].ndcg is None and found.exact.recall is None
+
+
+def test_bytes_and_work_are_those_worked_by_hand():
+    q, items = queries(), vectors(N, 0)
+    settings = sweep(codecs=("int8",), rankings=(8, 16), ranking_codec="fp16")
+    short, full = measure(items, SIZES, False, q, settings, threads=1).points
+    assert short.hot_bytes == full.hot_bytes == 4 + 4
+    assert (short.cold_bytes, full.cold_bytes) == (4 * 2, 12 * 2)
+    assert short.multiply_adds == N * 4 + 50 * 4 + 50 * 4
+    assert full.multiply_adds == N * 4 + 50 * 4 + 50 * 12
+    exact = measure(items, SIZES, False, q, settings, threads=1).exact
+    assert (exact.hot_bytes, exact.cold_bytes) == (64, 0)
+    assert exact.multiply_adds == N * 16 + K * 16
+
+
+def test_an_index_replaces_the_hot_tier():
+    q = queries()
+    scanned, indexed = measure(
+        vectors(N, 0), SIZES, False, q, sweep(indexes=("scan", "flat,sq8")), threads=1
+    ).points
+    assert scanned.index == "scan" and indexed.index == "flat,sq8"
+    assert indexed.cold_bytes == scanned.cold_bytes + 16
+    assert indexed.kept == pytest.approx(scanned.kept, abs=0.1)
+    assert indexed.ms_single > 0 and indexed.ms_batch > 0
+
+
+def test_every_combination_is_a_point_once():
+    settings = sweep(
+        granularities=(4, 8), codecs=("fp16", "int8"), keeps=(20, 500, 900), rankings=(8, 16)
+    )
+    found = measure(vectors(N, 0), SIZES, True, queries(), settings, threads=1)
+    labels = {(p.granularity, p.codec, p.keep, p.ranking) for p in found.points}
+    # 500 and 900 are both the whole catalogue; 8 is not ranked by 8.
+    assert len(found.points) == len(labels) == 2 * 2 * (2 + 1)
+
+
+def point(kept, hot, work):
+    return Point(4, "int8", "scan", 50, 16, None, None, kept, kept, hot, 0, work, 0, 0)
+
+
+def test_the_front_is_what_nothing_beats():
+    points = [point(0.9, 8, 5), point(0.9, 8, 6), point(0.99, 16, 9), point(0.95, 20, 9)]
+    assert [p.best for p in mark_best(points)] == [True, False, True, False]
+    twins = mark_best([point(0.9, 8, 5), point(0.9, 8, 5)])
+    assert all(p.best for p in twins)
+
+
+def test_the_cheapest_point_has_the_fewest_hot_bytes_then_the_least_work():
+    points = [point(0.9, 4, 1), point(0.99, 16, 9), point(0.995, 16, 7), point(1, 64, 1)]
+    assert cheapest(points, 0.99) == replace(points[2])
+    assert cheapest(points, 1.01) is None
+
+
+def test_places_in_lists_are_counted_from_one():
+    found = np.array([[3, 1, 2], [4, -1, -1]])
+    ranks = ranks_in(found, np.array([1, 9, 4]), np.array([0, 2, 3]))
+    assert ranks.tolist() == [2, MISS, 1]
+
+
+def test_sweeps_that_cannot_be_are_refused():
+    def run(**changes):
+        measure(vectors(N, 0), SIZES, False, queries(), sweep(**changes), threads=1)
+
+    with pytest.raises(GranularityError, match="5 is not among"):
+        run(granularities=(5,))
+    with pytest.raises(ConfigError, match="codec 'int7'"):
+        run(codecs=("int7",))
+    with pytest.raises(ConfigError, match="index 'tree'"):
+        run(indexes=("tree",))
+    with pytest.raises(ConfigError, match="5 candidates cannot give lists of 10"):
+        run(keeps=(5, 50))

@@ -1,0 +1,136 @@
+"""`recsys nest` and `recsys tradeoff` through Python and the command line."""
+
+import shlex
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+import recsys
+from recsys.cli import app
+from recsys.data.dataset import write_dataset
+from recsys.errors import ConfigError, DataError, RunError
+from recsys.recipes.nest import read_vectors
+from recsys.retrieval.bundle import load_bundle
+from tests.recipes.test_verbs import config, frame
+from tests.retrieval.test_rotation import ITEMS, USERS
+
+RUNNER = CliRunner()
+
+
+def call(*arguments, code=0):
+    result = RUNNER.invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    place = tmp_path_factory.mktemp("vectors")
+    np.save(place / "items.npy", ITEMS)
+    ids = [f"u{i}" for i in range(len(USERS))]
+    pl.DataFrame({"id": ids, "vector": list(USERS)}).write_parquet(place / "users.parquet")
+    return place
+
+
+def test_vectors_become_a_bundle_whose_prefixes_miss_less(files, tmp_path):
+    missed = {}
+    for method in ("none", "pca", "learned"):
+        done = recsys.nest(
+            files / "items.npy", tmp_path / method, users=files / "users.parquet",
+            method=method, sizes=[2, 4, 8, 16], tiers="0:16:fp32:ram",
+        )  # fmt: skip
+        missed[method] = done.missed
+        bundle = load_bundle(done.folder)
+        items, users = (t.decode(slice(None), 0, 16) for t in (bundle.items, bundle.users))
+        np.testing.assert_allclose(users @ items.T, USERS @ ITEMS.T, atol=2e-5)
+        turned = USERS if bundle.rotation is None else USERS @ bundle.rotation
+        np.testing.assert_allclose(users, turned, atol=1e-5)
+    assert missed["learned"] < min(missed["none"], missed["pca"])
+    assert bundle.ids("user")["user_id"][3] == "u3"
+
+
+def test_the_verb_nests_and_the_bundle_is_measured(files, tmp_path):
+    out = tmp_path / "out"
+    printed = call(
+        "nest", files / "items.npy", out, "--users", files / "users.parquet", "--method", "pca",
+        "--sizes", "2,4,8,16", "--tiers", "0:8:int8:ram,8:16:fp16:mmap", "--normalize",
+        "--stages", "8:50,16",
+    )  # fmt: skip
+    assert "prefixes miss" in printed and "is whole" in call("verify", out)
+    assert load_bundle(out).manifest.stages == "8:50,16"
+    content = recsys.tradeoff(
+        out, ["keeps=[50]", "indexes=[scan]"], num_users=50, out=tmp_path / "report", threads=1
+    )
+    assert content.what == "overlap@10" and content.command is None
+    assert (tmp_path / "report" / "tradeoff.html").is_file()
+
+
+def test_files_of_other_kinds_are_refused(files, tmp_path):
+    with pytest.raises(DataError, match="there is no file"):
+        read_vectors(tmp_path / "none.npy")
+    (tmp_path / "a.txt").write_text("1 2")
+    with pytest.raises(DataError, match=r"neither .npy nor .parquet"):
+        read_vectors(tmp_path / "a.txt")
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    with pytest.raises(DataError, match="no array of numbers"):
+        read_vectors(tmp_path / "objects.npy")
+    np.save(tmp_path / "ints.npy", np.ones((2, 2), int))
+    with pytest.raises(DataError, match="floating point is expected"):
+        read_vectors(tmp_path / "ints.npy")
+    pl.DataFrame({"a": [[1.0], [1.0, 2.0]]}).write_parquet(tmp_path / "ragged.parquet")
+    with pytest.raises(DataError, match="different lengths"):
+        read_vectors(tmp_path / "ragged.parquet")
+    pl.DataFrame({"a": [1.0]}).write_parquet(tmp_path / "flat.parquet")
+    with pytest.raises(DataError, match="one of lists"):
+        read_vectors(tmp_path / "flat.parquet")
+    np.save(tmp_path / "short.npy", ITEMS[:, :8])
+    with pytest.raises(DataError, match="8 coordinates"):
+        recsys.nest(files / "items.npy", tmp_path / "b", users=tmp_path / "short.npy")
+    with pytest.raises(ConfigError, match="end at the 16"):
+        recsys.nest(files / "items.npy", tmp_path / "b", sizes=[4, 8])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    place = tmp_path_factory.mktemp("tradeoff")
+    data = write_dataset(place / "data", frame(), name="walks").folder
+    return recsys.train(config(data), out=place / "run")
+
+
+def test_a_run_is_measured_and_the_printed_command_makes_the_chosen_bundle(run):
+    sweep = ["keeps=[12, 20]", "codecs=[int8]", "granularities=[4]"]
+    printed = call("tradeoff", run, *sweep, "--users", 0, "--keep-ndcg", 0.5)
+    command = next(line for line in printed.splitlines() if line.startswith("recsys export"))
+    assert "what each byte buys" in printed
+    content = recsys.tradeoff(run, sweep, num_users=None, keep_ndcg=0.5, threads=1)
+    table = recsys.evaluate(run, with_baselines=False)
+    assert content.found.exact.ndcg == pytest.approx(table.value("ndcg", 10, 8), abs=1e-9)
+    assert content.found.exact.recall == pytest.approx(table.value("recall", 10, 8), abs=1e-9)
+    call(*shlex.split(command)[1:], "--no-tower")
+    bundle = load_bundle(run / "bundle")
+    assert bundle.manifest.stages == f"4:{content.chosen.keep},8"
+    hot = bundle.items.bytes_per_row("ram")
+    assert hot <= content.chosen.hot_bytes <= hot + 4
+    page = (run / "tradeoff" / "tradeoff.html").read_text()
+    assert "<svg" in page and command.split(" --tiers ")[1].split()[0] in page
+    rows = pl.read_csv(run / "tradeoff" / "tradeoff.csv")
+    assert len(rows) == 1 + len(content.found.points)
+
+
+def test_a_floor_nobody_reaches_is_said(run):
+    printed = call(
+        "tradeoff", run, "keeps=[12]", "codecs=[binary]", "granularities=[4]", "indexes=[scan]",
+        "--keep-ndcg", 9, "--users", 20,
+    )  # fmt: skip
+    assert "No funnel of this sweep keeps" in printed and "recsys export" not in printed
+
+
+def test_what_cannot_be_measured_is_refused(run, tmp_path):
+    assert "unknown key" in call("tradeoff", run, "keep=[12]", code=1)
+    assert "wants the split global-time" in call(
+        "tradeoff", run, "--protocol", "global-time", code=1
+    )
+    with pytest.raises((RunError, DataError), match="is no bundle"):
+        recsys.tradeoff(tmp_path)
