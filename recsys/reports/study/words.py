@@ -15,8 +15,8 @@ HOW = {
     "pca": "principal components of the full-width item vectors as they are served, centred, "
     "ranked by dot product: at full rank every ranking stays what it was (prefixes normalised anew "
     "ranked worse on the validation parts of MovieLens 100K and Beauty)",
-    "svd": "of all linear maps to so many coordinates the one that keeps the scores of the training "
-    "users best (Eckart and Young)",
+    "svd": "of all linear maps to so many coordinates the one that keeps the scores of the "
+    "training users best (Eckart and Young)",
     "projection": "prefixes of a random rotation of the full-width vectors",
     "int8": "full-width vectors rounded to 255 levels, one scale per item",
     "int4": "full-width vectors rounded to 15 levels, one scale per item",
@@ -57,7 +57,7 @@ def headline(content: StudyContent) -> str:
     first = enough[0]
     return (
         f"{first.granularity} of {content.full} coordinates keep {first.share} of {LEAD}@{K} "
-        f"({first.share_interval})."
+        f"(95 % interval {first.share_interval} %)."
     )
 
 
