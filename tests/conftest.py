@@ -5,6 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No clock decides whether a test passes: kernels are compiled in some first example.
+settings.register_profile("no clock", deadline=None)
+settings.load_profile("no clock")
 
 _BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
