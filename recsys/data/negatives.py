@@ -26,7 +26,8 @@ class NegativesConfig(StrictModel):
     in_batch: bool = False
     """The targets of the batch are negatives of each other."""
     logq: bool = True
-    """Scores of negatives are lessened by the log of the probability to be drawn."""
+    """Negatives count the less the likelier they are drawn: with probability q, sampled_softmax
+    lessens their scores by log q, gbce weighs them in proportion to 1 / q."""
 
     @model_validator(mode="after")
     def _some_source(self) -> "NegativesConfig":

@@ -116,6 +116,17 @@ def test_fitting_on_train_and_valid_trains_exactly_the_epochs(data, tmp_path):
     assert load_run_info(run)["best_epoch"] == 2
 
 
+def test_a_run_on_mapped_histories_ends_with_the_same_weights(data, tmp_path):
+    weights = []
+    for mapped in (False, True):
+        run = train(
+            settings(data, mapped=mapped, trainer={"epochs": 2}), out=tmp_path / f"{mapped}"
+        )
+        weights.append((run / "model.safetensors").read_bytes())
+        assert load_run(run).dataset.mapped is not None or not mapped
+    assert weights[0] == weights[1]
+
+
 def test_patience_ends_a_run_that_gets_no_better(data, tmp_path):
     trainer = {"epochs": 50, "patience": 2, "optimizer": {"learning_rate": 1e-9}}
     run = train(settings(data, trainer=trainer), out=tmp_path / "run")
