@@ -229,7 +229,7 @@ def test_only_trains_what_the_named_methods_need(place, run_config):
     }  # fmt: skip
     assert found.missing[0] == "separate, seed 0: run separate-d4-s0 is missing"
     assert not found.content.ratios(VERSUS_SEPARATE) and found.content.ratios(RETENTION)
-    with pytest.raises(ConfigError, match="'nestd' is not among nested, separate"):
+    with pytest.raises(ConfigError, match="'nestd' is not among nested, nested_int8"):
         study(settings(run_config), out=folder, only=["nestd"])
 
 
