@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from recsys.config import StrictModel
@@ -27,12 +27,16 @@ from recsys.towers.dropout import Dropout
 from recsys.towers.jagged import layout_of
 from recsys.towers.transformer import Transformer, TransformerConfig
 
+COSINE = {"normalize": True, "learned_scale": True, "initial_scale": 15.0}
+"""How prefixes are scored unless the config says otherwise: cosines at a learned temperature."""
+
 
 class SASRecConfig(StrictModel):
-    """SASRec and eSASRec."""
+    """SASRec and eSASRec. The defaults are the recipe that did best on validation data."""
 
     name: Literal["sasrec"] = "sasrec"
-    granularities: Granularities = Granularities()
+    granularities: Granularities = Granularities.model_validate(COSINE)
+    """In a config file keys left out are those of `COSINE`, unless `normalize: false` is said."""
     encoder: TransformerConfig = TransformerConfig()
     history_length: int = Field(default=50, ge=1)
     """Most recent interactions the model sees."""
@@ -41,13 +45,20 @@ class SASRecConfig(StrictModel):
     item_init_std: float = Field(default=0.02, gt=0)
     input_norm: bool = True
     """LayerNorm on the sum of item and position vectors."""
-    history_dropout: float = Field(default=0.0, ge=0, lt=1)
+    history_dropout: float = Field(default=0.15, ge=0, lt=1)
     """Share of the history's items that training hides from the encoder (their positions stay)."""
     output_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the item vectors that score (not on those the encoder reads)."""
     sparse_gradients: bool = False
     """With sampled negatives: update the rows a step has looked up and leave the others, moments
     and all, as they are. A step then costs what its batch costs and not what the table costs."""
+
+    @field_validator("granularities", mode="before")
+    @classmethod
+    def _complete(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("normalize") is not False:
+            return COSINE | given
+        return given
 
     @model_validator(mode="after")
     def _heads_divide_the_vector(self) -> "SASRecConfig":

@@ -55,10 +55,10 @@ PACKAGES = (
 class LossConfig(StrictModel):
     """The training objective, taken at every granularity."""
 
-    name: Literal["softmax", "sampled_softmax", "gbce"] = "softmax"
+    name: Literal["softmax", "sampled_softmax", "gbce"] = "sampled_softmax"
     """softmax: over the full catalogue. sampled_softmax, gbce: over `negatives`."""
     negatives: NegativesConfig = NegativesConfig()
-    distillation: float = Field(default=0.0, ge=0, le=1)
+    distillation: float = Field(default=0.5, ge=0, le=1)
     """softmax and sampled_softmax: the share of the full width's own probabilities, beside the
     target, in what every prefix learns to predict."""
     calibration: float = Field(default=0.75, ge=0, le=1)

@@ -24,10 +24,10 @@ class TransformerConfig(StrictModel):
     num_heads: int = Field(default=1, ge=1)
     hidden_ratio: float = Field(default=1.0, gt=0)
     """Width of the feed-forward layer over embedding_dim."""
-    dropout: float = Field(default=0.2, ge=0, lt=1)
+    dropout: float = Field(default=0.4, ge=0, lt=1)
     """On the input, on what each sub-layer gives, and inside the feed-forward layer."""
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
-    layer: Literal["prenorm", "sasrec", "ligr"] = "prenorm"
+    layer: Literal["prenorm", "sasrec", "ligr"] = "sasrec"
     """prenorm: x + f(LN(x)). sasrec: LN(x) + f(LN(x)), as the original code adds it.
     ligr: x + f(LN(x)) * sigmoid(W x), SwiGLU inside."""
 

@@ -24,7 +24,7 @@ class OptimizerConfig(StrictModel):
     """On embedding tables; with sampled negatives on the rows of the step alone."""
     betas: tuple[float, float] = (0.9, 0.98)
     warmup_steps: int = Field(default=100, ge=0)
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine"] = "cosine"
     """cosine: down to 5 % of learning_rate at the last epoch."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this L2 norm."""

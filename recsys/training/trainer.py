@@ -53,7 +53,7 @@ CHECKPOINTS = "checkpoints"
 class TrainerConfig(StrictModel):
     """How long to train, and when to look."""
 
-    epochs: int = Field(default=100, ge=1)
+    epochs: int = Field(default=20, ge=1)
     """At most this many; exactly this many when nothing is held out to stop by."""
     patience: int = Field(default=10, ge=1)
     """Epochs without a better validation value before training stops."""

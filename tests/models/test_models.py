@@ -12,6 +12,7 @@ from recsys.recipes.train import train
 from recsys.towers.transformer import TransformerConfig
 from tests.contract import check_model, checkerboard
 
+PLAIN = {"learning_rate": 0.01, "schedule": "constant"}
 SMALL = Granularities(sizes=(8, 16))
 
 
@@ -22,14 +23,16 @@ def settings(name, data, **model):
             "threads": 1,
             "model": {
                 "name": name,
-                "granularities": {"sizes": [8, 16]},
+                "granularities": {"sizes": [8, 16], "normalize": False},
                 "encoder": {"dropout": 0.0},
                 "history_length": 12,
+                "history_dropout": 0.0,
                 **model,
             },
+            "loss": {"name": "softmax", "distillation": 0.0},
             "batching": {"batch_tokens": 64},
             # The rows that are left out cannot be forecast by validation here: fit to the end.
-            "trainer": {"epochs": 60, "patience": 60, "optimizer": {"learning_rate": 0.01}},
+            "trainer": {"epochs": 60, "patience": 60, "optimizer": PLAIN},
         }
     )
 
@@ -132,3 +135,11 @@ def test_sparse_gradients_of_a_sampled_step_are_those_of_a_dense_one():
     touched = set(gradients[1].coalesce().indices()[0].tolist())
     assert touched == {0, 1, 2, 3, 4, 5, 6, 9, 20}
     torch.testing.assert_close(gradients[1].to_dense(), gradients[0])
+
+
+def test_a_config_file_that_names_sizes_alone_keeps_cosine_scores():
+    named = SASRecConfig.model_validate({"granularities": {"sizes": [4, 8]}}).granularities
+    assert named.sizes == (4, 8) and named.normalize and named.learned_scale
+    assert named.initial_scale == SASRecConfig().granularities.initial_scale
+    plain = SASRecConfig.model_validate({"granularities": {"sizes": [4, 8], "normalize": False}})
+    assert plain.granularities == Granularities(sizes=(4, 8))
