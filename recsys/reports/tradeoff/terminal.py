@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -11,28 +12,34 @@ from recsys.reports.tradeoff.page import TradeoffContent
 def print_tradeoff(content: TradeoffContent, console: Console | None = None) -> None:
     """The funnels that nothing beats, what they cost, and the command of the chosen one."""
     console = console or Console()
-    table = Table(title=f"{content.source}: what each byte buys", title_justify="left")
+    title = f"{content.source}: what each byte buys"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("funnel", no_wrap=True)
-    for name in ("kept", content.what, "hot B", "cold B", "mult-adds", "ms", "ms/batch"):
-        table.add_column(name, justify="right")
+    for name in ("kept", content.what, "hot B", "cold B", "work", "ms", "batch"):
+        table.add_column(name, justify="right", no_wrap=True)
     for point in content.rows():
         exact = point is content.found.exact
         funnel = "exact, fp32" if exact else (
-            f"{point.granularity} {point.codec} {point.index}, {point.keep} -> {point.ranking}"
+            f"{point.granularity} {point.codec} {point.index} {point.keep}>{point.ranking}"
         )  # fmt: skip
         value = point.overlap if point.ndcg is None else point.ndcg
         table.add_row(
             funnel,
             f"{point.kept:.2%}",
             f"{value:.4f}",
-            f"{point.hot_bytes:,.1f}",
+            f"{point.hot_bytes:,.0f}",
             f"{point.cold_bytes:,.0f}",
-            f"{point.multiply_adds / content.found.exact.multiply_adds:.2%}",
+            f"{point.multiply_adds / content.found.exact.multiply_adds:.1%}",
             f"{point.ms_single:.2f}",
             f"{point.ms_batch:.3f}",
             style="bold" if point == content.chosen else None,
         )
     console.print(table)
+    console.print(
+        "kept: share of exact search's; work: of its multiply-adds; B: bytes an item; ms: of one "
+        "user, alone and in a batch",
+        style="dim",
+    )
     console.print(content.headline, soft_wrap=True)
     if content.command:
         console.print(content.command, soft_wrap=True, markup=False, highlight=False)
