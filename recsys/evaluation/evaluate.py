@@ -27,6 +27,7 @@ from recsys.evaluation.scoring import (
     ScoreModel,
     Scorer,
     VectorModel,
+    VectorScorer,
     make_scorer,
 )
 from recsys.evaluation.summary import catalogue_rows, keep_targets, segments_of, user_rows
@@ -110,7 +111,8 @@ def rank_held_out(
         if lists:
             counts = np.zeros((len(scorer.sizes), len(ks), dataset.num_items), np.int64)
         task = bar.add_task(label, total=len(held.users))
-        for rows in scorer.batches(held.order):
+        compiled = isinstance(scorer, VectorScorer) and scorer.compiled is not None
+        for rows in scorer.batches(held.by_length if compiled else held.by_target):
             positions, offsets = held.targets_of(rows)
             histories = held.histories(dataset, rows)
             targets = Histories(histories.users, held.targets[positions], offsets)

@@ -36,13 +36,18 @@ class HeldOut:
         return len(self.targets) == len(self.users)
 
     @property
-    def order(self) -> Int64:
-        """`[U]` the rows in the order to score them: by target where there is one, as ranking by
-        counting is cheaper for users whose targets are neighbours in the catalogue.
+    def by_target(self) -> Int64:
+        """`[U]` the rows in the order of their targets, where there is one each: counting block by
+        block is cheaper for users whose targets are neighbours in the catalogue.
         """
         return (
             np.argsort(self.targets, kind="stable") if self.single else np.arange(len(self.users))
         )
+
+    @property
+    def by_length(self) -> Int64:
+        """`[U]` the rows by the length of their history: a batch is padded to its longest."""
+        return np.argsort(self.end - self.start, kind="stable")
 
     def histories(self, dataset: Dataset, rows: Int64) -> Histories:
         """What is known of the users in `rows [B]`."""

@@ -15,6 +15,8 @@ from recsys.evaluation.ranking import Shape, count_ranks, jagged_places, top_ran
 from recsys.evaluation.scoring import Scorer, VectorScorer
 
 _LOW_BITS = 0xFFFFFFFF
+_PAIRS = 8192
+"""Targets whose lists are looked through at once."""
 
 
 def rank_batch(
@@ -59,7 +61,11 @@ def _by_kernels(
         return np.where(lost, MISS, ranking.count_ranks(users, targets, hidden)), None
     keys = ranking.best(users, hidden, k + 1)
     levels = _levels(ranking.pair_scores(users, rows, targets.items))
-    ranks = (keys[:, rows] >> 32 >= levels[:, :, None]).sum(2)
+    ranks = np.empty_like(levels)
+    for g in range(len(levels)):
+        for lo in range(0, len(rows), _PAIRS):
+            pairs = slice(lo, lo + _PAIRS)
+            ranks[g, pairs] = (keys[g, rows[pairs]] >> 32 >= levels[g, pairs, None]).sum(1)
     lists = np.where(keys >> 32 > -(1 << 31), _LOW_BITS - (keys & _LOW_BITS), -1)
     return np.where(lost | (ranks > k), MISS, ranks), lists[:, :, :k]
 

@@ -139,24 +139,25 @@ def _vector_scorer(
         _check_finite(users, "user vectors")
         return users
 
+    norms: Tensor | None = None
     if can_compile(items):
         compiled = CompiledRanking(items, granularities, budget_bytes)
         num_users, width = BATCH_USERS, num_items
     else:
-        compiled = None
+        compiled, norms = None, prefix_norms(items, granularities)
         elements = max(1, budget_bytes // BYTES_PER_SCORE)
         num_users = int(np.clip(elements // 64, 1, MAX_USERS))
         width = int(np.clip(elements // num_users, 1, MAX_WIDTH))
-    norms = prefix_norms(items, granularities)
 
     def blocks(histories: Histories) -> BlockScores:
         users = user_vectors(histories)
-        return lambda lo, hi: (
-            scores
-            for _, scores in prefix_scores(
-                users, items[lo:hi], granularities, item_norms=norms[:, lo:hi]
-            )
-        )
+
+        def block(lo: int, hi: int) -> Iterator[Tensor]:
+            own = None if norms is None else norms[:, lo:hi]
+            for _, scores in prefix_scores(users, items[lo:hi], granularities, item_norms=own):
+                yield scores
+
+        return block
 
     return VectorScorer(
         granularities.sizes, num_users, width, num_items, items.device, blocks,

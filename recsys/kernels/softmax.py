@@ -52,6 +52,9 @@ def _logits(
         factor = lanes.mul(lanes.load(col_scale, lanes.builder.add(col_start, step)), scale)
         offset = lanes.load(bias, lanes.builder.add(bias_start, step))
         logits = lanes.fma(lanes.load(scores, here), factor, offset)
+        # A hidden score times a large scale may be -inf, and its weight of 0 times that NaN. In
+        # this order of the operands a NaN of the vectors goes through, as it should.
+        logits = lanes.larger(lanes.same(float(HIDDEN)), logits)
         lanes.store(logits, x, lanes.builder.add(x_start, step))
         peak = lanes.larger(peak, logits)
     return lanes.fold(peak, lanes.larger)
@@ -331,7 +334,7 @@ def add_gradients(
 
     Args:
         users_padded, items, row_scale, col_scale, bias, skip, edges, starts, blocks: as above.
-        levels: `[G, T']` log-sum-exps (0 where there is none, with a weight of 0).
+        levels: `[G, T']` log-sum-exps (where there is none, the weight is 0).
         weights: `[G, T']` their gradients.
         pulls: `[G, T']` the gradients of the mean logits under the softmax of the last
             granularity (which itself is held fast). Empty: none.

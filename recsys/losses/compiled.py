@@ -51,7 +51,7 @@ class CompiledLogSumExp(torch.autograd.Function):
 
         run_shares(sweep, parts)
         peak = peaks.max(0)
-        with np.errstate(invalid="ignore"):  # of a diverging run: NaN, which the trainer reports
+        with np.errstate(invalid="ignore"):  # of a diverging run; the trainer looks at gradients
             shares_of = np.exp(peaks - peak)
             total = (sums * shares_of).sum(0)
             levels = torch.from_numpy(peak + np.log(total))

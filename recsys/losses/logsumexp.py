@@ -45,9 +45,9 @@ def nested_logsumexp(
     Args:
         users: `[T, D]`.
         items: `[N, D]`.
-        row_scale: `[G, T]`, e.g. a learned scale over the norm of the user's prefix.
+        row_scale: `[G, T]`, positive, e.g. a learned scale over the norm of the user's prefix.
         slices: the coordinates `[lo, hi)` each granularity adds, ascending.
-        col_scale: `[G, N]`, e.g. one over the norm of the item's prefix.
+        col_scale: `[G, N]`, positive, e.g. one over the norm of the item's prefix.
         bias: `[N]`, no gradient; e.g. the logQ correction of sampled candidates.
         skip: `[T]` int64, a column to leave out of each row's sum (-1: none).
         means: whether they are wanted.
@@ -59,7 +59,8 @@ def nested_logsumexp(
     """
     apply: Callable[..., tuple[Tensor, Tensor]] = _TiledLogSumExp.apply
     tensors = (users, items, row_scale) + (() if col_scale is None else (col_scale,))
-    if all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors) and len(items):
+    whole = slices[0][0] == 0 and slices[-1][1] == items.shape[1] and len(items) > 0
+    if whole and all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors):
         if col_scale is None:
             col_scale = items.new_ones(len(slices), len(items))
         bias = items.new_zeros(len(items)) if bias is None else bias
@@ -141,7 +142,7 @@ class _Tiles:
         num_rows, num_cols = len(self.users), len(self.items)
         # Backward holds a tile per granularity and two more.
         area = max(1, TILE_ELEMENTS // (len(self.slices) + 2))
-        width = min(num_cols, max(area // max(1, min(num_rows, 256)), 1))
+        width = max(1, min(num_cols, area // max(1, min(num_rows, 256))))
         height = max(1, area // width)
         for col in range(0, num_cols, width):
             for row in range(0, num_rows, height):

@@ -92,8 +92,10 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float
             values.append(parameter.grad.values())
         elif parameter.grad is not None:
             values.append(parameter.grad)
+    if not values:
+        return 0.0
     norm = float(torch.stack([value.norm() for value in values]).norm())
-    if norm > max_norm:
+    if max_norm < norm < math.inf:
         for value in values:
             value.mul_(max_norm / norm)
     return norm

@@ -214,7 +214,12 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         output.total.backward()
         optimizer = self.config.optimizer
-        clip_gradients(self.model.parameters(), optimizer.clip_norm)
+        norm = clip_gradients(self.model.parameters(), optimizer.clip_norm)
+        if not math.isfinite(norm):  # before it gets into weights and a checkpoint
+            raise RunError(
+                f"the gradients have the norm {norm} at step {step}; lower "
+                "trainer.optimizer.learning_rate, or raise its warmup_steps"
+            )
         set_rate(self.optimizer, optimizer.rate(step, done))
         self.optimizer.step()
         return output.per_granularity.double()
