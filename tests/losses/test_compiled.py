@@ -10,8 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.granularity import Granularities
 from recsys.losses.compiled import CompiledLogSumExp
 from recsys.losses.logsumexp import nested_logsumexp
+from recsys.losses.softmax import Negatives, nested_softmax
 
 SIZES = st.lists(st.integers(1, 70), min_size=1, max_size=5, unique=True).map(sorted)
 
@@ -122,3 +124,32 @@ def test_a_process_that_compiles_and_one_that_loads_from_the_cache_give_the_same
     compiled = run()
     assert list(tmp_path.rglob("*.nbc"))
     assert run() == compiled
+
+
+@pytest.mark.parametrize("length", [0.0, 1e-9])
+def test_a_drawn_target_with_an_empty_prefix_leaves_the_distilled_loss_finite(length):
+    """Its score is hidden; times the enormous scale of a tiny prefix it must not become NaN."""
+    generator = torch.Generator().manual_seed(0)
+    granularities = Granularities(sizes=(4, 8), normalize=True)
+    users, items = (torch.randn(n, 8, generator=generator) for n in (3, 10))
+    items[2, :4] = length
+    targets = torch.tensor([2, 5, 7])
+    totals = []
+    for dtype in (torch.float64, torch.float32):
+        negatives = Negatives(torch.arange(10), torch.zeros(10, dtype=dtype))
+        candidates = torch.cat([items, items[targets]]).to(dtype).requires_grad_()
+        found = nested_softmax(
+            users.to(dtype), candidates, targets, torch.full((2,), 15.0, dtype=dtype),
+            granularities, negatives=negatives, distillation=0.5,
+        ).total  # fmt: skip
+        found.backward()
+        assert torch.isfinite(candidates.grad).all()
+        totals.append(float(found.detach()))
+    assert totals[1] == pytest.approx(totals[0], rel=1e-4)
+
+
+def test_item_vectors_longer_than_the_last_slice_are_scored_by_their_prefix():
+    users, items = torch.randn(3, 8), torch.randn(5, 8)
+    found, _ = nested_logsumexp(users, items, torch.ones(1, 3), [(0, 4)])
+    expected = (users[:, :4] @ items[:, :4].T).logsumexp(1)
+    torch.testing.assert_close(found[0], expected)
