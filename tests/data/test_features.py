@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -66,9 +67,7 @@ def test_rows_of_categories_are_those_a_naive_loop_finds(lists, data):
     feature = CategoricalFeature(values, offsets, tuple("abcde"))
     asked = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=10))
     found, edges = feature.rows(np.array(asked, np.int64))
-    assert [found[a:b].tolist() for a, b in zip(edges, edges[1:], strict=False)] == [
-        lists[item] for item in asked
-    ]
+    assert [found[a:b].tolist() for a, b in pairwise(edges)] == [lists[item] for item in asked]
 
 
 def test_features_leave_the_content_hash_and_the_manifest_of_the_data_set_alone(folder):
