@@ -78,7 +78,7 @@ def _check_ascending(dataset: Dataset) -> None:
     """A cut in time is a prefix of a history only where histories stand in the order of time."""
     starts = dataset.offsets[1:-1]
     for row, times in _time_blocks(dataset, overlap=1):
-        backwards = np.diff(times) < 0
+        backwards = times[1:] < times[:-1]
         borders = starts[slice(*np.searchsorted(starts, (row + 1, row + len(times))))]
         backwards[borders - row - 1] = False
         if backwards.any():
