@@ -11,7 +11,7 @@ Shape legend: B users, T tokens, N items, D embedding_dim, K negatives.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel
 from recsys.data.batching import Batch
+from recsys.data.features import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
-from recsys.tables.dense import DenseTable
+from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.towers.dropout import Dropout
 from recsys.towers.jagged import layout_of
 from recsys.towers.transformer import Transformer, TransformerConfig
@@ -42,6 +43,8 @@ class SASRecConfig(StrictModel):
     """Most recent interactions the model sees."""
     positions: Literal["from_start", "from_end", "none"] = "from_end"
     """Learned position vectors, counted from the oldest or from the most recent interaction."""
+    table: TableConfig = DenseConfig()
+    """What holds the item vectors."""
     item_init_std: float = Field(default=0.02, gt=0)
     input_norm: bool = True
     """LayerNorm on the sum of item and position vectors."""
@@ -60,6 +63,11 @@ class SASRecConfig(StrictModel):
             return COSINE | given
         return given
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the item features the model reads."""
+        return ()
+
     @model_validator(mode="after")
     def _heads_divide_the_vector(self) -> "SASRecConfig":
         dim, heads = self.granularities.embedding_dim, self.encoder.num_heads
@@ -76,15 +84,24 @@ class SASRec(nn.Module):
         config: SASRecConfig,
         num_items: int,
         *,
+        num_users: int = 0,  # noqa: ARG002 - every model is built alike
+        features: ItemFeatures | None = None,  # noqa: ARG002
         objective: Callable[..., NestedLossOutput] = nested_softmax,
     ) -> None:
-        """`objective`: what is trained, called as `nested_softmax` is."""
+        """Args:
+        config: of this model.
+        num_items: N.
+        num_users: not used: users are what they have had.
+        features: not used.
+        objective: what is trained, called as `nested_softmax` is.
+        """
         super().__init__()
         self.objective = objective
         dim = config.granularities.embedding_dim
         self.config = config
         self.granularities = config.granularities
-        self.table = DenseTable(num_items, dim, init_std=config.item_init_std)
+        built = build_table(config.table, num_items, dim, init_std=config.item_init_std)
+        self.table = cast(EmbeddingTable, built)
         self.position = nn.Embedding(config.history_length, dim)
         nn.init.normal_(self.position.weight, std=config.item_init_std)
         self.input_norm = nn.LayerNorm(dim) if config.input_norm else nn.Identity()

@@ -30,6 +30,7 @@ from pydantic import Field, model_validator
 from recsys.config import StrictModel, apply_overrides, load_yaml, parse
 from recsys.data.batching import BatchingConfig
 from recsys.data.dataset import Dataset, SplitRule, load_dataset
+from recsys.data.features import load_features
 from recsys.data.negatives import NegativesConfig
 from recsys.data.splitting import Split, make_split
 from recsys.doctor import installed
@@ -38,7 +39,7 @@ from recsys.evaluation.protocol import FitOn, find_protocol
 from recsys.files import atomic_path, read_json, write_json, write_text
 from recsys.losses.gbce import nested_gbce
 from recsys.losses.softmax import NestedLossOutput, nested_softmax
-from recsys.models import MODELS, ModelConfig, SASRec
+from recsys.models import MODELS, Model, ModelConfig, SASRecConfig
 from recsys.training.checkpoint import WEIGHTS, load_weights
 from recsys.training.trainer import TrainerConfig
 
@@ -84,7 +85,7 @@ class RunConfig(StrictModel):
     """train+valid: nothing is held out to stop by, so exactly `trainer.epochs` are trained."""
     split: SplitRule | None = None
     """Quantiles of a global-time split; None: the data set's own rule, or the protocol's."""
-    model: ModelConfig = Field(default_factory=ModelConfig)
+    model: ModelConfig = Field(default_factory=SASRecConfig)
     loss: LossConfig = LossConfig()
     batching: BatchingConfig = BatchingConfig()
     trainer: TrainerConfig = TrainerConfig()
@@ -244,11 +245,23 @@ def check_dataset(folder: Path, dataset: Dataset) -> None:
         )
 
 
-def build_model(config: RunConfig, num_items: int) -> SASRec:
-    """An untrained model, initialized from the run's seed."""
+def build_model(config: RunConfig, dataset: Dataset) -> Model:
+    """An untrained model, initialized from the run's seed.
+
+    Raises:
+        DataError: the data set lacks a feature that the model reads.
+    """
     torch.manual_seed(config.trainer.seed)
     _, module = MODELS[config.model.name]
-    return module(config.model, num_items, objective=config.loss.objective(num_items))
+    names = config.model.features
+    built: Model = module(
+        config.model,
+        dataset.num_items,
+        num_users=dataset.num_users,
+        features=load_features(dataset.folder, names) if names else None,
+        objective=config.loss.objective(dataset.num_items),
+    )
+    return built
 
 
 class LoadedRun:
@@ -271,7 +284,7 @@ class LoadedRun:
         self.dataset = _load_data(self.config, self.folder)
         check_dataset(self.folder, self.dataset)
         self.split: Split = make_split(self.dataset, self.config.split_rule(self.dataset))
-        self.model = build_model(self.config, self.dataset.num_items)
+        self.model = build_model(self.config, self.dataset)
         load_weights(self.model, self.folder / WEIGHTS)
         self.model.eval()
 

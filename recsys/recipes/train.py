@@ -14,7 +14,7 @@ from recsys.data.splitting import Split, make_split
 from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.protocol import find_protocol
 from recsys.files import remove
-from recsys.models import SASRec
+from recsys.models import Model
 from recsys.recipes.run import (
     METRICS,
     RunConfig,
@@ -58,7 +58,7 @@ def train(
     dataset = load_dataset(settings.data, mapped=settings.mapped)
     split = make_split(dataset, settings.split_rule(dataset))
     # Made before the folder is: what cannot be trained leaves nothing behind.
-    model = build_model(settings, dataset.num_items)
+    model = build_model(settings, dataset)
     batches = TrainBatches(
         settings.batching,
         dataset,
@@ -84,7 +84,7 @@ def _fit(
     config: RunConfig,
     dataset: Dataset,
     split: Split,
-    model: SASRec,
+    model: Model,
     batches: TrainBatches,
     folder: Path,
 ) -> TrainState:
@@ -102,7 +102,7 @@ def _fit(
     )
 
 
-def _validate(model: SASRec, config: RunConfig, dataset: Dataset, split: Split) -> Validation:
+def _validate(model: Model, config: RunConfig, dataset: Dataset, split: Split) -> Validation:
     """`trainer.metric` on the validation part; by default the mean over granularities."""
     name, _, size = config.trainer.metric.partition("/d")
     k = int(name.partition("@")[2])

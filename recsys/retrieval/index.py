@@ -26,6 +26,7 @@ faiss: Any = untyped_faiss  # what it tells of its types is a part, and wrong in
 _BITS = 8
 _SEED = 1234
 _LINKS = 16
+_NO_GAIN, _PATIENCE = 5e-4, 64
 _KINDS = re.compile(r"(flat|ivf|hnsw)(?:,(sq8|pq[1-9]\d*))?")
 KINDS = "flat, ivf or hnsw, followed by nothing, ,sq8 or ,pqM"
 
@@ -74,7 +75,8 @@ def _recipe(kind: str, dim: int, num_rows: int) -> str:
         return stored
     if structure == "hnsw":
         return f"HNSW{_LINKS},{stored}"
-    lists = int(np.clip(4 * num_rows**0.5, 1, max(1, num_rows // 39)))
+    # At least 64 items a list: the centroids stay below a sixteenth of float32 vectors.
+    lists = int(np.clip(4 * num_rows**0.5, 1, max(1, num_rows // 64)))
     return f"IVF{lists},{stored}"
 
 
@@ -204,7 +206,7 @@ def tune(index: Index, users: Float32, exact: Int64, target: float) -> float:
 
     Returns:
         The recall that was reached: below the target only where the index itself cannot reach it
-        (its codes are too coarse).
+        (its codes are too coarse: doubling the work found next to nothing more).
     """
     filters = Filters(np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(len(users) + 1, int))
 
@@ -216,9 +218,11 @@ def tune(index: Index, users: Float32, exact: Int64, target: float) -> float:
     (name,) = index.search
     limit = index.inner.nlist if name == "nprobe" else index.inner.ntotal
     low, high = 0, max(1, index.search[name])
-    index.search[name] = high
+    index.search[name], before = high, -1.0
     while (reached := measured()) < target and high < limit:
-        low, high = high, min(2 * high, limit)
+        if reached - before < _NO_GAIN and high >= _PATIENCE:
+            break  # coarse codes: visiting more finds nothing more
+        low, high, before = high, min(2 * high, limit), reached
         index.search[name] = high
     best = (high, reached)
     while reached >= target and high - low > max(1, low // 16):

@@ -1,7 +1,17 @@
 """The plain table: one trainable row per item in one tensor."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+
+from recsys.config import StrictModel
+
+
+class DenseConfig(StrictModel):
+    """One row of float32 for every index."""
+
+    name: Literal["dense"] = "dense"
 
 
 class DenseTable(nn.Module):
@@ -18,8 +28,3 @@ class DenseTable(nn.Module):
     def vectors(self) -> Tensor:
         """`[num_rows, D]`, all of them."""
         return self.weight
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the weights."""
-        return self.weight.numel() * self.weight.element_size()
