@@ -75,47 +75,37 @@ class CompiledRanking:
         return found
 
     def best(self, users: torch.Tensor, seen: Histories, keep: int) -> Int64:
-        """`[G, B, keep]` keys of the best unseen items, best first (`ranking.merge_lists`)."""
+        """`[G, B, keep]` keys of the best unseen items, best first (`ranking.sort_lists`)."""
+        num_sizes = len(self.edges) - 1
         room = -(-keep // LANES) * LANES + SPARE_PLACES
-        parts = shares(-(-self.num_items // SWEEP_COLUMNS))
-        place_bytes = 8 * len(parts) * (len(self.edges) - 1) * room
-        step = int(np.clip(self.budget_bytes // place_bytes // ROWS * ROWS, ROWS, BATCH_USERS))
-        lists = [
-            self._best(users[lo : lo + step], seen.rows(np.arange(lo, min(lo + step, len(users)))),
-                       keep, room, parts)
-            for lo in range(0, len(users), step)
-        ]  # fmt: skip
-        return np.concatenate(lists, axis=1)
-
-    def _best(
-        self,
-        users: torch.Tensor,
-        seen: Histories,
-        keep: int,
-        room: int,
-        parts: list[tuple[int, int]],
-    ) -> Int64:
+        most = max(ROWS, self.budget_bytes // (8 * num_sizes * room) // ROWS * ROWS)
         batch = _Batch.of(users, self.dim, seen)
-        size = (len(parts), (len(self.edges) - 1) * batch.num_users)
-        lengths = np.zeros(size, np.int64)
-        scores = np.empty((*size, room), np.float32)
-        numbers = np.empty_like(scores)
+        found = np.full((num_sizes, batch.num_users, keep), ranking.NOTHING)
 
-        def collect(number: int, part: tuple[int, int]) -> None:
-            ranking.collect_best(
-                batch.vectors, self.items, self.factors.ravel(), batch.seen, batch.seen_offsets,
-                self.edges, part, keep, room,
-                lengths[number], scores[number].ravel(), numbers[number].ravel(),
-            )  # fmt: skip
+        # Each thread has users of its own: their lists grow over all items and are never merged.
+        def collect(_: int, part: tuple[int, int]) -> None:
+            step = max(ROWS, most // len(parts) // ROWS * ROWS)
+            for lo in range(part[0] * ROWS, part[1] * ROWS, step):
+                rows = slice(lo, min(lo + step, part[1] * ROWS))
+                found[:, rows] = self._best(batch, rows, keep, room)
 
+        parts = shares(batch.num_users // ROWS)
         run_shares(collect, parts)
-        keys = np.full((size[1], keep), ranking.NOTHING)
+        return found[:, : len(users)]
 
-        def merge(_: int, part: tuple[int, int]) -> None:
-            ranking.merge_lists(scores.view(np.int32), numbers.view(np.int32), lengths, part, keys)
-
-        run_shares(merge, shares(size[1]))
-        return keys.reshape(-1, batch.num_users, keep)[:, : len(users)]
+    def _best(self, batch: _Batch, rows: slice, keep: int, room: int) -> Int64:
+        num_sizes, num_users = len(self.edges) - 1, rows.stop - rows.start
+        lengths = np.zeros(num_sizes * num_users, np.int64)
+        scores = np.empty(len(lengths) * room, np.float32)
+        numbers = np.empty_like(scores)
+        ranking.collect_best(
+            batch.vectors[rows.start * self.dim : rows.stop * self.dim], self.items,
+            self.factors.ravel(), batch.seen, batch.seen_offsets[rows.start : rows.stop + 1],
+            self.edges, keep, room, lengths, scores, numbers,
+        )  # fmt: skip
+        keys = np.full((len(lengths), keep), ranking.NOTHING)
+        ranking.sort_lists(scores.view(np.int32), numbers.view(np.int32), lengths, room, keys)
+        return keys.reshape(num_sizes, num_users, keep)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from recsys.kernels.softmax import SWEEP_COLUMNS, add_scores, pack_columns
 NOTHING = np.int64(np.iinfo(np.int64).min)
 """The key of an empty place in a list."""
 _VECTORS = SWEEP_COLUMNS // LANES
+_SPARE = 48
+"""A list is shortened to its K best and up to so many more: exactly K takes thrice the steps."""
 
 
 @piece(types.float32, "aiaiif")
@@ -206,14 +208,14 @@ def count_better(users, items, factors, own, seen, seen_offsets, edges, blocks, 
 
 @njit(nogil=True, cache=True)
 def collect_best(
-    users, items, factors, seen, seen_offsets, edges, blocks, keep, room, lengths, kept, kept_items
+    users, items, factors, seen, seen_offsets, edges, keep, room, lengths, kept, kept_items
 ):
-    """The `keep` best unseen items of `blocks`, for every granularity and user, in no order.
+    """The `keep` best unseen items and a few more, for every granularity and user, in no order.
 
     Args:
-        users, items, factors, seen, seen_offsets, edges, blocks: as `count_better`.
+        users, items, factors, seen, seen_offsets, edges: as `count_better`.
         keep: K.
-        room: places for each list while it is made, a multiple of 16 and at least `keep + 256`.
+        room: places for each list while it is made, a multiple of 16 and at least `keep + 304`.
         lengths: `[G, B]` int64, zeros; how many there are at the end.
         kept: `[G, B, room]` scores; kept_items the same of int32 in the bits of float32.
     """
@@ -223,9 +225,8 @@ def collect_best(
     tile = np.empty(num_sizes * SWEEP_COLUMNS, np.float32)
     scores = np.empty(ROWS * SWEEP_COLUMNS, np.float32)
     worst = np.full(num_sizes * num_users, -np.inf, np.float32)
-    cursors = _start(seen, seen_offsets, blocks[0] * SWEEP_COLUMNS)
-    for block in range(blocks[0], blocks[1]):
-        first = block * SWEEP_COLUMNS
+    cursors = seen_offsets[:-1].copy()
+    for first in range(0, num_items, SWEEP_COLUMNS):
         pack_columns(panels, items, num_items, dim, first, SWEEP_COLUMNS)
         _load_factors(tile, factors, num_items, num_sizes, first)
         for row in range(0, num_users, ROWS):
@@ -242,21 +243,22 @@ def collect_best(
                         kept, kept_items, at * room + lengths[at],
                     )  # fmt: skip
                     if lengths[at] > room - SWEEP_COLUMNS:
-                        worst[at] = _shorten(
+                        worst[at], lengths[at] = _shorten(
                             kept, kept_items, at * room, lengths[at], keep, worst[at]
                         )
-                        lengths[at] = keep
     for at in range(num_sizes * num_users):
-        if lengths[at] > keep:
-            _shorten(kept, kept_items, at * room, lengths[at], keep, worst[at])
-            lengths[at] = keep
+        if lengths[at] > keep + _SPARE:
+            worst[at], lengths[at] = _shorten(
+                kept, kept_items, at * room, lengths[at], keep, worst[at]
+            )
 
 
 @njit(nogil=True, cache=True)
 def _shorten(kept, kept_items, start, length, keep, worst):
-    """Leaves the `keep` best of a list, in their order; returns a score that all of them reach.
+    """Leaves the `keep` best of a list and up to `_SPARE` more, in their order.
 
-    All of them exceed `worst`, the result of the call before (-inf at first).
+    Returns a score that all of them reach, and how many there are. All exceed `worst`, the score
+    of the call before (-inf at first).
 
     The score is found by halving an interval and counting: a selection that moves elements waits
     for its mispredicted branches three times as long.
@@ -275,9 +277,9 @@ def _shorten(kept, kept_items, start, length, keep, worst):
         if not low < middle < high:
             break
         found = _count_kept(kept, start, vectors, middle)
-        if found == keep:
+        if keep <= found <= keep + _SPARE:
             _filter(kept, kept_items, start, vectors, middle)
-            return middle
+            return middle, found
         if found > keep:
             low = middle
         else:
@@ -295,35 +297,32 @@ def _shorten(kept, kept_items, start, length, keep, worst):
             equal -= score == low
             kept[place], kept_items[place] = score, kept_items[start + n]
             place += 1
-    return low
+    return low, np.int64(keep)
 
 
 @njit(nogil=True, cache=True)
-def merge_lists(levels, numbers, lengths, part, keys):
-    """Sorted keys of the best items, from the lists of every thread.
+def sort_lists(levels, numbers, lengths, room, keys):
+    """Sorted keys of the best items, from the lists of `collect_best`.
 
     A key has the score (as a whole number that sorts like it) in its upper and the inverted item
     number in its lower 32 bits, so that larger is better and equals go by item.
 
     Args:
-        levels: `[P, L, room]` int32, the bits of the scores.
-        numbers: `[P, L, room]` int32 items.
-        lengths: `[P, L]`.
-        part: `(first, last)` of the L lists to be merged.
+        levels: `[L, room]` int32, the bits of the scores.
+        numbers: `[L, room]` int32 items.
+        lengths: `[L]`.
+        room: places of a list.
         keys: `[L, K]` int64, filled with `NOTHING`.
     """
-    count, room = levels.shape[0], levels.shape[2]
-    both = np.empty(count * room, np.int64)
-    for at in range(part[0], part[1]):
-        total = 0
-        for p in range(count):
-            for n in range(lengths[p, at]):
-                bits = np.int64(levels[p, at, n])
-                if bits == -0x80000000:  # -0 is 0: the same score
-                    bits = np.int64(0)
-                level = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-                both[total] = (level << 32) | (0xFFFFFFFF - np.int64(numbers[p, at, n]))
-                total += 1
+    both = np.empty(room, np.int64)
+    for at in range(len(lengths)):
+        total = lengths[at]
+        for n in range(total):
+            bits = np.int64(levels[at * room + n])
+            if bits == -0x80000000:  # -0 is 0: the same score
+                bits = np.int64(0)
+            level = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+            both[n] = (level << 32) | (0xFFFFFFFF - np.int64(numbers[at * room + n]))
         ordered = np.sort(both[:total])
         for n in range(min(total, keys.shape[1])):
             keys[at, n] = ordered[total - 1 - n]

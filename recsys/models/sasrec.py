@@ -114,15 +114,15 @@ class SASRec(nn.Module):
         """A user vector at every position: `[T, D]`; position t has seen the items up to t."""
         return self._encode(histories, self.table(torch.from_numpy(histories.items).long()))
 
-    def _encode(self, histories: Histories, x: Tensor) -> Tensor:
-        """As `encode`, from the items' vectors `[T, D]`."""
+    def _encode(self, histories: Histories, x: Tensor, *, last: bool = False) -> Tensor:
+        """As `encode`, from the items' vectors `[T, D]`; `last`: `[B, D]` at the last items."""
         layout = layout_of(histories)
         if self.training and self.config.history_dropout:
             x = x * (torch.rand(len(x), 1, device=x.device) >= self.config.history_dropout)
         if self.config.positions != "none":
             from_start = self.config.positions == "from_start"
             x = x + self.position(layout.positions if from_start else layout.from_end)
-        result: Tensor = self.encoder(self.input_dropout(self.input_norm(x)), layout)
+        result: Tensor = self.encoder(self.input_dropout(self.input_norm(x)), layout, last=last)
         return result
 
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
@@ -149,7 +149,8 @@ class SASRec(nn.Module):
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]` from the most recent `history_length` interactions of non-empty histories."""
         recent = histories.last(self.config.history_length)
-        return self.encode(recent)[layout_of(recent).last]
+        inputs = self.table(torch.from_numpy(recent.items).long())
+        return self._encode(recent, inputs, last=True)
 
     def item_vectors(self) -> Tensor:
         """`[N, D]`."""

@@ -59,6 +59,25 @@ class CausalAttention(nn.Module):
         attended: Tensor = self.out(layout.pack(seen.transpose(1, 2).flatten(2)))
         return attended
 
+    def last(self, queries: Tensor, context: Tensor, layout: JaggedLayout) -> Tensor:
+        """`[B, D], [T, D] -> [B, D]`: `forward` at each user's last token, without dropout.
+
+        With one query a user no key or value is made: the query goes through the keys' weights
+        and the mean of the context through the values', so tokens cost D, and not D x D. The
+        keys' bias adds the same to all scores of a user and falls out.
+        """
+        num_users, dim = queries.shape
+        heads = (self.num_heads, dim // self.num_heads)
+        keys, values = (w.view(*heads, dim) for w in self.key_value.weight.chunk(2))
+        query = self.query(queries).view(num_users, *heads) * heads[1] ** -0.5
+        grid = layout.pad(context)
+        scores = torch.einsum("bhe,hed->bhd", query, keys) @ grid.transpose(1, 2)  # [B, H, L]
+        beyond = torch.arange(layout.longest, device=grid.device) >= layout.lengths[:, None]
+        weights = scores.masked_fill(beyond[:, None], -torch.inf).softmax(2)
+        mixed = torch.einsum("bhd,hed->bhe", weights @ grid, values).flatten(1)
+        attended: Tensor = self.out(mixed + self.key_value.bias[dim:])
+        return attended
+
 
 class FeedForward(nn.Module):
     """Two linear layers with GELU, dropout between."""
@@ -109,11 +128,14 @@ class TransformerLayer(nn.Module):
         if self.kind == "ligr":
             self.attention_gate, self.feed_gate = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, layout: JaggedLayout) -> Tensor:
-        """`[T, D] -> [T, D]`."""
+    def forward(self, x: Tensor, layout: JaggedLayout, *, last: bool = False) -> Tensor:
+        """`[T, D] -> [T, D]`; `last`: `[B, D]` at the last token of each user alone."""
         normed = self.attention_norm(x)
         context = x if self.kind == "sasrec" else normed
-        attended: Tensor = self.dropout(self.attention(normed, context, layout))
+        if last:
+            x, normed = x[layout.last], normed[layout.last]
+        attend = self.attention.last if last else self.attention
+        attended: Tensor = self.dropout(attend(normed, context, layout))
         if self.kind == "ligr":
             attended = attended * torch.sigmoid(self.attention_gate(x))
         x = (normed if self.kind == "sasrec" else x) + attended
@@ -132,9 +154,12 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(dim, config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, layout: JaggedLayout) -> Tensor:
-        """`[T, D] -> [T, D]`."""
-        for layer in self.layers:
-            x = layer(x, layout)
+    def forward(self, x: Tensor, layout: JaggedLayout, *, last: bool = False) -> Tensor:
+        """`[T, D] -> [T, D]`; `last`: `[B, D]` at the last token of each user alone.
+
+        With `last` the final layer does no more than these need; not for training.
+        """
+        for number, layer in enumerate(self.layers, start=1):
+            x = layer(x, layout, last=last and number == len(self.layers))
         result: Tensor = self.norm(x)
         return result

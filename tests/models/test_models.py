@@ -143,3 +143,19 @@ def test_a_config_file_that_names_sizes_alone_keeps_cosine_scores():
     assert named.initial_scale == SASRecConfig().granularities.initial_scale
     plain = SASRecConfig.model_validate({"granularities": {"sizes": [4, 8], "normalize": False}})
     assert plain.granularities == Granularities(sizes=(4, 8))
+
+
+@pytest.mark.parametrize("layer", ["prenorm", "sasrec", "ligr"])
+@pytest.mark.parametrize(("num_layers", "num_heads"), [(1, 1), (2, 2)])
+def test_user_vectors_are_what_the_encoder_gives_at_the_last_item(layer, num_layers, num_heads):
+    torch.manual_seed(1)
+    encoder = TransformerConfig(layer=layer, num_layers=num_layers, num_heads=num_heads)
+    config = SASRecConfig(granularities=SMALL, history_length=5, encoder=encoder)
+    model = SASRec(config, num_items=30).eval()
+    with torch.no_grad():
+        for weights in model.parameters():  # biases as well: they are zeros or ones at first
+            weights.normal_()
+    some = histories([1, 2, 3], [4], [5, 6, 7, 8, 9], [2, 2])
+    torch.testing.assert_close(
+        model.user_vectors(some), model.encode(some)[[2, 3, 8, 10]], rtol=1e-4, atol=1e-4
+    )
