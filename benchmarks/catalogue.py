@@ -1,6 +1,9 @@
-"""Step time and peak memory as the catalogue grows, 512 negatives; each size in its own process.
+"""Step time and peak memory as the catalogue grows; each size in its own process.
 
-python -m benchmarks.catalogue NUM_ITEMS GRANULARITIES   prints milliseconds of one step
+python -m benchmarks.catalogue NUM_ITEMS GRANULARITIES [full]   prints milliseconds of one step
+
+With 512 negatives touched rows alone are updated, so the gradient is small; with the full softmax
+(`full`) every row has one.
 """
 
 from __future__ import annotations
@@ -14,12 +17,22 @@ from benchmarks.steps import SIX, stepper
 
 
 def measure(sizes: tuple[int, ...]) -> dict[str, list[Row]]:
-    """One row per catalogue; `table` is the arithmetic: weights and two Adam moments."""
-    rows = []
+    """One row per catalogue and number of granularities.
+
+    `table` is the arithmetic: weights, two Adam moments, and the gradient where all rows have one.
+    """
+    return {
+        "training step by catalogue, 512 negatives, touched rows alone": _rows(sizes, 3),
+        "training step by catalogue, full softmax": _rows(sizes, 4, "full"),
+    }
+
+
+def _rows(sizes: tuple[int, ...], copies: int, *kind: str) -> list[Row]:
+    rows: list[Row] = []
     for num_items in sizes:
         for number in (1, 6):
-            peak, printed = peak_mib_of("benchmarks.catalogue", str(num_items), str(number))
-            table = num_items * 256 * 4 * 3 / 2**20
+            peak, printed = peak_mib_of("benchmarks.catalogue", str(num_items), str(number), *kind)
+            table = num_items * 256 * 4 * copies / 2**20
             rows.append(
                 {
                     "items": num_items,
@@ -30,14 +43,15 @@ def measure(sizes: tuple[int, ...]) -> dict[str, list[Row]]:
                     "rest MiB": peak - table,
                 }
             )
-    return {"training step by catalogue, 512 negatives, touched rows alone": rows}
+    return rows
 
 
-def main(num_items: int, number: int) -> None:
+def main(num_items: int, number: int, *, full: bool) -> None:
     """Prints the median step time in milliseconds."""
-    step = stepper(SIX if number == 6 else (256,), 512, num_items, sparse=True)
+    sizes = SIX if number == 6 else (256,)
+    step = stepper(sizes, None if full else 512, num_items, sparse=not full)
     times = []
-    for _ in range(7):
+    for _ in range(4 if full else 7):
         started = time.perf_counter()
         step()
         times.append(time.perf_counter() - started)
@@ -45,4 +59,4 @@ def main(num_items: int, number: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), full="full" in sys.argv[3:])

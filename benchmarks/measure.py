@@ -81,14 +81,14 @@ def machine() -> dict[str, str]:
     if info.is_file():
         names = [line.split(":")[1].strip() for line in info.open() if "model name" in line]
         cpu = f"{len(names)} x {names[0]}" if names else cpu
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
+    here = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "check": False}
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], **here).stdout.strip()
+    changed = subprocess.run(["git", "status", "--porcelain", "-uno"], **here).stdout.strip()
     return {
         "cpu": cpu,
         "threads": str(torch.get_num_threads()),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "commit": commit.stdout.strip() or "not in git",
+        "commit": commit + ("+" if changed else "") or "not in git",
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "numpy", "polars")},
     }

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from recsys.config import StrictModel
 from recsys.errors import GranularityError
+
+_NORM_ROWS = 4096
+_LEAST_SQUARE = 1e-24
 
 
 class Granularities(StrictModel):
@@ -105,10 +110,36 @@ def truncate(vectors: Tensor, size: int, *, normalize: bool = False) -> Tensor:
 
 def prefix_norms(vectors: Tensor, granularities: Granularities) -> Tensor:
     """L2 norm of every nested prefix: `[..., D]` -> `[G, ...]`, never below 1e-12."""
-    widths = [hi - lo for lo, hi in granularities.slices]
-    # Split, not sliced: the gradient of a slice is as large as all the vectors, and mostly zeros.
-    parts = vectors[..., : sum(widths)].square().split(widths, dim=-1)
-    return torch.stack([part.sum(-1) for part in parts]).cumsum(0).clamp_min(1e-24).sqrt()
+    norms: Tensor = _PrefixNorms.apply(vectors, granularities.slices)
+    return norms
+
+
+class _PrefixNorms(torch.autograd.Function):
+    """Takes no memory as large as the vectors but for their gradient, once."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, slices: list[tuple[int, int]]) -> Tensor:
+        squares = [
+            torch.stack([block[:, lo:hi].square().sum(1) for lo, hi in slices])
+            for block in vectors.reshape(-1, vectors.shape[-1]).split(_NORM_ROWS)
+        ]
+        norms = torch.cat(squares, dim=1).cumsum(0).clamp_min(_LEAST_SQUARE).sqrt()
+        norms = norms.view(len(slices), *vectors.shape[:-1])
+        ctx.save_for_backward(vectors, norms)
+        ctx.slices = slices
+        return norms
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        vectors, norms = ctx.saved_tensors
+        # d norm_g / dv_j = v_j / norm_g for every g that holds j; none where the norm is clamped.
+        pulls = (grad / norms).masked_fill_(norms <= _LEAST_SQUARE**0.5, 0.0)
+        pulls = pulls.flip(0).cumsum(0).flip(0)
+        result = torch.zeros_like(vectors)
+        for (lo, hi), pull in zip(ctx.slices, pulls, strict=True):
+            torch.mul(vectors[..., lo:hi], pull[..., None], out=result[..., lo:hi])
+        return result, None
 
 
 def prefix_scores(

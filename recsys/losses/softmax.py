@@ -89,7 +89,7 @@ def nested_softmax(
         col_scale = 1.0 / prefix_norms(items, granularities)
     means = distillation > 0
     if negatives is None:
-        chosen = nn.functional.embedding(targets, items)
+        chosen = nn.functional.embedding(targets, items, sparse=True)  # no second [N, D] gradient
         chosen_scale = None if col_scale is None else col_scale[:, targets]
         positive = own_logits(users, chosen, row_scale, chosen_scale, slices)
         everything, taught = nested_logsumexp(

@@ -55,3 +55,20 @@ def test_prefix_norms_are_norms_of_prefixes():
     x = torch.randn(3, 8)
     found = prefix_norms(x, Granularities(sizes=(2, 8)))
     torch.testing.assert_close(found, torch.stack([x[:, :2].norm(dim=1), x.norm(dim=1)]))
+
+
+def test_gradients_of_prefix_norms_are_those_of_the_formula():
+    torch.manual_seed(0)
+    sizes = Granularities(sizes=(2, 5, 8))
+    x = torch.randn(2, 3, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: prefix_norms(x, sizes), x)
+    zero = torch.zeros(1, 8, requires_grad=True)
+    prefix_norms(zero, sizes).sum().backward()
+    assert (zero.grad == 0).all()
+
+
+def test_prefix_norms_do_not_depend_on_blocks(monkeypatch):
+    x, sizes = torch.randn(10, 8), Granularities(sizes=(2, 8))
+    whole = prefix_norms(x, sizes)
+    monkeypatch.setattr("recsys.granularity._NORM_ROWS", 3)
+    assert (prefix_norms(x, sizes) == whole).all()
