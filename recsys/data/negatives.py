@@ -45,7 +45,8 @@ class NegativeSampler:
         self._num_items = len(counts)
         weights = counts.astype(np.float64) ** config.popularity_power
         self._popularity = weights / weights.sum()
-        self._cumulative = np.cumsum(self._popularity)
+        cumulative = np.cumsum(self._popularity)
+        self._cumulative = cumulative / cumulative[-1]  # ends at 1, whatever was rounded
         self._share = counts / counts.sum()
 
     def draw(self, targets: Int64, rng: np.random.Generator) -> tuple[Int64, Float64 | None]:
@@ -63,8 +64,7 @@ class NegativeSampler:
         drawn = [rng.integers(self._num_items, size=config.uniform)]
         if config.popularity:
             points = rng.random(config.popularity)
-            places = np.searchsorted(self._cumulative, points, side="right")
-            drawn.append(np.minimum(places, self._num_items - 1))
+            drawn.append(np.searchsorted(self._cumulative, points, side="right"))
         if config.in_batch:
             drawn.append(targets)
         items = np.unique(np.concatenate(drawn)).astype(np.int64)

@@ -6,6 +6,7 @@ used: starting them resets torch's number of threads, and with it the bits of ev
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -32,4 +33,6 @@ def run_shares(task: Callable[[int, tuple[int, int]], None], parts: list[tuple[i
 
 @cache
 def _pool(size: int) -> ThreadPoolExecutor:
+    # Threads do not live on in a forked process: it makes a pool of its own.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
     return ThreadPoolExecutor(size, thread_name_prefix="recsys")

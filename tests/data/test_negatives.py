@@ -81,3 +81,18 @@ def test_without_correction_there_are_no_probabilities():
 def test_a_mixture_of_nothing_is_refused():
     with pytest.raises(ValidationError, match="no negatives"):
         NegativesConfig(uniform=0)
+
+
+def test_an_item_that_is_never_a_target_is_not_drawn_by_popularity_at_the_very_end():
+    class Highest:
+        def integers(self, _high, size):
+            return np.zeros(size, np.int64)
+
+        def random(self, size):
+            return np.full(size, np.nextafter(1.0, 0.0))
+
+    counts = np.array([7] * 11 + [1] * 6 + [0])
+    config = NegativesConfig(uniform=1, popularity=3)
+    items, log_q = NegativeSampler(config, counts).draw(np.zeros(1, np.int64), Highest())
+    assert items.tolist() == [0, 16]
+    assert np.isfinite(log_q).all()
