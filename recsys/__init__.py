@@ -25,6 +25,7 @@ _VERBS = {
     "verify": "recsys.recipes.export",
     "tradeoff": "recsys.recipes.tradeoff",
     "nest": "recsys.recipes.nest",
+    "vectors_for_new_items": "recsys.recipes.new_items",
     "load_run": "recsys.recipes.run",
     "diagnose": "recsys.doctor",
 }

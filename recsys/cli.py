@@ -171,6 +171,9 @@ def evaluate(
     protocol: ProtocolOption = None,
     baselines: Annotated[bool, typer.Option(help="Measure the baselines too.")] = True,
     unfinished: Annotated[bool, typer.Option(help="Also when training has not ended.")] = False,
+    without: Annotated[
+        list[str] | None, typer.Option(help="A feature, or ids, taken from all items; repeatable.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Recall, NDCG and more at every granularity, beside the simple baselines."""
@@ -182,6 +185,7 @@ def evaluate(
         protocol=protocol,
         with_baselines=baselines,
         unfinished=unfinished,
+        without=without or (),
     )
     _show(table, as_json)
 

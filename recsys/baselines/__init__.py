@@ -2,6 +2,7 @@
 
 `fit(config, histories, num_items)` takes the training rows of all users (some may be empty) and
 gives a model the evaluator can rank: with `scores(histories) -> [B, N]`, or with nested vectors.
+`content_knn` alone is made of the items' features, and of no histories.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 
 from recsys.baselines.als import Als, AlsConfig, Bpr, BprConfig, fit_als, fit_bpr
+from recsys.baselines.content_knn import ContentKNN, ContentKNNConfig, fit_content_knn
 from recsys.baselines.ease import Ease, EaseConfig, ease_obstacle, fit_ease
 from recsys.baselines.item_knn import ItemKNN, ItemKNNConfig, fit_item_knn
 from recsys.baselines.popularity import (
@@ -23,12 +25,20 @@ from recsys.baselines.popularity import (
     fit_recent_popularity,
 )
 from recsys.config import StrictModel
+from recsys.data.features import ItemFeatures
 from recsys.data.histories import Histories
+from recsys.errors import DataError
 
-Baseline = Popularity | ItemKNN | Ease | Als | Bpr
+Baseline = Popularity | ItemKNN | Ease | Als | Bpr | ContentKNN
 
 BaselineConfig = Annotated[
-    PopularityConfig | RecentPopularityConfig | ItemKNNConfig | EaseConfig | AlsConfig | BprConfig,
+    PopularityConfig
+    | RecentPopularityConfig
+    | ItemKNNConfig
+    | EaseConfig
+    | AlsConfig
+    | BprConfig
+    | ContentKNNConfig,
     Field(discriminator="name"),
 ]
 
@@ -48,14 +58,26 @@ BASELINES: dict[str, Entry] = {
     "als": Entry(AlsConfig, fit_als),
     "bpr": Entry(BprConfig, fit_bpr),
 }
+NAMES = (*BASELINES, "content_knn")
+"""All that can be asked for by name."""
 
 
-def fit_baseline(config: BaselineConfig, histories: Histories, num_items: int) -> Baseline:
+def fit_baseline(
+    config: BaselineConfig,
+    histories: Histories,
+    num_items: int,
+    features: ItemFeatures | None = None,
+) -> Baseline:
     """Fits the baseline that `config` names.
 
     Raises:
         ConfigError: it cannot be fitted on so many items.
+        DataError: content_knn without features.
     """
+    if isinstance(config, ContentKNNConfig):
+        if features is None:
+            raise DataError("content_knn is made of item features, and none were given")
+        return fit_content_knn(config, features)
     return BASELINES[config.name].fit(config, histories, num_items)
 
 

@@ -25,6 +25,7 @@ from recsys.granularity import Granularities
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.towers.dropout import Dropout
+from recsys.towers.items import ItemsConfig, ItemTower
 from recsys.towers.jagged import layout_of
 from recsys.towers.transformer import Transformer, TransformerConfig
 
@@ -45,6 +46,8 @@ class SASRecConfig(StrictModel):
     """Learned position vectors, counted from the oldest or from the most recent interaction."""
     table: TableConfig = DenseConfig()
     """What holds the item vectors."""
+    items: ItemsConfig | None = None
+    """What item vectors are made of beside ids; None: the table's rows are the item vectors."""
     item_init_std: float = Field(default=0.02, gt=0)
     input_norm: bool = True
     """LayerNorm on the sum of item and position vectors."""
@@ -66,7 +69,7 @@ class SASRecConfig(StrictModel):
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the item features the model reads."""
-        return ()
+        return self.items.features if self.items else ()
 
     @model_validator(mode="after")
     def _heads_divide_the_vector(self) -> "SASRecConfig":
@@ -85,14 +88,14 @@ class SASRec(nn.Module):
         num_items: int,
         *,
         num_users: int = 0,  # noqa: ARG002 - every model is built alike
-        features: ItemFeatures | None = None,  # noqa: ARG002
+        features: ItemFeatures | None = None,
         objective: Callable[..., NestedLossOutput] = nested_softmax,
     ) -> None:
         """Args:
         config: of this model.
         num_items: N.
         num_users: not used: users are what they have had.
-        features: not used.
+        features: those that `config.items` names.
         objective: what is trained, called as `nested_softmax` is.
         """
         super().__init__()
@@ -102,6 +105,11 @@ class SASRec(nn.Module):
         self.granularities = config.granularities
         built = build_table(config.table, num_items, dim, init_std=config.item_init_std)
         self.table = cast(EmbeddingTable, built)
+        if config.items is not None:
+            assert features is not None  # `features` of the config names some
+            ids = self.table if config.items.ids else None
+            std = config.item_init_std
+            self.table = ItemTower(config.items, ids, features, config.granularities, init_std=std)
         self.position = nn.Embedding(config.history_length, dim)
         nn.init.normal_(self.position.weight, std=config.item_init_std)
         self.input_norm = nn.LayerNorm(dim) if config.input_norm else nn.Identity()
@@ -128,6 +136,7 @@ class SASRec(nn.Module):
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """The objective of the next item, at every position and granularity."""
         targets = torch.from_numpy(batch.targets)
+        negatives = self._chosen(negatives)
         read = torch.from_numpy(batch.histories.items).long()
         if negatives is None:
             inputs, items = self.table(read), self.table.vectors()
@@ -145,6 +154,18 @@ class SASRec(nn.Module):
             self.granularities,
             negatives=negatives,
         )
+
+    def _chosen(self, negatives: Negatives | None) -> Negatives | None:
+        """The negatives, or all items, that training has seen: the others have content alone, and
+        as negatives they would teach that who has no id is never chosen.
+        """
+        trained = self.table.trained if isinstance(self.table, ItemTower) else None
+        if trained is None or bool(trained.all()):
+            return negatives
+        if negatives is None or not trained[negatives.items].any():
+            return Negatives(trained.nonzero().squeeze(1), None)  # a full softmax over them
+        kept, log_q = trained[negatives.items], negatives.log_q
+        return Negatives(negatives.items[kept], None if log_q is None else log_q[kept])
 
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]` from the most recent `history_length` interactions of non-empty histories."""

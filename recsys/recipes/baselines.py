@@ -8,13 +8,15 @@ from pathlib import Path
 from pydantic import Field
 
 from recsys.baselines import (
-    BASELINES,
+    NAMES,
     BaselineConfig,
     default_baselines,
     fit_baseline,
 )
+from recsys.baselines.content_knn import ContentKNNConfig
 from recsys.config import StrictModel, apply_overrides, parse
 from recsys.data.dataset import Dataset, SplitRule, load_dataset
+from recsys.data.features import ItemFeatures, load_features
 from recsys.data.splitting import Split, make_split
 from recsys.errors import ConfigError
 from recsys.evaluation.evaluate import DEFAULT_KS, evaluate
@@ -84,9 +86,9 @@ def choose(
         for name, reason in default.left_out.items():
             console.print(f"{name} is left out: {reason}", style="yellow")
         return default.configs
-    unknown = [name for name in names if name not in BASELINES]
+    unknown = [name for name in names if name not in NAMES]
     if unknown:
-        raise ConfigError(f"no baseline {', '.join(unknown)}; there are {', '.join(BASELINES)}")
+        raise ConfigError(f"no baseline {', '.join(unknown)}; there are {', '.join(NAMES)}")
     tree = {"models": [{**changes.get(name, {}), "name": name} for name in names]}
     return parse(BaselinesConfig, tree, "the baselines asked for").models
 
@@ -104,7 +106,7 @@ def measure_baselines(
     histories = fit_histories(dataset, split, fit_on)
     tables = [
         evaluate(
-            fit_baseline(config, histories, dataset.num_items),
+            fit_baseline(config, histories, dataset.num_items, _features(config, dataset)),
             dataset,
             split,
             protocol=protocol,
@@ -116,3 +118,10 @@ def measure_baselines(
         for config in configs
     ]
     return join_tables(tables)
+
+
+def _features(config: BaselineConfig, dataset: Dataset) -> ItemFeatures | None:
+    """What a baseline reads of the items."""
+    if not isinstance(config, ContentKNNConfig):
+        return None
+    return load_features(dataset.folder, config.features)

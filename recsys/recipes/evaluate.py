@@ -8,18 +8,20 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys.errors import RunError
+from recsys.errors import ConfigError, RunError
 from recsys.evaluation.evaluate import DEFAULT_KS
 from recsys.evaluation.evaluate import evaluate as measure
 from recsys.evaluation.protocol import Part, find_protocol
 from recsys.evaluation.table import MetricTable, join_tables, load_table
 from recsys.recipes.baselines import choose, measure_baselines
 from recsys.recipes.run import METRICS, LoadedRun
+from recsys.towers.items import ItemTower
 
 
-def metrics_path(run: str | Path, part: str, protocol: str) -> Path:
+def metrics_path(run: str | Path, part: str, protocol: str, without: Sequence[str] = ()) -> Path:
     """Where the table of a run stands."""
-    return Path(run) / METRICS / f"{part}-{protocol}.json"
+    hidden = f"without-{'-'.join(sorted(without))}-" if without else ""
+    return Path(run) / METRICS / f"{hidden}{part}-{protocol}.json"
 
 
 def evaluate(
@@ -30,6 +32,7 @@ def evaluate(
     ks: Sequence[int] = DEFAULT_KS,
     with_baselines: bool = True,
     unfinished: bool = False,
+    without: Sequence[str] = (),
 ) -> MetricTable:
     """Measures a run at all its granularities, beside the simple baselines.
 
@@ -42,11 +45,16 @@ def evaluate(
         ks: metric cutoffs.
         with_baselines: fit and measure the baselines on the same rows (kept beside the run's).
         unfinished: measure the best weights so far of a run whose training has not ended.
+        without: what to take from all items before measuring: features, or `ids`. Such a table is
+            kept by itself; `compare` and `report` do not see it.
 
     Raises:
+        ConfigError: items are not made of what is to be taken away.
         RunError, ProtocolError, DataError: see their messages.
     """
     loaded = LoadedRun(run, unfinished=unfinished)
+    if without:
+        _hide(loaded, without)
     config, preset = loaded.config, find_protocol(protocol or loaded.config.protocol)
     tables = [
         measure(
@@ -57,7 +65,7 @@ def evaluate(
             part=part,
             fit_on=config.fit_on,
             ks=ks,
-            run=loaded.name,
+            run=" ".join([loaded.name, *(f"-{name}" for name in sorted(without))]),
         )
     ]
     if with_baselines:
@@ -66,8 +74,19 @@ def evaluate(
             measure_baselines(chosen, loaded.dataset, loaded.split, preset, part, config.fit_on, ks)
         )
     table = join_tables(tables)
-    table.save(metrics_path(run, part, preset.name))
+    table.save(metrics_path(run, part, preset.name, without))
     return table
+
+
+def _hide(loaded: LoadedRun, names: Sequence[str]) -> None:
+    """Goes on without some modalities of the items."""
+    table = getattr(loaded.model, "table", None)
+    if not isinstance(table, ItemTower):
+        raise ConfigError(
+            f"the items of {loaded.folder} are made of ids alone, so nothing can be left out; "
+            "--without is for runs with model.items"
+        )
+    table.hide(names)
 
 
 def compare(

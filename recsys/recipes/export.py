@@ -17,6 +17,8 @@ from recsys.retrieval.tiers import TierSpec, parse_tiers
 from recsys.retrieval.versions import find_bundle
 from recsys.retrieval.writing import Addition, write_bundle
 from recsys.serving.export import source_of, tower_of
+from recsys.serving.item_export import item_tower_of
+from recsys.towers.items import ItemTower
 
 _HOT = 32
 
@@ -66,6 +68,8 @@ def export(
     granularities = loaded.model.granularities
     specs = parse_tiers(tiers or default_tiers(granularities), granularities.embedding_dim)
     additions = [tower_of(loaded.model, loaded.dataset)] if tower else []
+    table = getattr(loaded.model, "table", None)
+    additions += [item_tower_of(table)] if isinstance(table, ItemTower) else []
     additions += indexing(specs, index, recall, stages)
     source = source_of(
         loaded.model,

@@ -157,6 +157,7 @@ def _describe(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
         "name": config.model.name,
         "state": "started",
         "dataset": {"name": dataset.manifest.name, "content_hash": dataset.manifest.content_hash},
+        "features_hash": _features_hash(config, dataset),
         "seed": config.trainer.seed,
         "commit": _git_commit(),
         "versions": {
@@ -235,7 +236,7 @@ def update_run_info(folder: Path, **changes: Any) -> None:
 
 
 def check_dataset(folder: Path, dataset: Dataset) -> None:
-    """Raises RunError when `dataset` is not the one the run was trained on."""
+    """Raises RunError when `dataset`, or a feature in it, is not what the run was trained on."""
     trained = load_run_info(folder)["dataset"]["content_hash"]
     if trained != dataset.manifest.content_hash:
         raise RunError(
@@ -243,6 +244,21 @@ def check_dataset(folder: Path, dataset: Dataset) -> None:
             f"{dataset.folder} has {dataset.manifest.content_hash[:12]}; prepare the data set "
             "with the same options, or train again"
         )
+    config = load_config(folder)
+    before, now = load_run_info(folder).get("features_hash"), _features_hash(config, dataset)
+    if before != now:
+        raise RunError(
+            f"{folder} was trained on features ({', '.join(config.model.features)}) with hash "
+            f"{str(before)[:12]}, those of {dataset.folder} have {str(now)[:12]}; make them again "
+            "with the same encoder and options (`recsys encode`, `attach`, `columns`), or train "
+            "again"
+        )
+
+
+def _features_hash(config: RunConfig, dataset: Dataset) -> str | None:
+    """Of the features that the model reads; None: it reads none."""
+    names = config.model.features
+    return load_features(dataset.folder, names).features_hash if names else None
 
 
 def build_model(config: RunConfig, dataset: Dataset) -> Model:

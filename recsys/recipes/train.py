@@ -9,6 +9,7 @@ import torch
 
 from recsys.data.batching import TrainBatches
 from recsys.data.dataset import Dataset, load_dataset
+from recsys.data.histories import item_counts
 from recsys.data.negatives import NegativeSampler
 from recsys.data.splitting import Split, make_split
 from recsys.evaluation.evaluate import evaluate
@@ -24,6 +25,7 @@ from recsys.recipes.run import (
     read_config,
     update_run_info,
 )
+from recsys.towers.items import ItemTower
 from recsys.training.checkpoint import TrainState
 from recsys.training.trainer import Validation, drop_checkpoints
 from recsys.training.trainer import train as train_loop
@@ -59,6 +61,10 @@ def train(
     split = make_split(dataset, settings.split_rule(dataset))
     # Made before the folder is: what cannot be trained leaves nothing behind.
     model = build_model(settings, dataset)
+    table = getattr(model, "table", None)
+    if isinstance(table, ItemTower):
+        counts = item_counts(dataset, split.start, split.fit_end(settings.fit_on))
+        table.note_trained(counts)
     batches = TrainBatches(
         settings.batching,
         dataset,

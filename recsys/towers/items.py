@@ -1,0 +1,184 @@
+"""The item tower: nested item vectors from ids and from what is known of the items.
+
+    model.items = {"features": ["text", "categories"]}
+
+A table gives every item a row of its own; texts, pictures, categories and numbers give rows to all
+items that have them, also to those nobody has ever had. The tower stands where a table stands: the
+model looks items up in it, reads them and scores by them. What is looked up is encoded once per
+step, the rest of the catalogue not at all.
+
+Coordinate j of the result depends on coordinates up to j's granularity of each part, so prefixes
+are nested through and through, and parameters can be cut.
+
+In training whole modalities of an item are left out at random, ids among them (Volkovs et al.,
+DropoutNet, NeurIPS 2017): what is missing later has been missing before. Items without a training
+row have no id at all (`trained`); they are nobody's negatives, or having no id would come to mean
+never being chosen.
+
+Shape legend: N items, U items looked up, M modalities (the id is the first), D embedding_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from recsys.config import StrictModel
+from recsys.data.features import ItemFeatures
+from recsys.errors import ConfigError
+from recsys.granularity import Granularities
+from recsys.tables import EmbeddingTable
+from recsys.towers.fusion import GatedSum, Projection
+from recsys.towers.modalities import (
+    CategoryModality,
+    Modality,
+    NumberModality,
+    VectorModality,
+)
+
+IDS = "ids"
+"""The name of the id among the modalities."""
+_BLOCK = 1 << 13
+
+
+class ItemsConfig(StrictModel):
+    """What item vectors are made of."""
+
+    features: tuple[str, ...] = Field(min_length=1)
+    """Names of features of the data set, as `recsys encode`, `attach` and `columns` leave them."""
+    ids: bool = True
+    """Every item that training has seen also has a row of its own."""
+    fusion: Literal["gated_sum", "projection"] = "gated_sum"
+    """gated_sum: a gate for each modality and coordinate, by which modalities are there.
+    projection: one linear map of all modalities side by side."""
+    modality_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of an item's features that training leaves out, each by itself and whole."""
+    id_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the items whose id training leaves out."""
+    components: int = Field(default=256, ge=1)
+    """Directions of most variance that are read of frozen vectors."""
+    bins: int = Field(default=16, ge=1)
+    """Parts that the range of a number is divided into."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> ItemsConfig:
+        if len(set(self.features)) != len(self.features):
+            raise ValueError(f"a feature is named twice in {self.features}")
+        if IDS in self.features:
+            raise ValueError(f"{IDS!r} is no feature; say `ids: true`")
+        return self
+
+
+class ItemTower(nn.Module):
+    """An `EmbeddingTable` whose rows are made of an id table and of features."""
+
+    ids: EmbeddingTable | None
+    trained: Tensor
+    """`[N]` bool: the items that training has seen; the others have no id."""
+    _present: Tensor
+
+    def __init__(
+        self,
+        config: ItemsConfig,
+        table: EmbeddingTable | None,
+        features: ItemFeatures,
+        granularities: Granularities,
+        *,
+        init_std: float,
+    ) -> None:
+        """Args:
+        config: what vectors are made of.
+        table: the rows of the ids; None exactly if `config.ids` is false.
+        features: at least those that the config names.
+        granularities: their last is D.
+        init_std: standard deviation of the first values.
+        """
+        super().__init__()
+        self.config = config
+        self.ids = table
+        dim = granularities.embedding_dim
+        self.modalities = nn.ModuleDict(
+            {name: _modality(name, features, dim, config, init_std) for name in config.features}
+        )
+        self.names = (*((IDS,) if table is not None else ()), *config.features)
+        fusion = GatedSum if config.fusion == "gated_sum" else Projection
+        self.fusion = fusion(len(self.names), granularities)
+        present = [torch.from_numpy(_present(features, name)) for name in config.features]
+        self.register_buffer("_present", torch.stack(present, dim=1), persistent=False)
+        self.register_buffer("trained", torch.ones(features.num_items, dtype=torch.bool))
+        rates = [config.id_dropout] * (table is not None)
+        self._rates = torch.tensor(rates + [config.modality_dropout] * len(config.features))
+        self._hidden: frozenset[str] = frozenset()
+
+    def forward(self, rows: Tensor, *, sparse: bool = False) -> Tensor:
+        """`[...]` int64 -> `[..., D]`; each item is encoded once, however often it is named."""
+        distinct, places = rows.unique(return_inverse=True)
+        return nn.functional.embedding(places, self.encode(distinct, sparse=sparse))
+
+    def encode(self, items: Tensor, *, sparse: bool = False) -> Tensor:
+        """`[U]` item indices -> `[U, D]`."""
+        parts = [self.modalities[name](items) for name in self.config.features]
+        if self.ids is not None:
+            parts.insert(0, self.ids(items, sparse=sparse))
+        fused: Tensor = self.fusion(parts, self._thinned(self.present(items)))
+        return fused
+
+    def vectors(self) -> Tensor:
+        """`[N, D]`, encoded block by block."""
+        blocks = torch.arange(len(self.trained)).split(_BLOCK)
+        return torch.cat([self.encode(block) for block in blocks])
+
+    def present(self, items: Tensor) -> Tensor:
+        """`[U, M]` bool: which modalities each item has."""
+        present = self._present[items]
+        if self.ids is not None:
+            present = torch.cat([self.trained[items, None], present], dim=1)
+        if self._hidden:
+            present &= torch.tensor([name not in self._hidden for name in self.names])
+        return present
+
+    def _thinned(self, present: Tensor) -> Tensor:
+        """What training leaves of `present [U, M]`: of everything an item has, never nothing."""
+        if not self.training:
+            return present
+        kept = present & (torch.rand(present.shape) >= self._rates)
+        return torch.where(kept.any(1, keepdim=True), kept, present)
+
+    def note_trained(self, counts: np.ndarray) -> None:
+        """Takes the ids from items without a training row, `counts [N]`."""
+        self.trained.copy_(torch.from_numpy(counts > 0))
+
+    def hide(self, names: Collection[str]) -> None:
+        """Goes on without these modalities (`ids` is one), as if no item had them.
+
+        Raises:
+            ConfigError: the tower has no such modality.
+        """
+        if strangers := sorted(set(names) - set(self.names)):
+            raise ConfigError(
+                f"items are not made of {', '.join(strangers)}; they are made of "
+                f"{', '.join(self.names)}"
+            )
+        self._hidden = frozenset(names)
+
+
+def _modality(
+    name: str, features: ItemFeatures, dim: int, config: ItemsConfig, init_std: float
+) -> Modality:
+    if name in features.vectors:
+        return VectorModality(
+            features.vectors[name], dim, components=config.components, init_std=init_std
+        )
+    if name in features.categories:
+        return CategoryModality(features.categories[name], dim, init_std=init_std)
+    return NumberModality(features.numbers[name], dim, bins=config.bins, init_std=init_std)
+
+
+def _present(features: ItemFeatures, name: str) -> np.ndarray:
+    kinds = (features.vectors, features.categories, features.numbers)
+    return next(np.array(kind[name].present) for kind in kinds if name in kind)

@@ -1,0 +1,125 @@
+"""What is known of an item, one modality at a time, as vectors of the model's own space.
+
+Each modality gives `[U, D]` for items of the data set, and for new items from what is told of them.
+What is frozen (mapped vectors, category lists) stays out of the weights; what it takes to read new
+items the same way (centre, whitening, bin edges) is among them.
+
+Whitening: Zhang et al., Are ID Embeddings Necessary? Whitening Pre-trained Text Embeddings for
+Effective Sequential Recommendation, ICDE 2024. Bins: Gorishniy et al., On Embeddings for Numerical
+Features in Tabular Deep Learning, NeurIPS 2022.
+
+Shape legend: N items, U items looked up, D embedding_dim, W width of a frozen vector, K components,
+C categories, E bins.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recsys.data.features import CategoricalFeature, Float32, NumericFeature, VectorFeature
+
+_SAMPLE = 50_000
+"""Items that centre and whitening are taken from; more change them little."""
+_RIDGE = 1e-4
+"""Share of the largest variance added to all: directions of noise are not blown up."""
+
+
+class VectorModality(nn.Module):
+    """Vectors of a frozen encoder: centred, whitened, of length 1, then a linear map."""
+
+    centre: Tensor
+    whitening: Tensor
+
+    def __init__(
+        self, feature: VectorFeature, dim: int, *, components: int, init_std: float
+    ) -> None:
+        super().__init__()
+        self.feature = feature
+        centre, whitening = whiten(feature, components)
+        self.register_buffer("centre", torch.from_numpy(centre))
+        self.register_buffer("whitening", torch.from_numpy(whitening))
+        # The k-th direction of most variance starts as coordinate k: prefixes are PCA at first.
+        # Rows have length 1, so a coordinate has the deviation of those of an untrained table.
+        num = whitening.shape[1]
+        self.weight = nn.Parameter(torch.eye(num, dim) * (init_std * num**0.5))
+
+    def forward(self, items: Tensor) -> Tensor:
+        """`[U]` -> `[U, D]`; rows of absent items hold nothing of use."""
+        return self.project(torch.from_numpy(self.feature.rows(items.numpy())))
+
+    def project(self, vectors: Tensor) -> Tensor:
+        """`[U, W]` frozen vectors -> `[U, D]`."""
+        whitened = (vectors - self.centre) @ self.whitening
+        result: Tensor = nn.functional.normalize(whitened, dim=1) @ self.weight
+        return result
+
+
+def whiten(feature: VectorFeature, components: int) -> tuple[Float32, Float32]:
+    """Centre `[W]` and whitening `[W, K]` of the present vectors, most variance first."""
+    present = np.flatnonzero(feature.present)
+    rows = feature.rows(present[:: max(1, len(present) // _SAMPLE)]).astype(np.float64)
+    if not len(rows):
+        rows = np.zeros((1, feature.dim))
+    centre = rows.mean(axis=0)
+    variances, directions = np.linalg.eigh((rows - centre).T @ (rows - centre) / len(rows))
+    order = np.argsort(-variances)[: min(components, feature.dim)]
+    spread = np.sqrt(np.maximum(variances[order], 0) + _RIDGE * max(variances.max(), 1e-12))
+    return centre.astype(np.float32), (directions[:, order] / spread).astype(np.float32)
+
+
+class CategoryModality(nn.Module):
+    """The mean of the vectors of an item's categories."""
+
+    def __init__(self, feature: CategoricalFeature, dim: int, *, init_std: float) -> None:
+        super().__init__()
+        self.feature = feature
+        self.weight = nn.Parameter(torch.randn(len(feature.names), dim) * init_std)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """`[U]` -> `[U, D]`, zeros where an item has none."""
+        values, offsets = self.feature.rows(items.numpy())
+        return self.project(torch.from_numpy(values).long(), torch.from_numpy(offsets))
+
+    def project(self, values: Tensor, offsets: Tensor) -> Tensor:
+        """Jagged category indices, `offsets [U + 1]` -> `[U, D]`."""
+        return nn.functional.embedding_bag(
+            values, self.weight, offsets, mode="mean", include_last_offset=True
+        )
+
+
+class NumberModality(nn.Module):
+    """A number as how far it fills each bin between quantiles, then a linear map."""
+
+    edges: Tensor
+
+    def __init__(self, feature: NumericFeature, dim: int, *, bins: int, init_std: float) -> None:
+        super().__init__()
+        self.feature = feature
+        self.register_buffer("edges", torch.from_numpy(_edges(feature, bins)))
+        self.weight = nn.Parameter(torch.randn(len(self.edges) - 1, dim) * init_std)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """`[U]` -> `[U, D]`; rows of absent items hold nothing of use."""
+        return self.project(torch.from_numpy(np.asarray(self.feature.values)[items.numpy()]))
+
+    def project(self, numbers: Tensor) -> Tensor:
+        """`[U]` -> `[U, D]`."""
+        lo, hi = self.edges[:-1], self.edges[1:]
+        filled = ((numbers[:, None] - lo) / (hi - lo)).clamp(0, 1) - 0.5
+        result: Tensor = filled / len(lo) ** 0.5 @ self.weight
+        return result
+
+
+def _edges(feature: NumericFeature, bins: int) -> Float32:
+    """`[E + 1]` strictly ascending quantiles of the present numbers."""
+    present = np.asarray(feature.values)[np.asarray(feature.present)]
+    if not len(present):
+        present = np.zeros(1, np.float32)
+    edges = np.unique(np.quantile(present, np.linspace(0, 1, bins + 1))).astype(np.float32)
+    edges = np.unique(edges)
+    return edges if len(edges) > 1 else np.array([edges[0], edges[0] + 1], np.float32)
+
+
+Modality = VectorModality | CategoryModality | NumberModality
