@@ -21,6 +21,7 @@ _VERBS = {
     "evaluate_baselines": "recsys.recipes.baselines",
     "report": "recsys.recipes.report",
     "study": "recsys.recipes.study",
+    "cut": "recsys.recipes.cut",
     "export": "recsys.recipes.export",
     "verify": "recsys.recipes.export",
     "tradeoff": "recsys.recipes.tradeoff",

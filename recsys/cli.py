@@ -281,6 +281,19 @@ def study(
 
 
 @verb
+def cut(
+    run: Run,
+    out: Annotated[Path, typer.Argument(help="Run folder of the smaller model.")],
+    granularity: Annotated[int, typer.Option(help="Of the run's; the smaller model's width.")],
+) -> None:
+    """Cuts the smaller model out of a nested one: a run of its own, with the same prefixes."""
+    from recsys.recipes.cut import cut as write
+
+    folder = write(run, out, granularity=granularity)
+    print(f"cut: {folder} (next: recsys evaluate {folder})")
+
+
+@verb
 def export(
     run: Run,
     out: Annotated[Path, typer.Argument(help="Folder of all versions of the bundle.")],

@@ -81,28 +81,37 @@ def parse(model: type[M], tree: dict[str, Any], origin: str) -> M:
 
 def _explain(model: type[BaseModel], issue: dict[str, Any]) -> str:
     location = list(issue["loc"])
-    dotted = ".".join(str(part) for part in location)
+    known, written = _known_keys(model, location[:-1])
+    dotted = ".".join([*written, *(str(part) for part in location[-1:])])
     if issue["type"] != "extra_forbidden":
+        dotted = ".".join(_known_keys(model, location)[1])
         return f"  {dotted or '(top)'}: {issue['msg']} (found {issue.get('input')!r})"
-    known = _known_keys(model, location[:-1])
     near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"  {dotted}: unknown key; {hint}Known here: {', '.join(sorted(known))}"
 
 
-def _known_keys(model: type[BaseModel], location: list[int | str]) -> list[str]:
-    """Names of the fields at `location`, following nested models and discriminated unions."""
+def _known_keys(model: type[BaseModel], location: list[int | str]) -> tuple[list[str], list[str]]:
+    """Names of the fields at `location`, and the location as a config file has it.
+
+    Nested models and discriminated unions are followed; pydantic puts the tag of the one that was
+    chosen into its locations, the file does not.
+    """
     candidates: list[type[BaseModel]] = [model]
+    written: list[str] = []
     for part in location:
         following: list[type[BaseModel]] = []
+        tagged = [candidate for candidate in candidates if _tag_of(candidate) == part]
         for candidate in candidates:
             field = candidate.model_fields.get(str(part))
             if field is not None:
                 following += _models_in(field.annotation)
-            elif _tag_of(candidate) == part:
-                following.append(candidate)
+        if tagged and not following:
+            following = tagged
+        else:
+            written.append(str(part))
         candidates = following
-    return sorted({name for candidate in candidates for name in candidate.model_fields})
+    return sorted({name for candidate in candidates for name in candidate.model_fields}), written
 
 
 def _tag_of(model: type[BaseModel]) -> object:

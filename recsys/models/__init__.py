@@ -1,21 +1,50 @@
-"""Trained models: one paper, one file, one line here.
+"""Trained models: one paper, one file, one line in each list here.
 
 Every module is built as `module(config, num_items, num_users=, features=, objective=)` and has
 `granularities`, `loss(batch, negatives)`, `user_vectors(histories)` and `item_vectors()`. Every
-config has a `name` of its own, `granularities`, `history_length` and `features`.
+config has a `name` of its own, `granularities`, `history_length`, `features` and `nested`: whether
+a smaller model can be cut out of a trained one (`recsys cut`).
 """
 
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Discriminator, Tag
+
+from recsys.models.fmrlrec import FMRLRec, FMRLRecConfig
 from recsys.models.sasrec import SASRec, SASRecConfig
 
-__all__ = ["MODELS", "Model", "ModelConfig", "SASRec", "SASRecConfig"]
+__all__ = [
+    "MODELS",
+    "FMRLRec",
+    "FMRLRecConfig",
+    "Model",
+    "ModelConfig",
+    "SASRec",
+    "SASRecConfig",
+]
 
-MODELS: dict[str, tuple[Any, Any]] = {"sasrec": (SASRecConfig, SASRec)}
+MODELS: dict[str, tuple[Any, Any]] = {
+    "sasrec": (SASRecConfig, SASRec),
+    "fmrlrec": (FMRLRecConfig, FMRLRec),
+}
 """name -> (config, module)."""
 
-Model = SASRec
+Model = SASRec | FMRLRec
 """The union of all modules."""
 
-ModelConfig = SASRecConfig
+
+def _name_of(given: Any) -> str:
+    """Which config `given` is to be read as."""
+    name = given.get("name", "sasrec") if isinstance(given, dict) else getattr(given, "name", "")
+    return str(name)
+
+
+ModelConfig = Annotated[
+    Annotated[SASRecConfig, Tag("sasrec")] | Annotated[FMRLRecConfig, Tag("fmrlrec")],
+    Discriminator(
+        _name_of,
+        custom_error_type="unknown_model",
+        custom_error_message=f"there is no model of this name; known: {', '.join(MODELS)}",
+    ),
+]
 """The union of all model configs; `name` tells them apart, `sasrec` where it is left out."""

@@ -27,6 +27,7 @@ from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.towers.dropout import Dropout
 from recsys.towers.items import ItemsConfig, ItemTower
 from recsys.towers.jagged import layout_of
+from recsys.towers.nested import check_blocks, norm
 from recsys.towers.transformer import Transformer, TransformerConfig
 
 COSINE = {"normalize": True, "learned_scale": True, "initial_scale": 15.0}
@@ -71,9 +72,17 @@ class SASRecConfig(StrictModel):
         """Names of the item features the model reads."""
         return self.items.features if self.items else ()
 
+    @property
+    def nested(self) -> bool:
+        """A smaller model can be cut out of this one."""
+        return self.encoder.nested
+
     @model_validator(mode="after")
     def _heads_divide_the_vector(self) -> "SASRecConfig":
         dim, heads = self.granularities.embedding_dim, self.encoder.num_heads
+        if self.encoder.nested:
+            sizes = self.granularities.sizes
+            check_blocks(sizes, heads=heads, ratio=self.encoder.hidden_ratio)
         if dim % heads:
             raise ValueError(f"encoder.num_heads {heads} does not divide embedding_dim {dim}")
         return self
@@ -112,10 +121,11 @@ class SASRec(nn.Module):
             self.table = ItemTower(config.items, ids, features, config.granularities, init_std=std)
         self.position = nn.Embedding(config.history_length, dim)
         nn.init.normal_(self.position.weight, std=config.item_init_std)
-        self.input_norm = nn.LayerNorm(dim) if config.input_norm else nn.Identity()
+        sizes, nested = config.granularities.sizes, config.encoder.nested
+        self.input_norm = norm(sizes, nested=nested) if config.input_norm else nn.Identity()
         self.input_dropout = Dropout(config.encoder.dropout)
         self.output_dropout = Dropout(config.output_dropout)
-        self.encoder = Transformer(dim, config.encoder)
+        self.encoder = Transformer(sizes, config.encoder)
         self.scales = ScoreScales(config.granularities)
 
     def encode(self, histories: Histories) -> Tensor:

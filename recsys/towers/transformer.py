@@ -6,6 +6,7 @@ Tikhonovich et al., eSASRec, RecSys 2025, which puts them into SASRec.
 Shape legend: T packed tokens, D embedding_dim, H heads, B users, L longest history.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from recsys.config import StrictModel
 from recsys.towers.dropout import Dropout
 from recsys.towers.jagged import JaggedLayout
+from recsys.towers.nested import halves, linear, norm, scaled
+from recsys.towers.nested_attention import NestedAttention
 
 
 class TransformerConfig(StrictModel):
@@ -30,6 +33,9 @@ class TransformerConfig(StrictModel):
     layer: Literal["prenorm", "sasrec", "ligr"] = "sasrec"
     """prenorm: x + f(LN(x)). sasrec: LN(x) + f(LN(x)), as the original code adds it.
     ligr: x + f(LN(x)) * sigmoid(W x), SwiGLU inside."""
+    nested: bool = False
+    """Every layer nested, so that a smaller model can be cut out of the trained one (`recsys cut`);
+    num_heads are then those of each block of coordinates between two granularities."""
 
 
 class CausalAttention(nn.Module):
@@ -82,14 +88,14 @@ class CausalAttention(nn.Module):
 class FeedForward(nn.Module):
     """Two linear layers with GELU, dropout between."""
 
-    def __init__(self, dim: int, config: TransformerConfig) -> None:
+    def __init__(self, sizes: Sequence[int], config: TransformerConfig) -> None:
         super().__init__()
-        hidden = round(dim * config.hidden_ratio)
+        hidden = scaled(sizes, config.hidden_ratio)
         self.net = nn.Sequential(
-            nn.Linear(dim, hidden),
+            linear(sizes, hidden, nested=config.nested),
             nn.GELU(),
             Dropout(config.dropout),
-            nn.Linear(hidden, dim),
+            linear(hidden, sizes, nested=config.nested),
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -101,16 +107,17 @@ class FeedForward(nn.Module):
 class SwiGLU(nn.Module):
     """Gated feed-forward layer (Shazeer 2020)."""
 
-    def __init__(self, dim: int, config: TransformerConfig) -> None:
+    def __init__(self, sizes: Sequence[int], config: TransformerConfig) -> None:
         super().__init__()
-        hidden = round(dim * config.hidden_ratio)
-        self.gate_and_value = nn.Linear(dim, 2 * hidden)
-        self.out = nn.Linear(hidden, dim)
+        hidden = scaled(sizes, config.hidden_ratio)
+        self.blocks = hidden if config.nested else hidden[-1:]
+        self.gate_and_value = linear(sizes, scaled(hidden, 2), nested=config.nested)
+        self.out = linear(hidden, sizes, nested=config.nested)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """`[T, D] -> [T, D]`."""
-        gate, value = self.gate_and_value(tokens).chunk(2, dim=1)
+        gate, value = halves(self.gate_and_value(tokens), self.blocks)
         result: Tensor = self.out(self.dropout(nn.functional.silu(gate) * value))
         return result
 
@@ -118,15 +125,20 @@ class SwiGLU(nn.Module):
 class TransformerLayer(nn.Module):
     """One layer: attention and a feed-forward net, joined as `config.layer` says."""
 
-    def __init__(self, dim: int, config: TransformerConfig) -> None:
+    def __init__(self, sizes: Sequence[int], config: TransformerConfig) -> None:
         super().__init__()
-        self.kind = config.layer
-        self.attention_norm, self.feed_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention = CausalAttention(dim, config)
-        self.feed = (SwiGLU if self.kind == "ligr" else FeedForward)(dim, config)
+        self.kind, nested = config.layer, config.nested
+        self.attention_norm, self.feed_norm = norm(sizes, nested=nested), norm(sizes, nested=nested)
+        self.attention: CausalAttention | NestedAttention
+        if nested:
+            self.attention = NestedAttention(sizes, config.num_heads, config.attention_dropout)
+        else:
+            self.attention = CausalAttention(sizes[-1], config)
+        self.feed = (SwiGLU if self.kind == "ligr" else FeedForward)(sizes, config)
         self.dropout = Dropout(config.dropout)
         if self.kind == "ligr":
-            self.attention_gate, self.feed_gate = nn.Linear(dim, dim), nn.Linear(dim, dim)
+            self.attention_gate = linear(sizes, sizes, nested=nested)
+            self.feed_gate = linear(sizes, sizes, nested=nested)
 
     def forward(self, x: Tensor, layout: JaggedLayout, *, last: bool = False) -> Tensor:
         """`[T, D] -> [T, D]`; `last`: `[B, D]` at the last token of each user alone."""
@@ -149,10 +161,16 @@ class TransformerLayer(nn.Module):
 class Transformer(nn.Module):
     """`num_layers` layers and a final LayerNorm."""
 
-    def __init__(self, dim: int, config: TransformerConfig) -> None:
+    def __init__(self, sizes: Sequence[int], config: TransformerConfig) -> None:
+        """Args:
+        sizes: the granularities; only the last one counts unless the config says `nested`.
+        config: of the layers.
+        """
         super().__init__()
-        self.layers = nn.ModuleList(TransformerLayer(dim, config) for _ in range(config.num_layers))
-        self.norm = nn.LayerNorm(dim)
+        self.layers = nn.ModuleList(
+            TransformerLayer(sizes, config) for _ in range(config.num_layers)
+        )
+        self.norm = norm(sizes, nested=config.nested)
 
     def forward(self, x: Tensor, layout: JaggedLayout, *, last: bool = False) -> Tensor:
         """`[T, D] -> [T, D]`; `last`: `[B, D]` at the last token of each user alone.

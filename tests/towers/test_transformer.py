@@ -20,7 +20,7 @@ def histories(lengths=LENGTHS):
 def encoder(request):
     torch.manual_seed(0)
     config = TransformerConfig(num_layers=2, num_heads=2, layer=request.param)
-    return Transformer(8, config).eval()
+    return Transformer((8,), config).eval()
 
 
 def test_padding_and_packing_are_inverse():

@@ -1,0 +1,149 @@
+"""`recsys cut`: the smaller model inside a nested one, as a run folder of its own.
+
+In a nested model no coordinate sees a later one, so the model of a granularity is the leading
+corner of every tensor (Wang et al., fMRLRec, EMNLP 2024). What is written is compared with the run
+it was cut from before it stands.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.data.dataset import Dataset
+from recsys.data.histories import Histories
+from recsys.errors import ConfigError, RunError
+from recsys.files import atomic_path
+from recsys.granularity import truncate
+from recsys.models import Model
+from recsys.recipes.run import LoadedRun, RunConfig, build_model, create_run, update_run_info
+from recsys.training.checkpoint import WEIGHTS, save_weights
+
+TOLERANCE = 1e-5
+"""Of any coordinate, relative to the largest one where that is above 1."""
+_COMPARED_USERS = 256
+
+
+def cut(run: str | Path, out: str | Path, *, granularity: int) -> Path:
+    """Writes the smaller model of a run's granularity as a run of its own.
+
+    Its vectors are the prefixes of the run's; it can be evaluated, exported and cut again.
+
+    Args:
+        run: the run folder of a nested model.
+        out: the new run folder.
+        granularity: which one; the smaller model has those up to it.
+
+    Returns:
+        The new run folder.
+
+    Raises:
+        RunError: `run` is no run, something stands at `out`, or what was cut is not the same.
+        ConfigError: the model is not nested.
+        GranularityError: the run has no such granularity.
+    """
+    loaded, folder = LoadedRun(run), Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} is not empty; choose another folder for the smaller model")
+    _check_nested(loaded)
+    loaded.model.granularities.index(granularity, str(run))
+    config = smaller_config(loaded.config, granularity)
+    small = build_model(config, loaded.dataset)
+    cut_weights(loaded.model, small)
+    difference = compare(loaded.model, small.eval(), loaded.dataset)
+    with atomic_path(folder) as temporary:
+        create_run(temporary, config, loaded.dataset, resume=False)
+        save_weights(small, temporary / WEIGHTS)
+        kept = {key: loaded.info[key] for key in ("best_epoch", "seconds") if key in loaded.info}
+        update_run_info(temporary, state="finished", **kept, cut=_origin(loaded, difference))
+    return folder
+
+
+def _origin(loaded: LoadedRun, difference: float) -> dict[str, Any]:
+    """What `run.json` says of where the model comes from."""
+    return {
+        "run": loaded.name,
+        "commit": loaded.info["commit"],
+        "embedding_dim": loaded.model.granularities.embedding_dim,
+        "largest_difference": difference,
+    }
+
+
+def _check_nested(loaded: LoadedRun) -> None:
+    model = loaded.config.model
+    if not getattr(model, "nested", False):
+        remedy = "train with model.encoder.nested=true" if model.name == "sasrec" else ""
+        remedy = remedy or "train a model that is nested (fmrlrec, or sasrec with encoder.nested)"
+        raise ConfigError(
+            f"the encoder of {loaded.folder} is not nested: every coordinate of its vectors is "
+            f"made of all others, so there is no smaller model in it. To cut one, {remedy}; to "
+            "serve shorter vectors of this one, export tiers (`recsys export`)"
+        )
+
+
+def smaller_config(config: RunConfig, granularity: int) -> RunConfig:
+    """The config of the model of one of the granularities."""
+    tree = config.model_dump(mode="json")
+    given = tree["model"]["granularities"]
+    given["sizes"] = sizes = [size for size in given["sizes"] if size <= granularity]
+    if given["weights"] is not None:
+        weights = given["weights"][: len(sizes)]
+        given["weights"] = weights if sum(weights) > 0 else None
+    metric, slash, size = tree["trainer"]["metric"].partition("/d")
+    if slash and int(size) > granularity:
+        tree["trainer"]["metric"] = f"{metric}/d{granularity}"
+    return RunConfig.model_validate(tree)
+
+
+def cut_weights(whole: torch.nn.Module, small: torch.nn.Module) -> None:
+    """Gives `small` the leading corner of every tensor of `whole`.
+
+    Raises:
+        ConfigError: a tensor of the smaller model has no counterpart it could be a corner of.
+    """
+    given, cut_out = whole.state_dict(), {}
+    for name, tensor in small.state_dict().items():
+        origin = given.get(name)
+        if origin is None or origin.dim() != tensor.dim() or not _fits(tensor, origin):
+            raise ConfigError(
+                f"{name} {tuple(tensor.shape)} of the smaller model is no corner of a tensor of "
+                "this run; with another kind of model.table (dense) it can be cut"
+            )
+        cut_out[name] = origin[tuple(slice(length) for length in tensor.shape)]
+    small.load_state_dict(cut_out)
+
+
+def _fits(small: Tensor, whole: Tensor) -> bool:
+    return all(a <= b for a, b in zip(small.shape, whole.shape, strict=True))
+
+
+def compare(whole: Model, small: Model, dataset: Dataset) -> float:
+    """The largest difference between the smaller model's vectors and the prefixes of the larger's.
+
+    Of all items, and of users spread over the data set with all they have had.
+
+    Raises:
+        RunError: it is more than rounding explains.
+    """
+    everything = Histories(np.arange(dataset.num_users), dataset.items, dataset.offsets)
+    known = np.flatnonzero(everything.lengths)
+    rows = known[:: max(1, len(known) // _COMPARED_USERS)]
+    histories = everything.rows(rows).last(whole.config.history_length)
+    size = small.granularities.embedding_dim
+    with torch.inference_mode():
+        pairs = [
+            (small.item_vectors(), truncate(whole.item_vectors(), size)),
+            (small.user_vectors(histories), truncate(whole.user_vectors(histories), size)),
+        ]
+        difference = max(float((given - wanted).abs().max()) for given, wanted in pairs)
+        largest = max(float(wanted.abs().max()) for _, wanted in pairs)
+    if not difference <= TOLERANCE * max(1.0, largest):
+        raise RunError(
+            f"the smaller model's vectors differ from the prefixes by {difference:.2g} (largest "
+            f"coordinate {largest:.2g}), so it was not written; this model cannot be cut"
+        )
+    return difference
