@@ -16,6 +16,7 @@ from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.protocol import find_protocol
 from recsys.files import remove
 from recsys.models import Model
+from recsys.recipes.clusters import assign_clusters
 from recsys.recipes.run import (
     METRICS,
     RunConfig,
@@ -73,6 +74,7 @@ def train(
         history_length=settings.model.history_length,
         seed=settings.trainer.seed,
     )
+    assign_clusters(model, dataset, split, settings.fit_on)
     create_run(folder, settings, dataset, resume=resume)
     info = load_run_info(folder)
     if info["state"] != "finished":

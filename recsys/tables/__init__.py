@@ -1,34 +1,155 @@
 """Trainable rows: what looks vectors up by index, in as many bytes as its kind takes.
 
-Every table is built by `build_table` and kept by the model as `EmbeddingTable`.
+Every table is built by `build_table` and kept by the model as `EmbeddingTable`. A new kind is one
+new file, one line in `_KINDS` and one in `TableConfig`.
 """
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Annotated, Any, Protocol, cast, runtime_checkable
 
+import torch
+from pydantic import Discriminator, Tag
 from torch import Tensor, nn
 
+from recsys.tables.clustered import ClusteredConfig, ClusteredTable
 from recsys.tables.dense import DenseConfig, DenseTable
+from recsys.tables.dynamic import DynamicConfig, DynamicTable
+from recsys.tables.hashed import HashedConfig, HashedTable
+from recsys.tables.low_rank import LowRankConfig, LowRankTable
+from recsys.tables.mapped import MappedConfig, MappedTable
+from recsys.tables.quantized import QuantizedConfig, QuantizedTable
+from recsys.tables.tensor_train import TensorTrainConfig, TensorTrainTable
+from recsys.tables.updates import UpdateRule
+from recsys.tables.widths import WidthsConfig, WidthsTable
 
-__all__ = ["DenseConfig", "DenseTable", "EmbeddingTable", "TableConfig", "build_table"]
+__all__ = [
+    "ClusteredConfig",
+    "ClusteredTable",
+    "DenseConfig",
+    "DenseTable",
+    "DynamicConfig",
+    "DynamicTable",
+    "EmbeddingTable",
+    "HashedConfig",
+    "HashedTable",
+    "LowRankConfig",
+    "LowRankTable",
+    "MappedConfig",
+    "MappedTable",
+    "QuantizedConfig",
+    "QuantizedTable",
+    "SelfUpdating",
+    "TableConfig",
+    "TensorTrainConfig",
+    "TensorTrainTable",
+    "UpdateRule",
+    "WidthsConfig",
+    "WidthsTable",
+    "build_table",
+    "clustered_tables",
+    "is_of_users",
+    "note_events",
+    "penalty_of",
+    "self_updating",
+]
 
-TableConfig = DenseConfig
+_KINDS: dict[str, Any] = {
+    "clustered": ClusteredTable,
+    "dense": DenseTable,
+    "dynamic": DynamicTable,
+    "hashed": HashedTable,
+    "low_rank": LowRankTable,
+    "mapped": MappedTable,
+    "quantized": QuantizedTable,
+    "tensor_train": TensorTrainTable,
+    "widths": WidthsTable,
+}
+
+
+def _name_of(config: Any) -> str:
+    named = config.get("name") if isinstance(config, dict) else getattr(config, "name", None)
+    return str(named or "dense")
+
+
+TableConfig = Annotated[
+    Annotated[ClusteredConfig, Tag("clustered")]
+    | Annotated[DenseConfig, Tag("dense")]
+    | Annotated[DynamicConfig, Tag("dynamic")]
+    | Annotated[HashedConfig, Tag("hashed")]
+    | Annotated[LowRankConfig, Tag("low_rank")]
+    | Annotated[MappedConfig, Tag("mapped")]
+    | Annotated[QuantizedConfig, Tag("quantized")]
+    | Annotated[TensorTrainConfig, Tag("tensor_train")]
+    | Annotated[WidthsConfig, Tag("widths")],
+    Discriminator(
+        _name_of,
+        custom_error_type="unknown_table",
+        custom_error_message=f"there is no table of this name; known: {', '.join(_KINDS)}",
+    ),
+]
 """The union of all table configs; `name` tells them apart, `dense` where it is left out."""
 
 
 class EmbeddingTable(Protocol):
     """What a model asks of a table, beside being an nn.Module."""
 
-    def __call__(self, rows: Tensor, *, sparse: bool = False) -> Tensor:
-        """`[...]` int64 -> `[..., D]`; `sparse`: the gradient holds the rows looked up alone."""
+    num_rows: int
+    """Indices are `0 .. num_rows - 1`."""
+    embedding_dim: int
+    """D."""
+
+    def __call__(self, rows: Tensor, *, size: int | None = None, sparse: bool = False) -> Tensor:
+        """Looks rows up at a granularity.
+
+        Args:
+            rows: `[...]` int64.
+            size: the prefix wanted, 1..D; None: all of it. Only what that needs is read.
+            sparse: the gradient holds the rows looked up alone, where the kind allows it.
+
+        Returns:
+            `[..., size]` float32.
+        """
         ...
 
     def vectors(self) -> Tensor:
         """`[num_rows, D]`, all of them."""
         ...
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a server of this table keeps (not what training needs on top)."""
+        ...
+
+
+@runtime_checkable
+class SelfUpdating(Protocol):
+    """A table that updates its own parameters: the run's optimizer leaves them alone.
+
+    Its parameters still carry gradients between backward and update, so that clipping sees them.
+    """
+
+    def update_rows(self, rule: UpdateRule) -> None:
+        """One update from the gradients that stand, which are gone afterwards."""
+        ...
+
+    def optimizer_slots(self) -> dict[str, Tensor]:
+        """The state of its optimizer, the tensors themselves: a checkpoint reads and fills them."""
+        ...
+
+    def release(self) -> None:
+        """Lets go of memory that can be read again from elsewhere."""
+        ...
+
+
+def self_updating(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """`(name, table)` of every table in the model that updates itself; each is `SelfUpdating`."""
+    for name, module in model.named_modules():
+        if isinstance(module, SelfUpdating):
+            yield name, cast(nn.Module, module)
+
 
 def build_table(
-    config: TableConfig,  # noqa: ARG001 - one kind as yet
+    config: TableConfig,
     num_rows: int,
     embedding_dim: int,
     *,
@@ -41,5 +162,41 @@ def build_table(
         num_rows: indices are `0 .. num_rows - 1`.
         embedding_dim: D.
         init_std: standard deviation of the first values.
+
+    Raises:
+        ConfigError: the settings do not fit that many rows and coordinates.
     """
-    return DenseTable(num_rows, embedding_dim, init_std=init_std)
+    table: nn.Module = _KINDS[config.name](config, num_rows, embedding_dim, init_std=init_std)
+    return table
+
+
+def is_of_users(name: str) -> bool:
+    """Whether the table of that name in a model holds users: models call it `user...`."""
+    return name.startswith("user")
+
+
+def note_events(model: nn.Module, users: Tensor, items: Tensor) -> None:
+    """Tells tables whose rows depend on it what happened in a training step.
+
+    Args:
+        model: whatever holds tables.
+        users: `[T]` user indices of its interactions.
+        items: `[T]` their items.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, DynamicTable):
+            module.observe(users if is_of_users(name) else items)
+
+
+def penalty_of(model: nn.Module) -> Tensor | None:
+    """What tables of the model add to the loss of the step that was just made; None: nothing."""
+    found = [each.penalty() for each in model.modules() if isinstance(each, QuantizedTable)]
+    added = [penalty for penalty in found if penalty is not None]
+    return torch.stack(added).sum() if added else None
+
+
+def clustered_tables(model: nn.Module) -> Iterator[tuple[str, ClusteredTable]]:
+    """`(name, table)` of every clustered table: they wait for `assign` before training."""
+    for name, module in model.named_modules():
+        if isinstance(module, ClusteredTable):
+            yield name, module

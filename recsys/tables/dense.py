@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.config import StrictModel
+from recsys.tables.lookup import lookup
 
 
 class DenseConfig(StrictModel):
@@ -17,14 +18,27 @@ class DenseConfig(StrictModel):
 class DenseTable(nn.Module):
     """`num_rows` vectors of `embedding_dim` float32, normally initialized with `init_std`."""
 
-    def __init__(self, num_rows: int, embedding_dim: int, *, init_std: float) -> None:
+    def __init__(
+        self,
+        config: DenseConfig,  # noqa: ARG002 - every table is built alike
+        num_rows: int,
+        embedding_dim: int,
+        *,
+        init_std: float,
+    ) -> None:
         super().__init__()
+        self.num_rows, self.embedding_dim = num_rows, embedding_dim
         self.weight = nn.Parameter(torch.randn(num_rows, embedding_dim) * init_std)
 
-    def forward(self, rows: Tensor, *, sparse: bool = False) -> Tensor:
-        """`[...]` int64 -> `[..., D]`; `sparse`: the gradient holds the rows looked up alone."""
-        return nn.functional.embedding(rows, self.weight, sparse=sparse)
+    def forward(self, rows: Tensor, *, size: int | None = None, sparse: bool = False) -> Tensor:
+        """See `EmbeddingTable`."""
+        return lookup(self.weight, rows, size, sparse=sparse)
 
     def vectors(self) -> Tensor:
         """`[num_rows, D]`, all of them."""
         return self.weight
+
+    @property
+    def nbytes(self) -> int:
+        """4 N D."""
+        return self.weight.nbytes

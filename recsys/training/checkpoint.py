@@ -7,16 +7,20 @@ model.safetensors               the best weights so far, and in the end the run'
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from recsys.config import StrictModel, parse
 from recsys.errors import RunError
 from recsys.files import atomic_path, read_json, remove, write_json
+from recsys.tables import SelfUpdating, self_updating
+from recsys.training.tensor_file import write_tensors
 
 WEIGHTS = "model.safetensors"
 _PREFIX = "step-"
@@ -39,7 +43,7 @@ class TrainState(StrictModel):
 def save_weights(model: nn.Module, path: Path) -> None:
     """Writes a model's tensors as safetensors."""
     with atomic_path(path) as temporary:
-        save_file({k: v.detach().contiguous() for k, v in model.state_dict().items()}, temporary)
+        write_tensors(temporary, model.state_dict(), after_block=_release(model))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -77,7 +81,8 @@ def save_checkpoint(
     with atomic_path(target) as temporary:
         temporary.mkdir(parents=True)
         save_weights(model, temporary / WEIGHTS)
-        save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
+        state_path = temporary / "optimizer.safetensors"
+        write_tensors(state_path, _optimizer_tensors(model, optimizer), after_block=_release(model))
         write_json(temporary / "state.json", state.model_dump())
     for old in folder.iterdir():
         if old != target:
@@ -99,13 +104,33 @@ def load_checkpoint(
         slots = {key.partition("/")[0]: t for key, t in tensors.items() if key.endswith("/" + name)}
         if slots:
             optimizer.state[parameter] = dict(slots)
+    for name, slot, tensor in _own_slots(model):
+        tensor.copy_(tensors[f"{slot}/{name}"])
     return parse(TrainState, tree, str(newest / "state.json"))
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """`slot/parameter` -> tensor."""
-    return {
-        f"{slot}/{name}": tensor.contiguous()
+    """`slot/parameter` -> tensor, and `slot/table` of tables that update themselves."""
+    tensors = {
+        f"{slot}/{name}": tensor
         for name, parameter in model.named_parameters()
         for slot, tensor in optimizer.state.get(parameter, {}).items()
     }
+    return tensors | {f"{slot}/{name}": tensor for name, slot, tensor in _own_slots(model)}
+
+
+def _own_slots(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
+    """`(table, slot, tensor)` of tables that update themselves."""
+    for name, table in self_updating(model):
+        for slot, tensor in cast(SelfUpdating, table).optimizer_slots().items():
+            yield name, slot, tensor
+
+
+def _release(model: nn.Module) -> Callable[[], None]:
+    """Lets go of what was read of tables that are larger than memory."""
+
+    def release() -> None:
+        for _, table in self_updating(model):
+            cast(SelfUpdating, table).release()
+
+    return release

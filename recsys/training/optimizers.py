@@ -5,13 +5,15 @@ Reference: Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 20
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from recsys.config import StrictModel
+from recsys.tables import SelfUpdating, UpdateRule, self_updating
+from recsys.tables.updates import adamw_rows, touched_rows
 
 
 class OptimizerConfig(StrictModel):
@@ -45,6 +47,11 @@ class RowAdamW(torch.optim.AdamW):
     its batch costs, however large the table is. Dense gradients are torch's own affair.
     """
 
+    table_decay: float = 0.0
+    """Weight decay of the tables in `own`."""
+    own: tuple[SelfUpdating, ...] = ()
+    """Tables that update themselves whenever this optimizer steps."""
+
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """One update; `closure` as torch has it."""
@@ -57,6 +64,8 @@ class RowAdamW(torch.optim.AdamW):
                 if parameter.grad is not None and parameter.grad.is_sparse:
                     self._step_rows(parameter, group)
                     parameter.grad = None
+        for table in self.own:
+            table.update_rows(_rule_of(self.param_groups[0], self.table_decay))
         super().step()
         return loss
 
@@ -66,18 +75,12 @@ class RowAdamW(torch.optim.AdamW):
             state["step"] = torch.zeros((), device=parameter.device)
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
-        state["step"] += 1
-        gradient = parameter.grad.coalesce()  # type: ignore[union-attr]
-        rows, values = gradient.indices()[0], gradient.values()
-        (beta1, beta2), count = group["betas"], float(state["step"])
-        mean = state["exp_avg"][rows].lerp_(values, 1.0 - beta1)
-        square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1.0 - beta2)
-        state["exp_avg"].index_copy_(0, rows, mean)
-        state["exp_avg_sq"].index_copy_(0, rows, square)
-        scale = square.div_(1.0 - beta2**count).sqrt_().add_(group["eps"])
-        kept = parameter[rows].mul_(1.0 - group["lr"] * group["weight_decay"])
-        kept.addcdiv_(mean, scale, value=-group["lr"] / (1.0 - beta1**count))
-        parameter.index_copy_(0, rows, kept)
+        rows, values = touched_rows(cast(Tensor, parameter.grad))
+        adamw_rows(parameter, state, rows, values, _rule_of(group, group["weight_decay"]))
+
+
+def _rule_of(group: dict[str, Any], weight_decay: float) -> UpdateRule:
+    return UpdateRule(group["lr"], group["betas"], weight_decay, group["eps"])
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
@@ -102,12 +105,19 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> RowAdamW:
-    """AdamW over all trainable parameters; vectors (biases, norms, scales) are not decayed."""
+    """AdamW over all trainable parameters; vectors (biases, norms, scales) are not decayed.
+
+    Tables that update themselves do so on the optimizer's step, by its rate.
+    """
+    own = [table for _, table in self_updating(model)]
+    taken = {id(parameter) for table in own for parameter in table.parameters()}
     tables: list[nn.Parameter] = []
     matrices: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        if "table" in name.split("."):
+        if id(parameter) in taken:
+            continue
+        if any(part.endswith("table") for part in name.split(".")):
             tables.append(parameter)
         else:
             (matrices if parameter.ndim > 1 else vectors).append(parameter)
@@ -116,12 +126,15 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> RowAdamW:
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return RowAdamW(
-        [group for group in groups if group["params"]],
+    optimizer = RowAdamW(
+        [group for group in groups if group["params"]] or [{"params": []}],
         lr=config.learning_rate,
         betas=config.betas,
         fused=True,
     )
+    optimizer.own = tuple(cast(SelfUpdating, table) for table in own)
+    optimizer.table_decay = config.table_weight_decay
+    return optimizer
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -32,6 +32,7 @@ from recsys.files import remove
 from recsys.granularity import Granularities
 from recsys.losses.softmax import Negatives, NestedLossOutput
 from recsys.progress import console, progress
+from recsys.tables import note_events, penalty_of
 from recsys.training.checkpoint import (
     WEIGHTS,
     TrainState,
@@ -205,6 +206,7 @@ class _Loop:
         step, seed = self.state.step, self.config.seed
         torch.manual_seed(seed * 1_000_003 + step)
         negatives = self._draw(batch, np.random.default_rng([seed, step]))
+        note_events(self.model, *_events_of(batch))
         output = self.nested.loss(batch, negatives)
         if not math.isfinite(float(output.total.detach())):
             raise RunError(
@@ -212,7 +214,8 @@ class _Loop:
                 "trainer.optimizer.learning_rate, or raise its warmup_steps"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        output.total.backward()
+        penalty = penalty_of(self.model)
+        (output.total if penalty is None else output.total + penalty).backward()
         optimizer = self.config.optimizer
         norm = clip_gradients(self.model.parameters(), optimizer.clip_norm)
         if not math.isfinite(norm):  # before it gets into weights and a checkpoint
@@ -273,6 +276,12 @@ class _Loop:
         self._move(seconds=self._seconds())
         save_checkpoint(self.folder / CHECKPOINTS, self.model, self.optimizer, self.state)
         self.saved = time.monotonic()
+
+
+def _events_of(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Users and items `[T]` of the interactions a batch learns to forecast."""
+    users = np.repeat(batch.histories.users, batch.histories.lengths)
+    return torch.from_numpy(users), torch.from_numpy(batch.targets)
 
 
 class _Stop:

@@ -1,0 +1,60 @@
+"""Row-wise optimizers: one update of the rows a step has touched, in place, whatever the table.
+
+The moments of other rows stand still meanwhile (as in the LazyAdam of TensorFlow), so a step costs
+what its batch costs. References: Loshchilov and Hutter, ICLR 2019 (AdamW); Duchi et al., JMLR 2011
+(Adagrad), with one sum a row as in torchrec's row-wise Adagrad.
+
+Shape legend: N rows of the table, R rows touched, D embedding_dim.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """What an update needs to know, from the optimizer of the run."""
+
+    rate: float
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.0
+    eps: float = 1e-8
+
+
+def touched_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows `[R]`, ascending and unique, and their gradients `[R, D]`; of a dense one: all."""
+    if gradient.is_sparse:
+        gradient = gradient.coalesce()
+        return gradient.indices()[0], gradient.values()
+    return gradient.new_ones(len(gradient)).nonzero()[:, 0], gradient
+
+
+def adamw_rows(
+    weight: Tensor, state: dict[str, Tensor], rows: Tensor, values: Tensor, rule: UpdateRule
+) -> None:
+    """AdamW on `weight [N, D]` with `exp_avg`, `exp_avg_sq` `[N, D]` and `step []` in `state`.
+
+    The bias correction goes by the number of steps, not by how often a row was in one.
+    """
+    state["step"] += 1
+    (beta1, beta2), count = rule.betas, float(state["step"])
+    mean = state["exp_avg"][rows].lerp_(values, 1.0 - beta1)
+    square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1.0 - beta2)
+    state["exp_avg"].index_copy_(0, rows, mean)
+    state["exp_avg_sq"].index_copy_(0, rows, square)
+    scale = square.div_(1.0 - beta2**count).sqrt_().add_(rule.eps)
+    kept = weight[rows].mul_(1.0 - rule.rate * rule.weight_decay)
+    kept.addcdiv_(mean, scale, value=-rule.rate / (1.0 - beta1**count))
+    weight.index_copy_(0, rows, kept)
+
+
+def adagrad_rows(
+    weight: Tensor, state: dict[str, Tensor], rows: Tensor, values: Tensor, rule: UpdateRule
+) -> None:
+    """Row-wise Adagrad on `weight [N, D]` with `sum [N]`, of mean squares, in `state`."""
+    sums = state["sum"][rows].add_(values.square().mean(1))
+    state["sum"].index_copy_(0, rows, sums)
+    kept = weight[rows].mul_(1.0 - rule.rate * rule.weight_decay)
+    kept.addcdiv_(values, sums.sqrt_().add_(rule.eps)[:, None], value=-rule.rate)
+    weight.index_copy_(0, rows, kept)
