@@ -42,14 +42,23 @@ class CompiledRanking:
         if granularities.normalize:
             self.factors = (1.0 / prefix_norms(items, granularities)).numpy()
 
-    def count_ranks(self, users: torch.Tensor, targets: Histories, seen: Histories) -> Int64:
+    def count_ranks(
+        self,
+        users: torch.Tensor,
+        targets: Histories,
+        seen: Histories,
+        own: Float32 | None = None,
+    ) -> Int64:
         """Ranks `[G, B]` of one target per user: the unseen items scored as high or higher.
 
-        A target that is itself among the seen items is not told apart here.
+        A target that is itself among the seen items is not told apart here. `own [G, B]`: the
+        scores of the targets, where they are known and the targets are no items of these.
         """
         batch = _Batch.of(users, self.dim, seen)
-        own = np.full((len(self.edges) - 1, batch.num_users), np.inf, np.float32)
-        own[:, : len(users)] = self.pair_scores(users, np.arange(len(users)), targets.items)
+        if own is None:
+            own = self.pair_scores(users, np.arange(len(users)), targets.items)
+        missing = batch.num_users - len(users)
+        own = np.pad(own, ((0, 0), (0, missing)), constant_values=np.inf)
         parts = shares(-(-self.num_items // SWEEP_COLUMNS))
         counts = np.zeros((len(parts), *own.shape), np.int64)
 

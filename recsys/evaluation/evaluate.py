@@ -33,6 +33,7 @@ from recsys.evaluation.scoring import (
 from recsys.evaluation.summary import catalogue_rows, keep_targets, segments_of, user_rows
 from recsys.evaluation.table import SCHEMA, MetricTable
 from recsys.granularity import Granularities
+from recsys.processes import ALONE, Processes
 from recsys.progress import progress
 
 DEFAULT_KS = (1, 5, 10, 20, 50, 100)
@@ -77,6 +78,7 @@ def rank_held_out(
     granularities: Granularities | None = None,
     budget_bytes: int = DEFAULT_BUDGET,
     label: str = "ranking",
+    processes: Processes = ALONE,
 ) -> Ranking:
     """Ranks the whole catalogue for every user of `part`, at all granularities in one pass.
 
@@ -95,6 +97,7 @@ def rank_held_out(
         granularities: prefixes to measure instead of the model's own (any sizes up to D).
         budget_bytes: for blocks of scores.
         label: of the progress bar.
+        processes: each scores its share of the catalogue; all of them call this and get the same.
 
     Raises:
         DataError: nobody can be measured.
@@ -104,7 +107,11 @@ def rank_held_out(
     held, ks = held_out(dataset, split, part), tuple(sorted(set(ks)))
     with torch.inference_mode(), progress() as bar:
         scorer = make_scorer(
-            model, dataset.num_items, granularities=granularities, budget_bytes=budget_bytes
+            model,
+            dataset.num_items,
+            granularities=granularities,
+            budget_bytes=budget_bytes,
+            processes=processes,
         )
         ranks = np.empty((len(scorer.sizes), len(held.targets)), np.int64)
         counts = None
@@ -216,6 +223,7 @@ def evaluate(
     granularities: Granularities | None = None,
     budget_bytes: int = DEFAULT_BUDGET,
     seed: int = 0,
+    processes: Processes = ALONE,
 ) -> MetricTable:
     """`rank_held_out` and `tabulate` in one call, with the protocol card.
 
@@ -232,6 +240,7 @@ def evaluate(
         granularities: prefixes to measure instead of the model's own (any sizes up to D).
         budget_bytes: for blocks of scores.
         seed: of the bootstrap.
+        processes: each scores its share of the catalogue; all of them call this and get the same.
 
     Raises:
         ProtocolError: the split is not the protocol's, or the model has seen its targets.
@@ -254,6 +263,7 @@ def evaluate(
         granularities=granularities,
         budget_bytes=budget_bytes,
         label=f"evaluate {run}",
+        processes=processes,
     )
     popularity = item_counts(dataset, split.start, split.fit_end(fit_on))
     return tabulate(ranking, card, popularity, run=run, extras=extras, seed=seed)

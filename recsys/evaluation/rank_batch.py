@@ -13,6 +13,7 @@ from recsys.evaluation.compiled import CompiledRanking
 from recsys.evaluation.metrics import MISS
 from recsys.evaluation.ranking import Shape, count_ranks, jagged_places, top_ranks
 from recsys.evaluation.scoring import Scorer, VectorScorer
+from recsys.evaluation.shares import SharedRanking
 
 _LOW_BITS = 0xFFFFFFFF
 _PAIRS = 8192
@@ -48,7 +49,7 @@ def rank_batch(
 
 def _by_kernels(
     scorer: VectorScorer,
-    ranking: CompiledRanking,
+    ranking: CompiledRanking | SharedRanking,
     histories: Histories,
     targets: Histories,
     hidden: Histories,

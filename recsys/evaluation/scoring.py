@@ -17,7 +17,9 @@ from recsys.data.dataset import Int64
 from recsys.data.histories import Histories
 from recsys.errors import GranularityError, RunError
 from recsys.evaluation.compiled import BATCH_USERS, CompiledRanking
+from recsys.evaluation.shares import SharedRanking, shared_items, shared_users
 from recsys.granularity import Granularities, prefix_norms, prefix_scores
+from recsys.processes import ALONE, Processes
 
 BlockScores = Callable[[int, int], Iterator[Tensor]]
 """`(lo, hi)` -> scores `[B, hi - lo]` of the items `lo..hi-1`, one tensor per granularity.
@@ -89,7 +91,7 @@ class VectorScorer(Scorer):
 
     users: Callable[[Histories], Tensor]
     """`[B, D]` float32 user vectors, known to be finite."""
-    compiled: CompiledRanking | None
+    compiled: CompiledRanking | SharedRanking | None
     """The item vectors as the kernels take them; None: they are not on a CPU."""
 
 
@@ -99,6 +101,7 @@ def make_scorer(
     *,
     granularities: Granularities | None = None,
     budget_bytes: int,
+    processes: Processes = ALONE,
 ) -> Scorer:
     """Fits the blocks to `budget_bytes` and takes the item vectors.
 
@@ -107,13 +110,18 @@ def make_scorer(
         num_items: N.
         granularities: prefixes to score instead of the model's own (any sizes up to D).
         budget_bytes: what the blocks of scores may take; one score at least.
+        processes: each scores its share of the catalogue; all of them make a scorer and rank the
+            same users. A model without vectors is scored by each as a whole.
 
     Raises:
         GranularityError: a prefix is longer than the vectors, or the model has none.
         RunError: the vectors are of another catalogue, or are not finite.
     """
     if isinstance(model, VectorModel):
-        return _vector_scorer(model, num_items, granularities or model.granularities, budget_bytes)
+        wanted = granularities or model.granularities
+        if processes.world_size > 1:
+            return _shared_scorer(model, num_items, wanted, budget_bytes, processes)
+        return _vector_scorer(model, num_items, wanted, budget_bytes)
     elements = max(1, budget_bytes // BYTES_PER_SCORE)
     if granularities is not None:
         raise GranularityError(
@@ -165,6 +173,37 @@ def _vector_scorer(
     )  # fmt: skip
 
 
+def _shared_scorer(
+    model: VectorModel,
+    num_items: int,
+    granularities: Granularities,
+    budget_bytes: int,
+    processes: Processes,
+) -> VectorScorer:
+    items = shared_items(model, num_items, processes)
+    if items is None:
+        whole = model.item_vectors().float()
+        _check_vectors(whole, num_items, granularities)
+        lo, hi = processes.share(num_items)
+        items = whole[lo:hi]
+    _check_width(items, granularities)
+    _check_finite(items, "item vectors")
+
+    def user_vectors(histories: Histories) -> Tensor:
+        users = model.user_vectors(histories).float()
+        _check_finite(users, "user vectors")
+        return users
+
+    def no_blocks(_: Histories) -> BlockScores:
+        raise RunError("a catalogue that is shared among processes is not scored in blocks")
+
+    ranking = SharedRanking(items, num_items, granularities, budget_bytes, processes)
+    return VectorScorer(
+        granularities.sizes, BATCH_USERS, num_items, num_items, items.device, no_blocks,
+        shared_users(user_vectors, processes), ranking,
+    )  # fmt: skip
+
+
 def can_compile(items: Tensor) -> bool:
     """Whether the kernels take these vectors; elsewhere torch scores them block by block."""
     return items.device.type == "cpu"
@@ -183,12 +222,16 @@ def _check_vectors(items: Tensor, num_items: int, granularities: Granularities) 
             f"the model has vectors of {items.shape[0]} items, the data set has {num_items}; "
             "evaluate it on the data set it was trained on"
         )
+    _check_width(items, granularities)
+    _check_finite(items, "item vectors")
+
+
+def _check_width(items: Tensor, granularities: Granularities) -> None:
     if granularities.embedding_dim > items.shape[1]:
         raise GranularityError(
             f"granularity {granularities.embedding_dim} is longer than the vectors "
             f"({items.shape[1]}); choose sizes up to that"
         )
-    _check_finite(items, "item vectors")
 
 
 def _check_finite(vectors: Tensor, what: str) -> None:

@@ -1,0 +1,111 @@
+"""One training step on several processes: who takes what of a batch, and how they come together.
+
+Every process knows the whole batch, which is a function of (seed, epoch, index), and takes some of
+its users. The loss of a share counts by its targets, not as one of W, so W processes take the very
+step that one would. Negatives are drawn from the whole batch, so all processes draw the same.
+
+Shape legend: B users, T targets, W processes, G granularities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recsys.data.batching import Batch
+from recsys.data.dataset import Int64
+from recsys.processes import Processes
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a process takes of a batch."""
+
+    batch: Batch
+    weight: float
+    """Its loss is multiplied by this, and gradients are averaged over processes: W times its part
+    of the targets."""
+
+
+def share_of(batch: Batch, processes: Processes) -> Share:
+    """This process's users of a batch, with about a W-th of the targets.
+
+    A batch of fewer users than processes leaves some without: they take any one, with the weight 0,
+    because lookups and sums need every process.
+    """
+    if processes.world_size == 1:
+        return Share(batch, 1.0)
+    offsets = batch.histories.offsets
+    lo, hi = _cuts(offsets, processes.world_size)[processes.rank : processes.rank + 2].tolist()
+    weight = processes.world_size * float(offsets[hi] - offsets[lo]) / float(offsets[-1])
+    if lo == hi:
+        lo = min(lo, len(batch.histories) - 1)
+        hi = lo + 1
+    own = batch.histories.rows(np.arange(lo, hi))
+    return Share(Batch(own, batch.targets[offsets[lo] : offsets[hi]]), weight)
+
+
+def _cuts(offsets: Int64, parts: int) -> Int64:
+    """`[W + 1]` rows: the edges nearest to equal numbers of targets."""
+    wanted = np.arange(parts + 1) * offsets[-1] / parts
+    middles = (offsets[:-1] + offsets[1:]) / 2
+    cuts: Int64 = np.searchsorted(middles, wanted)
+    return cuts
+
+
+def average_gradients(model: nn.Module, processes: Processes) -> None:
+    """Each gradient becomes its mean over processes; one that no process has stays absent.
+
+    Tables that are updated inside backward have no gradients here; the engine has divided theirs.
+    """
+    if processes.world_size == 1:
+        return
+    parameters = list(model.parameters())
+    kinds = torch.tensor([_kind(parameter.grad) for parameter in parameters])
+    kinds = torch.stack([kinds == 1, kinds == 2]).int()  # [2, P]: dense, sparse
+    dense, sparse = processes.sum(kinds).bool()
+    flat = [
+        (torch.zeros_like(p) if p.grad is None else p.grad.to_dense()).reshape(-1)
+        for p, wanted in zip(parameters, dense.tolist(), strict=True)
+        if wanted
+    ]
+    if flat:
+        joined = processes.sum(torch.cat(flat)).div_(processes.world_size)
+        chosen = [p for p, wanted in zip(parameters, dense.tolist(), strict=True) if wanted]
+        parts = joined.split([p.numel() for p in chosen])
+        for parameter, part in zip(chosen, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
+    for parameter, some, all_rows in zip(parameters, sparse.tolist(), dense.tolist(), strict=True):
+        if some and not all_rows:
+            parameter.grad = _mean_of_rows(parameter, processes)
+
+
+def _kind(gradient: Tensor | None) -> int:
+    if gradient is None:
+        return 0
+    return 2 if gradient.is_sparse else 1
+
+
+def _mean_of_rows(parameter: nn.Parameter, processes: Processes) -> Tensor:
+    """A sparse gradient over the rows that any process has touched."""
+    own = parameter.grad
+    if own is None:
+        own = torch.sparse_coo_tensor(
+            torch.empty(1, 0, dtype=torch.int64), parameter.new_empty(0, *parameter.shape[1:]),
+            parameter.shape,
+        )  # fmt: skip
+    own = own.coalesce()
+    rows = torch.cat(processes.gather(own.indices()[0]))
+    values = torch.cat(processes.gather(own.values())) / processes.world_size
+    return torch.sparse_coo_tensor(rows[None], values, parameter.shape).coalesce()
+
+
+def joined_losses(losses: Tensor, share: Share, processes: Processes) -> Tensor:
+    """Losses `[G]` of the whole batch in float64, from those of this process's share."""
+    own = losses.double()
+    if processes.world_size == 1:
+        return own
+    return processes.sum(own * (share.weight / processes.world_size))
