@@ -31,10 +31,10 @@ class ContentKNNConfig(StrictModel):
     """Vectors and categories of the data set; all weigh the same."""
     last: int = Field(default=10, ge=1)
     """Most recent items that the profile is made of."""
-    decay: float = Field(default=0.8, gt=0, le=1)
+    decay: float = Field(default=1.0, gt=0, le=1)
     """Weight of an item over that of the one after it."""
-    centre: bool = True
-    """Take the mean of all items from vectors: their common direction says nothing."""
+    centre: bool = False
+    """Take the mean of all items from vectors."""
 
 
 @dataclass(frozen=True)

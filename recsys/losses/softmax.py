@@ -61,6 +61,7 @@ def nested_softmax(
     *,
     negatives: Negatives | None = None,
     distillation: float = 0.0,
+    extra: Tensor | None = None,
 ) -> NestedLossOutput:
     """Cross-entropy at every granularity.
 
@@ -77,6 +78,7 @@ def nested_softmax(
         granularities: sizes, weights and normalization.
         negatives: the sampled candidates; None: full softmax.
         distillation: share of the full width's probabilities in what the prefixes predict, 0..1.
+        extra: `[G, T]` log-sum-exp of more negatives, each token's own; with `negatives` alone.
 
     Returns:
         The loss, averaged over tokens; its parts are the cross-entropies of the targets.
@@ -110,6 +112,8 @@ def nested_softmax(
             skip=find_places(negatives.items, targets),
             means=means,
         )
+        if extra is not None:
+            others = torch.logaddexp(others, extra)
         everything = torch.logaddexp(others, positive)
         if means:
             own_share = (positive[-1] - everything[-1]).exp().detach()

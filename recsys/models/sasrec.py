@@ -22,6 +22,7 @@ from recsys.data.batching import Batch
 from recsys.data.features import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities
+from recsys.losses.seen import seen_logsumexp
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.towers.dropout import Dropout
@@ -54,6 +55,9 @@ class SASRecConfig(StrictModel):
     """LayerNorm on the sum of item and position vectors."""
     history_dropout: float = Field(default=0.15, ge=0, lt=1)
     """Share of the history's items that training hides from the encoder (their positions stay)."""
+    seen_negatives: bool = False
+    """With sampled_softmax: what a user has had is a negative of what comes next. For protocols
+    that do not filter seen items; a full softmax has them among its negatives anyhow."""
     output_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the item vectors that score (not on those the encoder reads)."""
     sparse_gradients: bool = False
@@ -146,6 +150,7 @@ class SASRec(nn.Module):
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """The objective of the next item, at every position and granularity."""
         targets = torch.from_numpy(batch.targets)
+        with_seen = self.config.seen_negatives and negatives is not None
         negatives = self._chosen(negatives)
         read = torch.from_numpy(batch.histories.items).long()
         if negatives is None:
@@ -156,13 +161,15 @@ class SASRec(nn.Module):
             rows = self.table(places, sparse=self.config.sparse_gradients)
             inputs, items = rows[: len(read)], rows[len(read) :]
         users = self._encode(batch.histories, inputs)
+        scales, more = self.scales(), {}
+        if with_seen:
+            layout = layout_of(batch.histories)
+            more["extra"] = seen_logsumexp(
+                users, inputs, read, targets, scales, self.granularities, layout
+            )
+        scored = self.output_dropout(items)
         return self.objective(
-            users,
-            self.output_dropout(items),
-            targets,
-            self.scales(),
-            self.granularities,
-            negatives=negatives,
+            users, scored, targets, scales, self.granularities, negatives=negatives, **more
         )
 
     def _chosen(self, negatives: Negatives | None) -> Negatives | None:

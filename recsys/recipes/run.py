@@ -102,6 +102,12 @@ class RunConfig(StrictModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _loss_takes_seen_negatives(self) -> RunConfig:
+        if getattr(self.model, "seen_negatives", 0) and self.loss.name == "gbce":
+            raise ValueError("model.seen_negatives needs loss.name softmax or sampled_softmax")
+        return self
+
     def split_rule(self, dataset: Dataset) -> SplitRule:
         """The rule this run cuts histories by.
 
