@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys.errors import RecsysError
+from recsys.processes import is_first
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -161,7 +162,8 @@ def train(
     from recsys.recipes.train import train as fit
 
     folder = fit(config, overrides or [], out=out or Path("runs") / config.stem, resume=resume)
-    print(f"trained: {folder} (next: recsys evaluate {folder})")
+    if is_first():
+        print(f"trained: {folder} (next: recsys evaluate {folder})")
 
 
 @verb

@@ -116,7 +116,13 @@ class SASRec(nn.Module):
         dim = config.granularities.embedding_dim
         self.config = config
         self.granularities = config.granularities
-        built = build_table(config.table, num_items, dim, init_std=config.item_init_std)
+        built = build_table(
+            config.table,
+            num_items,
+            dim,
+            init_std=config.item_init_std,
+            sizes=config.granularities.sizes,
+        )
         self.table = cast(EmbeddingTable, built)
         if config.items is not None:
             assert features is not None  # `features` of the config names some
@@ -193,3 +199,7 @@ class SASRec(nn.Module):
     def item_vectors(self) -> Tensor:
         """`[N, D]`."""
         return self.table.vectors()
+
+    def item_vectors_at(self, items: Tensor) -> Tensor:
+        """`[R]` int64 -> `[R, D]`."""
+        return self.table(items)

@@ -40,6 +40,8 @@ from recsys.files import atomic_path, read_json, write_json, write_text
 from recsys.losses.gbce import nested_gbce
 from recsys.losses.softmax import NestedLossOutput, nested_softmax
 from recsys.models import MODELS, Model, ModelConfig, SASRecConfig
+from recsys.tables import DenseConfig
+from recsys.tables.sharding import ShardedConfig
 from recsys.training.checkpoint import WEIGHTS, load_weights
 from recsys.training.trainer import TrainerConfig
 
@@ -306,7 +308,7 @@ class LoadedRun:
         self.dataset = _load_data(self.config, self.folder)
         check_dataset(self.folder, self.dataset)
         self.split: Split = make_split(self.dataset, self.config.split_rule(self.dataset))
-        self.model = build_model(self.config, self.dataset)
+        self.model = build_model(_on_one_process(self.config), self.dataset)
         load_weights(self.model, self.folder / WEIGHTS)
         self.model.eval()
 
@@ -314,6 +316,17 @@ class LoadedRun:
     def name(self) -> str:
         """The run's name in tables."""
         return self.folder.resolve().name
+
+
+def _on_one_process(config: RunConfig) -> RunConfig:
+    """The same with tables that one process can read: a sharded one is stored as a dense one is."""
+    model = config.model
+    swapped = {
+        name: DenseConfig()
+        for name in type(model).model_fields
+        if isinstance(getattr(model, name), ShardedConfig)
+    }
+    return config.model_copy(update={"model": model.model_copy(update=swapped)})
 
 
 def _load_data(config: RunConfig, run: Path) -> Dataset:

@@ -16,6 +16,7 @@ from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.protocol import find_protocol
 from recsys.files import remove
 from recsys.models import Model
+from recsys.processes import Processes, joined
 from recsys.recipes.clusters import assign_clusters
 from recsys.recipes.run import (
     METRICS,
@@ -41,10 +42,13 @@ def train(
 ) -> Path:
     """Trains a model and leaves a run folder.
 
+    Under torchrun this is the same function in every process: each takes a share of every batch
+    and of the catalogue that is ranked, the first one writes the files.
+
     Args:
         config: a YAML file, or a config object.
         overrides: `key=value` changes to the file.
-        out: the run folder.
+        out: the run folder; several processes must see the same one.
         resume: continue the run that stands there; a finished one is left as it is.
 
     Returns:
@@ -53,12 +57,22 @@ def train(
     Raises:
         ConfigError, DataError, RunError, ProtocolError: see their messages.
         StoppedError: SIGTERM or Ctrl-C came; the state is saved.
+        PeerError: another process of the run has failed, with its reason.
     """
     settings = config if isinstance(config, RunConfig) else read_config(config, overrides)
-    folder = Path(out)
+    with joined() as processes:
+        _train(settings, Path(out), processes, resume=resume)
+    return Path(out)
+
+
+def _train(settings: RunConfig, folder: Path, processes: Processes, *, resume: bool) -> None:
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    if not processes.first:
+        processes.wait()
     dataset = load_dataset(settings.data, mapped=settings.mapped)
+    if processes.first:  # what it maps, the others find
+        processes.wait()
     split = make_split(dataset, settings.split_rule(dataset))
     # Made before the folder is: what cannot be trained leaves nothing behind.
     model = build_model(settings, dataset)
@@ -75,17 +89,21 @@ def train(
         seed=settings.trainer.seed,
     )
     assign_clusters(model, dataset, split, settings.fit_on)
-    create_run(folder, settings, dataset, resume=resume)
+    if processes.first:
+        create_run(folder, settings, dataset, resume=resume)
+        update_run_info(folder, processes=processes.world_size)
+    processes.wait()
     info = load_run_info(folder)
     if info["state"] != "finished":
         torch.set_num_threads(info["threads"])  # a resumed run repeats bits with the same number
-        state = _fit(settings, dataset, split, model, batches, folder)
-        remove(folder / METRICS)  # of weights that were not the last
-        update_run_info(
-            folder, state="finished", best_epoch=state.best_epoch, seconds=state.seconds
-        )
-    drop_checkpoints(folder)
-    return folder
+        state = _fit(settings, dataset, split, model, batches, folder, processes)
+        if processes.first:
+            remove(folder / METRICS)  # of weights that were not the last
+            update_run_info(
+                folder, state="finished", best_epoch=state.best_epoch, seconds=state.seconds
+            )
+    if processes.first:
+        drop_checkpoints(folder)
 
 
 def _fit(
@@ -95,6 +113,7 @@ def _fit(
     model: Model,
     batches: TrainBatches,
     folder: Path,
+    processes: Processes,
 ) -> TrainState:
     sampler = None
     if config.loss.name != "softmax":
@@ -106,11 +125,16 @@ def _fit(
         config.trainer,
         folder,
         sampler=sampler,
-        validate=(lambda: _validate(model, config, dataset, split)) if held_out else None,
+        validate=(lambda: _validate(model, config, dataset, split, processes))
+        if held_out
+        else None,
+        processes=processes,
     )
 
 
-def _validate(model: Model, config: RunConfig, dataset: Dataset, split: Split) -> Validation:
+def _validate(
+    model: Model, config: RunConfig, dataset: Dataset, split: Split, processes: Processes
+) -> Validation:
     """`trainer.metric` on the validation part; by default the mean over granularities."""
     name, _, size = config.trainer.metric.partition("/d")
     k = int(name.partition("@")[2])
@@ -122,6 +146,7 @@ def _validate(model: Model, config: RunConfig, dataset: Dataset, split: Split) -
         part="valid",
         ks=(k,),
         extras=False,
+        processes=processes,
     )
     figures = {
         f"{row['metric']}@{k}/d{row['granularity']}": row["value"]

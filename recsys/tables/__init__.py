@@ -4,7 +4,7 @@ Every table is built by `build_table` and kept by the model as `EmbeddingTable`.
 new file, one line in `_KINDS` and one in `TableConfig`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -18,6 +18,7 @@ from recsys.tables.hashed import HashedConfig, HashedTable
 from recsys.tables.low_rank import LowRankConfig, LowRankTable
 from recsys.tables.mapped import MappedConfig, MappedTable
 from recsys.tables.quantized import QuantizedConfig, QuantizedTable
+from recsys.tables.sharding import ShardedConfig
 from recsys.tables.tensor_train import TensorTrainConfig, TensorTrainTable
 from recsys.tables.updates import UpdateRule
 from recsys.tables.widths import WidthsConfig, WidthsTable
@@ -39,6 +40,7 @@ __all__ = [
     "QuantizedConfig",
     "QuantizedTable",
     "SelfUpdating",
+    "ShardedConfig",
     "TableConfig",
     "TensorTrainConfig",
     "TensorTrainTable",
@@ -79,12 +81,13 @@ TableConfig = Annotated[
     | Annotated[LowRankConfig, Tag("low_rank")]
     | Annotated[MappedConfig, Tag("mapped")]
     | Annotated[QuantizedConfig, Tag("quantized")]
+    | Annotated[ShardedConfig, Tag("sharded")]
     | Annotated[TensorTrainConfig, Tag("tensor_train")]
     | Annotated[WidthsConfig, Tag("widths")],
     Discriminator(
         _name_of,
         custom_error_type="unknown_table",
-        custom_error_message=f"there is no table of this name; known: {', '.join(_KINDS)}",
+        custom_error_message=f"there is no table of this name; known: sharded, {', '.join(_KINDS)}",
     ),
 ]
 """The union of all table configs; `name` tells them apart, `dense` where it is left out."""
@@ -154,6 +157,7 @@ def build_table(
     embedding_dim: int,
     *,
     init_std: float,
+    sizes: Sequence[int] = (),
 ) -> nn.Module:
     """An untrained table; it is also an `EmbeddingTable`.
 
@@ -162,10 +166,15 @@ def build_table(
         num_rows: indices are `0 .. num_rows - 1`.
         embedding_dim: D.
         init_std: standard deviation of the first values.
+        sizes: granularities, ascending: where a sharded table is cut; () is (D,).
 
     Raises:
         ConfigError: the settings do not fit that many rows and coordinates.
     """
+    if isinstance(config, ShardedConfig):
+        from recsys.tables.sharded import ShardedTable  # torchrec takes seconds to import
+
+        return ShardedTable(config, num_rows, embedding_dim, init_std=init_std, sizes=sizes)
     table: nn.Module = _KINDS[config.name](config, num_rows, embedding_dim, init_std=init_std)
     return table
 

@@ -2,12 +2,14 @@
 
 checkpoints/step-0000001234-epoch-000007/    the newest; older ones are removed after it stands
     model.safetensors  optimizer.safetensors  state.json
+    tables/NAME/                the parts of a sharded table, as each process has written them
 model.safetensors               the best weights so far, and in the end the run's model
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
@@ -19,10 +21,13 @@ from torch import Tensor, nn
 from recsys.config import StrictModel, parse
 from recsys.errors import RunError
 from recsys.files import atomic_path, read_json, remove, write_json
+from recsys.processes import ALONE, Processes
 from recsys.tables import SelfUpdating, self_updating
+from recsys.tables.sharding import sharded_tables
 from recsys.training.tensor_file import write_tensors
 
 WEIGHTS = "model.safetensors"
+TABLES = "tables"
 _PREFIX = "step-"
 
 
@@ -40,10 +45,23 @@ class TrainState(StrictModel):
     """Wall time of training so far, over all sessions."""
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Writes a model's tensors as safetensors."""
+def save_weights(model: nn.Module, path: Path, processes: Processes = ALONE) -> None:
+    """Writes a model's tensors as safetensors, tables of many processes among them as if of one.
+
+    All processes call it; the first one writes.
+    """
+    with ExitStack() as stack:
+        tensors = dict(model.state_dict())
+        for name, table in sharded_tables(model):
+            tensors[f"{name}.weight"] = stack.enter_context(table.gathered(path.parent))
+        if processes.first:
+            _write_weights(model, tensors, path)
+    processes.wait()
+
+
+def _write_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     with atomic_path(path) as temporary:
-        write_tensors(temporary, model.state_dict(), after_block=_release(model))
+        write_tensors(temporary, tensors, after_block=_release(model))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -71,22 +89,43 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: TrainState,
+    processes: Processes = ALONE,
 ) -> None:
-    """Writes a checkpoint, then removes older ones."""
+    """Writes a checkpoint, then removes older ones.
+
+    All processes call it, and see the same folder: each writes its part of sharded tables, the
+    first one everything else.
+    """
     # The end of an epoch is another state than its last step: no name is ever written twice.
     target = folder / f"{_PREFIX}{state.step:010d}-epoch-{state.epoch:06d}"
-    if target.is_dir():
+    if any(processes.any(processes.first and target.is_dir())):
+        return
+    if not processes.first:
+        _save_tables(model, Path(processes.tell("")))
+        processes.wait()
         return
     with atomic_path(target) as temporary:
         temporary.mkdir(parents=True)
-        save_weights(model, temporary / WEIGHTS)
+        for name, _ in sharded_tables(model):
+            (temporary / TABLES / name).mkdir(parents=True)
+        _save_tables(model, Path(processes.tell(str(temporary.resolve()))))
+        _write_weights(model, dict(model.state_dict()), temporary / WEIGHTS)
         state_path = temporary / "optimizer.safetensors"
         write_tensors(state_path, _optimizer_tensors(model, optimizer), after_block=_release(model))
         write_json(temporary / "state.json", state.model_dump())
     for old in folder.iterdir():
         if old != target:
             remove(old)
+    processes.wait()
+
+
+def _save_tables(model: nn.Module, checkpoint: Path) -> None:
+    for name, table in sharded_tables(model):
+        table.save(checkpoint / TABLES / name)
 
 
 def load_checkpoint(
@@ -99,6 +138,8 @@ def load_checkpoint(
     newest = found[-1]
     tree = read_json(newest / "state.json", "remove that folder and train again")
     load_weights(model, newest / WEIGHTS)
+    for name, table in sharded_tables(model):
+        table.load(newest / TABLES / name)
     tensors = _read(newest / "optimizer.safetensors")
     for name, parameter in model.named_parameters():
         slots = {key.partition("/")[0]: t for key, t in tensors.items() if key.endswith("/" + name)}

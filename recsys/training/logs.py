@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,6 +46,23 @@ class RunLog:
         self._stream.flush()
         for name, value in scalars.items():
             self._board.add_scalar(f"{event}/{name}", value, step)
+
+
+class NoLog:
+    """The log of a process that writes none: another one does."""
+
+    def write(self, event: str, step: int, scalars: dict[str, float], **more: Any) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def open_log(folder: Path, epochs: int, step: int, *, silent: bool) -> Iterator[RunLog | NoLog]:
+    """The log of a run, or one that writes nothing where another process of it writes."""
+    if silent:
+        yield NoLog()
+        return
+    with RunLog(folder, epochs, step) as log:
+        yield log
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

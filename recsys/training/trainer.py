@@ -31,8 +31,10 @@ from recsys.errors import RunError
 from recsys.files import remove
 from recsys.granularity import Granularities
 from recsys.losses.softmax import Negatives, NestedLossOutput
+from recsys.processes import ALONE, Processes
 from recsys.progress import console, progress
 from recsys.tables import note_events, penalty_of
+from recsys.tables.sharding import sharded_tables
 from recsys.training.checkpoint import (
     WEIGHTS,
     TrainState,
@@ -40,7 +42,8 @@ from recsys.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from recsys.training.logs import RunLog
+from recsys.training.distributed import average_gradients, joined_losses, share_of
+from recsys.training.logs import NoLog, RunLog, open_log
 from recsys.training.optimizers import (
     OptimizerConfig,
     build_optimizer,
@@ -112,6 +115,7 @@ def train(
     *,
     sampler: NegativeSampler | None,
     validate: Callable[[], Validation] | None,
+    processes: Processes = ALONE,
 ) -> TrainState:
     """Trains until the epochs or the patience end; the best weights stand in `folder`.
 
@@ -124,6 +128,7 @@ def train(
         folder: the run folder; checkpoints, log and weights go there.
         sampler: draws negatives; None: full softmax.
         validate: called after every `validate_every` epochs; None: train all epochs.
+        processes: those that train together, each calling this; the first one writes the files.
 
     Returns:
         The final state.
@@ -132,9 +137,9 @@ def train(
         StoppedError: SIGTERM or Ctrl-C came; the state is saved.
         RunError: the loss is no longer finite.
     """
-    loop = _Loop(model, batches, config, folder, sampler, validate)
+    loop = _Loop(model, batches, config, folder, sampler, validate, processes)
     with (
-        RunLog(folder, loop.state.epoch, loop.state.step) as log,
+        open_log(folder, loop.state.epoch, loop.state.step, silent=not processes.first) as log,
         progress("{task.fields[note]}") as bar,
     ):
         loop.run(log, bar)
@@ -150,27 +155,30 @@ class _Loop:
         folder: Path,
         sampler: NegativeSampler | None,
         validate: Callable[[], Validation] | None,
+        processes: Processes = ALONE,
     ) -> None:
         self.model, self.batches, self.config, self.folder = model, batches, config, folder
         self.nested = cast(Trainable, model)
         self.sampler, self.validate = sampler, validate
+        self.processes, self.sharded = processes, [table for _, table in sharded_tables(model)]
         self.optimizer = build_optimizer(model, config.optimizer)
         self.state = load_checkpoint(folder / CHECKPOINTS, model, self.optimizer) or TrainState()
         self.clock = time.monotonic() - self.state.seconds
         self.saved = time.monotonic()
 
-    def run(self, log: RunLog, bar: Progress) -> None:
+    def run(self, log: RunLog | NoLog, bar: Progress) -> None:
         """Epoch after epoch; a resumed one starts in the middle."""
         task = bar.add_task("training", total=None, note="")
         with _stop_signals() as stop:
             while not self._finished():
                 for _ in self._epoch(bar, task):
-                    if stop.asked or self._checkpoint_due():
+                    asked, due = self.processes.any(bool(stop.asked), self._checkpoint_due())
+                    if asked or due:
                         self._save()
-                    if stop.asked:
+                    if asked:
                         raise StoppedError(
-                            f"stopped by {stop.asked}; the state of step {self.state.step} is "
-                            f"saved, continue with --resume"
+                            f"stopped by {stop.asked or 'another process'}; the state of step "
+                            f"{self.state.step} is saved, continue with --resume"
                         )
                 self._end_epoch(log)
                 self._save()
@@ -204,10 +212,14 @@ class _Loop:
     def _step(self, batch: Batch, done: float) -> Tensor:
         """One update; returns the loss per granularity `[G]` in float64."""
         step, seed = self.state.step, self.config.seed
-        torch.manual_seed(seed * 1_000_003 + step)
+        torch.manual_seed(seed * 1_000_003 + step + (self.processes.rank << 40))
         negatives = self._draw(batch, np.random.default_rng([seed, step]))
         note_events(self.model, *_events_of(batch))
-        output = self.nested.loss(batch, negatives)
+        rate = self.config.optimizer.rate(step, done)
+        for table in self.sharded:  # they step inside backward
+            table.set_rate(rate / self.config.optimizer.learning_rate)
+        share = share_of(batch, self.processes)
+        output = self.nested.loss(share.batch, negatives)
         if not math.isfinite(float(output.total.detach())):
             raise RunError(
                 f"the loss is {float(output.total.detach())} at step {step}; lower "
@@ -215,7 +227,9 @@ class _Loop:
             )
         self.optimizer.zero_grad(set_to_none=True)
         penalty = penalty_of(self.model)
-        (output.total if penalty is None else output.total + penalty).backward()
+        total = output.total * share.weight
+        (total if penalty is None else total + penalty).backward()
+        average_gradients(self.model, self.processes)
         optimizer = self.config.optimizer
         norm = clip_gradients(self.model.parameters(), optimizer.clip_norm)
         if not math.isfinite(norm):  # before it gets into weights and a checkpoint
@@ -223,9 +237,9 @@ class _Loop:
                 f"the gradients have the norm {norm} at step {step}; lower "
                 "trainer.optimizer.learning_rate, or raise its warmup_steps"
             )
-        set_rate(self.optimizer, optimizer.rate(step, done))
+        set_rate(self.optimizer, rate)
         self.optimizer.step()
-        return output.per_granularity.double()
+        return joined_losses(output.per_granularity, share, self.processes)
 
     def _draw(self, batch: Batch, rng: np.random.Generator) -> Negatives | None:
         if self.sampler is None:
@@ -234,7 +248,7 @@ class _Loop:
         corrections = None if log_q is None else torch.from_numpy(log_q).float()
         return Negatives(torch.from_numpy(items), corrections)
 
-    def _end_epoch(self, log: RunLog) -> None:
+    def _end_epoch(self, log: RunLog | NoLog) -> None:
         state = self.state
         sizes = self.nested.granularities.sizes
         losses = {
@@ -260,7 +274,7 @@ class _Loop:
                 console.print(f"epoch {epoch}: loss {total:.3f}, validation {found.value:.4f}")
 
     def _keep_best(self, value: float | None) -> None:
-        save_weights(self.model, self.folder / WEIGHTS)
+        save_weights(self.model, self.folder / WEIGHTS, self.processes)
         self._move(best_value=value, best_epoch=self.state.epoch)
 
     def _move(self, **changes: object) -> None:
@@ -270,11 +284,13 @@ class _Loop:
         return round(time.monotonic() - self.clock, 3)
 
     def _checkpoint_due(self) -> bool:
-        return time.monotonic() - self.saved > self.config.checkpoint_seconds
+        late = time.monotonic() - self.saved > self.config.checkpoint_seconds
+        return late and self.processes.first  # one clock for all
 
     def _save(self) -> None:
         self._move(seconds=self._seconds())
-        save_checkpoint(self.folder / CHECKPOINTS, self.model, self.optimizer, self.state)
+        target = self.folder / CHECKPOINTS
+        save_checkpoint(target, self.model, self.optimizer, self.state, self.processes)
         self.saved = time.monotonic()
 
 
