@@ -12,6 +12,7 @@ from pydantic import Discriminator, Tag
 
 from recsys.models.fmrlrec import FMRLRec, FMRLRecConfig
 from recsys.models.sasrec import SASRec, SASRecConfig
+from recsys.models.two_tower import TwoTower, TwoTowerConfig
 
 __all__ = [
     "MODELS",
@@ -21,15 +22,18 @@ __all__ = [
     "ModelConfig",
     "SASRec",
     "SASRecConfig",
+    "TwoTower",
+    "TwoTowerConfig",
 ]
 
 MODELS: dict[str, tuple[Any, Any]] = {
     "sasrec": (SASRecConfig, SASRec),
     "fmrlrec": (FMRLRecConfig, FMRLRec),
+    "two_tower": (TwoTowerConfig, TwoTower),
 }
 """name -> (config, module)."""
 
-Model = SASRec | FMRLRec
+Model = SASRec | FMRLRec | TwoTower
 """The union of all modules."""
 
 
@@ -40,7 +44,9 @@ def _name_of(given: Any) -> str:
 
 
 ModelConfig = Annotated[
-    Annotated[SASRecConfig, Tag("sasrec")] | Annotated[FMRLRecConfig, Tag("fmrlrec")],
+    Annotated[SASRecConfig, Tag("sasrec")]
+    | Annotated[FMRLRecConfig, Tag("fmrlrec")]
+    | Annotated[TwoTowerConfig, Tag("two_tower")],
     Discriminator(
         _name_of,
         custom_error_type="unknown_model",

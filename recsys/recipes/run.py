@@ -37,6 +37,7 @@ from recsys.doctor import installed
 from recsys.errors import ConfigError, ProtocolError, RunError
 from recsys.evaluation.protocol import FitOn, find_protocol
 from recsys.files import atomic_path, read_json, write_json, write_text
+from recsys.losses.bpr import nested_bpr
 from recsys.losses.gbce import nested_gbce
 from recsys.losses.softmax import NestedLossOutput, nested_softmax
 from recsys.models import MODELS, Model, ModelConfig, SASRecConfig
@@ -58,8 +59,8 @@ PACKAGES = (
 class LossConfig(StrictModel):
     """The training objective, taken at every granularity."""
 
-    name: Literal["softmax", "sampled_softmax", "gbce"] = "sampled_softmax"
-    """softmax: over the full catalogue. sampled_softmax, gbce: over `negatives`."""
+    name: Literal["softmax", "sampled_softmax", "gbce", "bpr"] = "sampled_softmax"
+    """softmax: over the full catalogue. sampled_softmax, gbce, bpr: over `negatives`."""
     negatives: NegativesConfig = NegativesConfig()
     distillation: float = Field(default=0.5, ge=0, le=1)
     """softmax and sampled_softmax: the share of the full width's own probabilities, beside the
@@ -71,6 +72,8 @@ class LossConfig(StrictModel):
         """What a model of `num_items` items is trained on."""
         if self.name == "gbce":
             return partial(nested_gbce, num_items=num_items, calibration=self.calibration)
+        if self.name == "bpr":
+            return nested_bpr
         return partial(nested_softmax, distillation=self.distillation)
 
 

@@ -111,20 +111,20 @@ def vector_clusters(
     """Spherical k-means (Dhillon and Modha 2001): the cluster of every row by cosine.
 
     A cluster that loses its last row starts again at the row that fits its own cluster worst.
+    Memory and work are those of N K products, so K is for thousands, not for millions.
 
     Args:
         vectors: `[N, D]`; rows of zeros (absent features) go wherever the products say.
         num_clusters: K, at most N.
-        seed: of the first centres, which are rows.
+        seed: of the first centres, which are rows (k-means++).
         num_rounds: of assignment and averaging.
 
     Returns:
         `[N]` int64 in 0..K-1.
     """
     rows = torch.nn.functional.normalize(vectors.float(), dim=1)
-    generator = torch.Generator().manual_seed(seed)
     count = min(num_clusters, len(rows))
-    centres = rows[torch.randperm(len(rows), generator=generator)[:count]]
+    centres = _spread(rows, count, seed)
     with progress() as bar:
         task = bar.add_task("clusters of vectors", total=num_rounds)
         for _ in range(num_rounds):
@@ -135,6 +135,18 @@ def vector_clusters(
             centres = torch.nn.functional.normalize(sums, dim=1)
             bar.advance(task)
     return _nearest(rows, centres)[1]
+
+
+def _spread(rows: Tensor, count: int, seed: int) -> Tensor:
+    """First centres far from each other: k-means++ (Arthur and Vassilvitskii, SODA 2007)."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = [int(torch.randint(len(rows), (1,), generator=generator))]
+    fit = rows @ rows[chosen[0]]
+    for _ in range(count - 1):
+        far = (1.0 - fit).clamp_min(1e-12)
+        chosen.append(int(torch.multinomial(far, 1, generator=generator)))
+        fit = torch.maximum(fit, rows @ rows[chosen[-1]])
+    return rows[chosen]
 
 
 def _nearest(rows: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,166 @@
+"""Two towers: users and items have rows of their own, scored by every prefix.
+
+Matrix factorization (Koren et al. 2009; with BPR: Rendle et al., UAI 2009) and, with in-batch
+negatives and logQ correction, the two-tower retrieval model of Yi et al., RecSys 2019; what else is
+known of the items comes in through the item tower. What is trained is chosen by `loss`:
+
+    loss: {name: bpr, negatives: {uniform: 256}}
+    loss: {name: sampled_softmax, negatives: {uniform: 0, in_batch: true}}
+
+Every interaction of a batch is a positive pair, the first of a history too: no order is looked at.
+A user is an index into the user table, so only users of the training data have a vector.
+
+Shape legend: B users, P pairs (positive user and item), N items, U users of the data set, D
+embedding_dim, K negatives.
+"""
+
+from collections.abc import Callable
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor, nn
+
+from recsys.config import StrictModel
+from recsys.data.batching import Batch
+from recsys.data.features import ItemFeatures
+from recsys.data.histories import Histories
+from recsys.errors import ConfigError
+from recsys.granularity import Granularities
+from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
+from recsys.models.sasrec import COSINE
+from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
+from recsys.tables.multiplexed import SharedSpace
+from recsys.towers.dropout import Dropout
+from recsys.towers.items import ItemsConfig, ItemTower
+
+
+class TwoTowerConfig(StrictModel):
+    """User rows, item rows, and what else is known of the items."""
+
+    name: Literal["two_tower"] = "two_tower"
+    granularities: Granularities = Granularities.model_validate(COSINE)
+    """In a config file keys left out are those of SASRec, unless `normalize: false` is said."""
+    history_length: int = Field(default=500, ge=2)
+    """Most recent interactions of a user that are pairs of an epoch."""
+    table: TableConfig = DenseConfig()
+    """What holds the item rows; with `shared_table` the user rows too."""
+    user_table: TableConfig = DenseConfig()
+    """What holds the user rows."""
+    shared_table: bool = False
+    """Users and items share one space (Unified Embedding); a hashed table makes it worth while."""
+    items: ItemsConfig | None = None
+    """Items are made of features too; None: of their rows alone."""
+    init_std: float = Field(default=0.02, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """On user and item vectors in training."""
+    sparse_gradients: bool = False
+    """With sampled negatives: update the rows a step has looked up and leave the others."""
+
+    @field_validator("granularities", mode="before")
+    @classmethod
+    def _complete(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("normalize") is not False:
+            return COSINE | given
+        return given
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the item features the model reads."""
+        return () if self.items is None else self.items.features
+
+    @property
+    def nested(self) -> bool:
+        """A smaller model is the prefixes of both tables; `recsys cut` is for encoders."""
+        return False
+
+    @model_validator(mode="after")
+    def _one_space_or_two(self) -> "TwoTowerConfig":
+        if self.shared_table and self.user_table != DenseConfig():
+            raise ValueError("user_table is not used with shared_table; leave it out")
+        if self.shared_table and self.table.name in ("clustered", "dynamic"):
+            raise ValueError(f"a {self.table.name} table holds items or users, not both of them")
+        return self
+
+
+class TwoTower(nn.Module):
+    """User rows and item vectors."""
+
+    def __init__(
+        self,
+        config: TwoTowerConfig,
+        num_items: int,
+        *,
+        num_users: int = 0,
+        features: ItemFeatures | None = None,
+        objective: Callable[..., NestedLossOutput] = nested_softmax,
+    ) -> None:
+        """Args:
+        config: of this model.
+        num_items: N.
+        num_users: U.
+        features: at least those that the config names.
+        objective: what is trained, called as `nested_softmax` is.
+
+        Raises:
+            ConfigError: the tables do not fit, or there are no users.
+        """
+        super().__init__()
+        if num_users < 1:
+            raise ConfigError("a two-tower model needs the number of users; pass num_users")
+        self.config, self.objective = config, objective
+        self.granularities = config.granularities
+        dim, std = config.granularities.embedding_dim, config.init_std
+        if config.shared_table:
+            counts = {"items": num_items, "users": num_users}
+            self.shared = SharedSpace(config.table, counts, dim, init_std=std)
+            rows, users = self.shared.feature("items"), self.shared.feature("users")
+            self.user_table: EmbeddingTable = users
+            self.table: EmbeddingTable = rows
+        else:
+            built = build_table(config.user_table, num_users, dim, init_std=std)
+            self.user_table = cast(EmbeddingTable, built)
+            built = build_table(config.table, num_items, dim, init_std=std)
+            self.table = cast(EmbeddingTable, built)
+        if config.items is not None and features is not None:
+            own = self.table if config.items.ids else None
+            tower = ItemTower(config.items, own, features, config.granularities, init_std=std)
+            self.table = cast(EmbeddingTable, tower)
+        self.dropout = Dropout(config.dropout)
+        self.scales = ScoreScales(config.granularities)
+
+    def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
+        """The objective of every pair, at every granularity."""
+        targets = _pair_items(batch)
+        sparse = self.config.sparse_gradients and negatives is not None
+        # One row for each user of the batch: its pairs share it.
+        users = self.user_table(torch.from_numpy(batch.histories.users), sparse=sparse)
+        lengths = torch.from_numpy(batch.histories.lengths) + 1
+        users = users.repeat_interleave(lengths, dim=0)
+        if negatives is None:
+            items = self.table.vectors()
+        else:
+            items = self.table(torch.cat([negatives.items, targets]), sparse=sparse)
+        return self.objective(
+            self.dropout(users),
+            self.dropout(items),
+            targets,
+            self.scales(),
+            self.granularities,
+            negatives=negatives,
+        )
+
+    def user_vectors(self, histories: Histories) -> Tensor:
+        """`[B, D]`: users are known by index; their histories are not looked at."""
+        return self.user_table(torch.from_numpy(histories.users))
+
+    def item_vectors(self) -> Tensor:
+        """`[N, D]`."""
+        return self.table.vectors()
+
+
+def _pair_items(batch: Batch) -> Tensor:
+    """`[P]` items of every interaction of the batch, user by user: the first, then the targets."""
+    starts = batch.histories.offsets[:-1]
+    return torch.from_numpy(np.insert(batch.targets, starts, batch.histories.items[starts]))

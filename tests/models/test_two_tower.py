@@ -1,0 +1,138 @@
+"""Users and items by index: a model of tastes, not of order."""
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.config import parse
+from recsys.data.batching import Batch
+from recsys.data.histories import Histories
+from recsys.errors import ConfigError
+from recsys.granularity import Granularities, truncate
+from recsys.losses.softmax import Negatives
+from recsys.models.two_tower import TwoTower, TwoTowerConfig
+from recsys.recipes.evaluate import evaluate
+from recsys.recipes.run import RunConfig, load_run
+from recsys.recipes.train import train
+from tests.contract import check_model, checkerboard
+from tests.tables.kinds import KINDS
+from tests.tables.test_mapped import losses_of
+
+SIZES = (4, 8)
+IN_BATCH = {"uniform": 0, "in_batch": True}
+LOSSES = {
+    "bpr": {"name": "bpr", "negatives": {"uniform": 20}},
+    "in_batch": {"name": "sampled_softmax", "distillation": 0.0, "negatives": IN_BATCH},
+    "softmax": {"name": "softmax", "distillation": 0.0},
+}
+
+
+def settings(data, loss, epochs=30, **model):
+    sizes = {"sizes": list(SIZES)}
+    return RunConfig.model_validate(
+        {
+            "data": str(data),
+            "threads": 1,
+            "model": {"name": "two_tower", "granularities": sizes, **model},
+            "loss": LOSSES[loss],
+            "batching": {"batch_tokens": 64},
+            "trainer": {
+                "epochs": epochs,
+                "patience": epochs,
+                "validate_every": epochs,
+                "optimizer": {"learning_rate": 0.01, "schedule": "constant"},
+            },
+        }
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_it_passes_the_checkerboard(loss, tmp_path):
+    board = checkerboard(tmp_path / "board")
+    counter = iter(range(9))
+
+    def fit(_board, _rows):
+        out = tmp_path / f"run{next(counter)}"
+        return load_run(train(settings(board.folder, loss), out=out)).model
+
+    check_model(fit, tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_learns_on_every_table_of_users_and_items(kind, tmp_path):
+    board = checkerboard(tmp_path / "board", size=60)
+    config = settings(
+        board.folder, "in_batch", epochs=4, table=KINDS[kind], user_table=KINDS[kind],
+        granularities={"sizes": [8, 16]},
+    )  # fmt: skip
+    run = train(config, out=tmp_path / "run")
+    losses = losses_of(run)
+    assert losses[-1] < losses[0] - 0.02
+    model = load_run(run).model
+    users = Histories(np.arange(60), np.arange(60, dtype=np.int32), np.arange(61))
+    for vectors in (model.user_vectors(users), model.item_vectors()):
+        assert vectors.shape == (60, 16) and torch.isfinite(vectors).all()
+
+
+def batch_of(*lists):
+    lengths = [len(items) - 1 for items in lists]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    read = np.concatenate([items[:-1] for items in lists]).astype(np.int32)
+    asked = np.concatenate([items[1:] for items in lists]).astype(np.int64)
+    return Batch(Histories(np.arange(len(lists)), read, offsets), asked)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    config = TwoTowerConfig(granularities=Granularities(sizes=SIZES))
+    return TwoTower(config, num_items=12, num_users=3)
+
+
+def test_every_interaction_is_a_pair_the_first_of_a_history_too(model):
+    batch = batch_of([1, 2, 3], [7, 5], [4, 4])
+    losses = model.loss(batch, None).per_granularity
+    users, items = torch.tensor([0, 0, 0, 1, 1, 2, 2]), torch.tensor([1, 2, 3, 7, 5, 4, 4])
+    for g, size in enumerate(SIZES):
+        scores = truncate(model.user_table.vectors(), size)[users] @ (
+            truncate(model.item_vectors(), size).T
+        )
+        expected = torch.nn.functional.cross_entropy(scores, items)
+        torch.testing.assert_close(losses[g], expected)
+
+
+def test_sampled_and_full_softmax_agree_where_everything_is_drawn(model):
+    batch = batch_of([1, 2, 3], [7, 5])
+    everything = Negatives(torch.arange(12), None)
+    full, sampled = model.loss(batch, None), model.loss(batch, everything)
+    torch.testing.assert_close(full.per_granularity, sampled.per_granularity)
+
+
+def test_a_user_is_known_by_index_and_not_by_history(model):
+    one = Histories(np.array([2]), np.array([1, 2], np.int32), np.array([0, 2]))
+    other = Histories(np.array([2]), np.array([9], np.int32), np.array([0, 1]))
+    assert torch.equal(model.user_vectors(one), model.user_vectors(other))
+    assert torch.equal(model.user_vectors(one)[0], model.user_table.vectors()[2])
+
+
+def test_a_shared_space_holds_users_and_items_in_one_pool():
+    table = {"name": "hashed", "method": "double", "share": 0.25}
+    tree = {"granularities": {"sizes": [4, 8]}, "shared_table": True, "table": table}
+    model = TwoTower(parse(TwoTowerConfig, tree, "here"), num_items=60, num_users=40)
+    assert [tuple(p.shape) for p in model.parameters() if p.ndim > 1] == [(25, 8)]
+    assert model.item_vectors().shape == (60, 8)
+    assert model.user_table.vectors().shape == (40, 8)
+    assert model.table.nbytes + model.user_table.nbytes == model.shared.nbytes == 25 * 32
+    # The same number is another key for a user than for an item.
+    assert not torch.equal(model.user_table(torch.tensor([5])), model.table(torch.tensor([5])))
+    with pytest.raises(ConfigError, match="not both of them"):
+        parse(TwoTowerConfig, {"shared_table": True, "table": {"name": "dynamic"}}, "here")
+
+
+def test_a_shared_space_is_trained_and_evaluated(tmp_path):
+    board = checkerboard(tmp_path / "board")
+    table = {"name": "hashed", "method": "bloom", "share": 1.0}
+    config = settings(board.folder, "softmax", shared_table=True, table=table)
+    run = train(config, out=tmp_path / "run")
+    value = evaluate(run, ks=(1,), with_baselines=False).value("recall", 1)
+    assert value > 0.5
