@@ -21,9 +21,6 @@ _NEVER = -1e4
 class Layout(Protocol):
     """How packed tokens stand in a padded grid (`towers.jagged.JaggedLayout`)."""
 
-    lengths: Tensor
-    """`[B]`."""
-
     def pad(self, packed: Tensor) -> Tensor:
         """`[T, ...] -> [B, L, ...]`."""
         ...

@@ -84,8 +84,7 @@ class NewItemTower:
     def _weighed(self, m: int, part: Float32, there: Float32) -> Float32:
         """A part as it enters the sum."""
         if "gate" not in self.arrays:
-            dim = part.shape[1]
-            projected: Float32 = part @ self.arrays["projection"][m * dim : (m + 1) * dim]
+            projected: Float32 = part @ self.arrays["projection"][m]
             return projected
         logits = self.arrays["bias"][m] + there @ self.arrays["gate"][m]
         gated: Float32 = part * (2.0 / (1.0 + np.exp(-logits)))

@@ -27,11 +27,12 @@ class GatedSum(nn.Module):
         self.missing = nn.Parameter(torch.zeros(num_parts, dim))
 
     def forward(self, parts: Sequence[Tensor], present: Tensor) -> Tensor:
-        """M parts `[U, D]`, `present [U, M]` bool -> `[U, D]`."""
-        there = present.to(parts[0].dtype)
-        result = (1.0 - there) @ self.missing
+        """M parts `[U, size]`, `present [U, M]` bool -> `[U, size]`, of any prefix."""
+        there, size = present.to(parts[0].dtype), parts[0].shape[1]
+        bias, gates = self.bias[:, :size], self.gate[:, :, :size]
+        result = (1.0 - there) @ self.missing[:, :size]
         for m, part in enumerate(parts):
-            gate = 2.0 * torch.sigmoid(torch.addmm(self.bias[m], there, self.gate[m]))
+            gate = 2.0 * torch.sigmoid(torch.addmm(bias[m], there, gates[m]))
             result = result + there[:, m, None] * gate * part
         return result
 
@@ -48,16 +49,16 @@ class Projection(nn.Module):
     def __init__(self, num_parts: int, granularities: Granularities) -> None:
         super().__init__()
         dim = granularities.embedding_dim
-        self.weight = nn.Parameter(torch.eye(dim).repeat(num_parts, 1))
+        self.weight = nn.Parameter(torch.eye(dim).repeat(num_parts, 1, 1))
         self.missing = nn.Parameter(torch.zeros(num_parts, dim))
         mask = torch.zeros(dim, dim)
         for lo, hi in granularities.slices:
             mask[:hi, lo:hi] = 1.0
-        self.register_buffer("mask", mask.repeat(num_parts, 1), persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, parts: Sequence[Tensor], present: Tensor) -> Tensor:
-        """M parts `[U, D]`, `present [U, M]` bool -> `[U, D]`."""
-        there = present.to(parts[0].dtype)
+        """M parts `[U, size]`, `present [U, M]` bool -> `[U, size]`, of any prefix."""
+        there, size = present.to(parts[0].dtype), parts[0].shape[1]
         beside = torch.cat([there[:, m, None] * part for m, part in enumerate(parts)], dim=1)
-        result: Tensor = beside @ (self.weight * self.mask) + (1.0 - there) @ self.missing
-        return result
+        weight = (self.weight * self.mask)[:, :size, :size].flatten(0, 1)
+        return torch.addmm((1.0 - there) @ self.missing[:, :size], beside, weight)

@@ -77,6 +77,8 @@ class ItemsConfig(StrictModel):
 class ItemTower(nn.Module):
     """An `EmbeddingTable` whose rows are made of an id table and of features."""
 
+    num_rows: int
+    embedding_dim: int
     ids: EmbeddingTable | None
     trained: Tensor
     """`[N]` bool: the items that training has seen; the others have no id."""
@@ -101,7 +103,8 @@ class ItemTower(nn.Module):
         super().__init__()
         self.config = config
         self.ids = table
-        dim = granularities.embedding_dim
+        self.num_rows, self.embedding_dim = features.num_items, granularities.embedding_dim
+        dim = self.embedding_dim
         self.modalities = nn.ModuleDict(
             {name: _modality(name, features, dim, config, init_std) for name in config.features}
         )
@@ -115,16 +118,16 @@ class ItemTower(nn.Module):
         self._rates = torch.tensor(rates + [config.modality_dropout] * len(config.features))
         self._hidden: frozenset[str] = frozenset()
 
-    def forward(self, rows: Tensor, *, sparse: bool = False) -> Tensor:
-        """`[...]` int64 -> `[..., D]`; each item is encoded once, however often it is named."""
+    def forward(self, rows: Tensor, *, size: int | None = None, sparse: bool = False) -> Tensor:
+        """`[...]` int64 -> `[..., size]`; each item is encoded once, however often it is named."""
         distinct, places = rows.unique(return_inverse=True)
-        return nn.functional.embedding(places, self.encode(distinct, sparse=sparse))
+        return nn.functional.embedding(places, self.encode(distinct, size=size, sparse=sparse))
 
-    def encode(self, items: Tensor, *, sparse: bool = False) -> Tensor:
-        """`[U]` item indices -> `[U, D]`."""
-        parts = [self.modalities[name](items) for name in self.config.features]
+    def encode(self, items: Tensor, *, size: int | None = None, sparse: bool = False) -> Tensor:
+        """`[U]` item indices -> `[U, size]`; None: D."""
+        parts = [self.modalities[name](items, size) for name in self.config.features]
         if self.ids is not None:
-            parts.insert(0, self.ids(items, sparse=sparse))
+            parts.insert(0, self.ids(items, size=size, sparse=sparse))
         fused: Tensor = self.fusion(parts, self._thinned(self.present(items)))
         return fused
 
@@ -132,6 +135,13 @@ class ItemTower(nn.Module):
         """`[N, D]`, encoded block by block."""
         blocks = torch.arange(len(self.trained)).split(_BLOCK)
         return torch.cat([self.encode(block) for block in blocks])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the ids and of the tower; frozen features are mapped from the data set."""
+        own = [*self.modalities.state_dict().values(), *self.fusion.state_dict().values()]
+        rows = 0 if self.ids is None else self.ids.nbytes
+        return rows + sum(tensor.numel() * tensor.element_size() for tensor in own)
 
     def present(self, items: Tensor) -> Tensor:
         """`[U, M]` bool: which modalities each item has."""

@@ -1,8 +1,8 @@
 """What is known of an item, one modality at a time, as vectors of the model's own space.
 
-Each modality gives `[U, D]` for items of the data set, and for new items from what is told of them.
-What is frozen (mapped vectors, category lists) stays out of the weights; what it takes to read new
-items the same way (centre, whitening, bin edges) is among them.
+Each modality gives `[U, size]` of the items looked up, `size` D or any prefix. What is frozen
+(mapped vectors, category lists) stays out of the weights; what it takes to read new items the same
+way (centre, whitening, bin edges) is among them.
 
 Whitening: Zhang et al., Are ID Embeddings Necessary? Whitening Pre-trained Text Embeddings for
 Effective Sequential Recommendation, ICDE 2024. Bins: Gorishniy et al., On Embeddings for Numerical
@@ -45,14 +45,11 @@ class VectorModality(nn.Module):
         num = whitening.shape[1]
         self.weight = nn.Parameter(torch.eye(num, dim) * (init_std * num**0.5))
 
-    def forward(self, items: Tensor) -> Tensor:
-        """`[U]` -> `[U, D]`; rows of absent items hold nothing of use."""
-        return self.project(torch.from_numpy(self.feature.rows(items.numpy())))
-
-    def project(self, vectors: Tensor) -> Tensor:
-        """`[U, W]` frozen vectors -> `[U, D]`."""
+    def forward(self, items: Tensor, size: int | None = None) -> Tensor:
+        """`[U]` -> `[U, size]`; rows of absent items hold nothing of use."""
+        vectors = torch.from_numpy(self.feature.rows(items.numpy()))
         whitened = (vectors - self.centre) @ self.whitening
-        result: Tensor = nn.functional.normalize(whitened, dim=1) @ self.weight
+        result: Tensor = nn.functional.normalize(whitened, dim=1) @ self.weight[:, :size]
         return result
 
 
@@ -77,15 +74,15 @@ class CategoryModality(nn.Module):
         self.feature = feature
         self.weight = nn.Parameter(torch.randn(len(feature.names), dim) * init_std)
 
-    def forward(self, items: Tensor) -> Tensor:
-        """`[U]` -> `[U, D]`, zeros where an item has none."""
+    def forward(self, items: Tensor, size: int | None = None) -> Tensor:
+        """`[U]` -> `[U, size]`, zeros where an item has none."""
         values, offsets = self.feature.rows(items.numpy())
-        return self.project(torch.from_numpy(values).long(), torch.from_numpy(offsets))
-
-    def project(self, values: Tensor, offsets: Tensor) -> Tensor:
-        """Jagged category indices, `offsets [U + 1]` -> `[U, D]`."""
         return nn.functional.embedding_bag(
-            values, self.weight, offsets, mode="mean", include_last_offset=True
+            torch.from_numpy(values).long(),
+            self.weight[:, :size],
+            torch.from_numpy(offsets),
+            mode="mean",
+            include_last_offset=True,
         )
 
 
@@ -100,15 +97,12 @@ class NumberModality(nn.Module):
         self.register_buffer("edges", torch.from_numpy(_edges(feature, bins)))
         self.weight = nn.Parameter(torch.randn(len(self.edges) - 1, dim) * init_std)
 
-    def forward(self, items: Tensor) -> Tensor:
-        """`[U]` -> `[U, D]`; rows of absent items hold nothing of use."""
-        return self.project(torch.from_numpy(np.asarray(self.feature.values)[items.numpy()]))
-
-    def project(self, numbers: Tensor) -> Tensor:
-        """`[U]` -> `[U, D]`."""
+    def forward(self, items: Tensor, size: int | None = None) -> Tensor:
+        """`[U]` -> `[U, size]`; rows of absent items hold nothing of use."""
+        numbers = torch.from_numpy(np.asarray(self.feature.values)[items.numpy()])
         lo, hi = self.edges[:-1], self.edges[1:]
         filled = ((numbers[:, None] - lo) / (hi - lo)).clamp(0, 1) - 0.5
-        result: Tensor = filled / len(lo) ** 0.5 @ self.weight
+        result: Tensor = filled / len(lo) ** 0.5 @ self.weight[:, :size]
         return result
 
 

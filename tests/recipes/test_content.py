@@ -215,6 +215,21 @@ def test_a_bundle_gives_new_items_the_vectors_the_run_gives_them(run, data, plac
     assert recsys.verify(shelf) > 0
 
 
+@pytest.mark.parametrize("fusion", ["gated_sum", "projection"])
+def test_a_smaller_model_with_content_can_be_cut_out(fusion, data, place):
+    settings = content_config(data, items={"fusion": fusion}, trainer={"epochs": 1})
+    tree = settings.model_dump(mode="json")
+    tree["model"]["encoder"]["nested"] = True
+    trained = recsys.train(type(settings).model_validate(tree), out=place / f"nested-{fusion}")
+    small = recsys.cut(trained, place / f"cut-{fusion}", granularity=4)
+    some = new_items_of(data, np.arange(3))
+    np.testing.assert_allclose(
+        recsys.vectors_for_new_items(small, some),
+        recsys.vectors_for_new_items(trained, some)[:, :4],
+        atol=1e-5,
+    )
+
+
 def test_new_items_are_encoded_without_torch():
     code = "import sys, recsys.serving.items; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

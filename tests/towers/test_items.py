@@ -14,7 +14,7 @@ from recsys.data.feature_writing import write_categories, write_numbers, write_v
 from recsys.data.features import load_features
 from recsys.errors import ConfigError
 from recsys.granularity import Granularities
-from recsys.tables.dense import DenseTable
+from recsys.tables import DenseConfig, build_table
 from recsys.towers.items import ItemsConfig, ItemTower
 from recsys.towers.modalities import whiten
 
@@ -53,8 +53,9 @@ def tower_of(features, names=ALL, **settings):
     """With every parameter away from its first value, so that none can be left out unnoticed."""
     config = ItemsConfig(features=names, **settings)
     torch.manual_seed(0)
-    table = DenseTable(NUM, 4, init_std=1.0) if config.ids else None
-    tower = ItemTower(config, table, features, SIZES, init_std=1.0)
+    table = build_table(DenseConfig(), NUM, 4, init_std=1.0, sizes=SIZES.sizes)
+    ids = table if config.ids else None
+    tower = ItemTower(config, ids, features, SIZES, init_std=1.0)
     with torch.no_grad():
         for parameter in tower.parameters():
             parameter.add_(torch.randn_like(parameter))
@@ -93,7 +94,7 @@ def by_hand(tower, features, item):
             logits = fusion.bias[m] + sum(t * fusion.gate[m, k] for k, t in enumerate(there))
             result = result + parts[name] * 2 / (1 + torch.exp(-logits))
         else:
-            weight = fusion.weight[4 * m : 4 * m + 4]
+            weight = fusion.weight[m]
             for j in range(4):
                 seen = 2 if j < 2 else 4
                 add = torch.zeros(4)
@@ -115,6 +116,7 @@ def test_any_subset_of_features_gives_what_is_worked_by_hand(names, ids, fusion,
     torch.testing.assert_close(tower.vectors(), expected)
     places = torch.tensor([[5, 0], [5, 7]])
     torch.testing.assert_close(tower(places), expected[places])
+    torch.testing.assert_close(tower(places, size=2), expected[places][..., :2])
 
 
 @pytest.mark.parametrize("fusion", ["gated_sum", "projection"])
