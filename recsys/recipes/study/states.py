@@ -7,12 +7,13 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys.recipes.study.runs import duration, remaining_seconds
+from recsys.recipes.study.table_verb import TableStudyResult
 from recsys.recipes.study.verb import StudyResult
 
 _STYLES = {"finished": "green", "training": "cyan", "other config": "red"}
 
 
-def print_states(result: StudyResult, console: Console | None = None) -> None:
+def print_states(result: StudyResult | TableStudyResult, console: Console | None = None) -> None:
     """Prints every run of the plan with its state, and the training that is left."""
     console = console or Console()
     table = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)

@@ -19,6 +19,7 @@ from pathlib import Path
 import polars as pl
 import yaml
 
+from recsys.config import load_yaml
 from recsys.data.dataset import load_dataset
 from recsys.evaluation.protocol import ProtocolCard
 from recsys.files import write_text
@@ -33,6 +34,8 @@ from recsys.recipes.study.config import (
 from recsys.recipes.study.measuring import Measurement, card_of, load, measure_run, runs_of
 from recsys.recipes.study.methods import METHODS, Source, find_method
 from recsys.recipes.study.runs import RunState, check_runs, hold, state_of, train_missing
+from recsys.recipes.study.table_config import TableStudyConfig, read_table_study
+from recsys.recipes.study.table_verb import TableStudyResult, study_tables
 from recsys.recipes.study.tabulating import seed_rows, summarize
 from recsys.reports.study import StudyContent, write_study
 
@@ -62,21 +65,22 @@ class StudyResult:
 
 
 def study(
-    config: str | Path | StudyConfig,
+    config: str | Path | StudyConfig | TableStudyConfig,
     overrides: Sequence[str] = (),
     *,
     out: str | Path,
     only: Sequence[str] = (),
     train: bool = True,
     dry: bool = False,
-) -> StudyResult:
+) -> StudyResult | TableStudyResult:
     """Trains what is missing, measures what is new, and writes tables, plots and the page.
 
     May be killed at any time and called again; may run in several processes on one folder, which
     then share the training runs. Tables are of everything that is finished, whoever trained it.
 
     Args:
-        config: a study file, or a config object.
+        config: a study file, or a config object; one with `tables` is a study of tables
+            (`table_verb.py`).
         overrides: `key=value` changes to the file.
         out: the study folder.
         only: methods to train and measure for now; empty: all of the file.
@@ -88,6 +92,15 @@ def study(
         DataError, RunError, ProtocolError: see their messages.
         StoppedError: SIGTERM or Ctrl-C came; the same call goes on from there.
     """
+    if isinstance(config, TableStudyConfig) or (
+        not isinstance(config, StudyConfig) and "tables" in load_yaml(Path(config))
+    ):
+        tables = (
+            config
+            if isinstance(config, TableStudyConfig)
+            else read_table_study(Path(config), list(overrides))
+        )
+        return study_tables(tables, Path(out), only=only, train=train, dry=dry)
     settings = config if isinstance(config, StudyConfig) else read_study(config, list(overrides))
     folder, plan = Path(out), make_plan(settings)
     chosen = [name for name in settings.methods if not only or name in only]

@@ -17,15 +17,22 @@ from recsys.reports.study.content import (
     K,
     StudyContent,
 )
+from recsys.reports.study.tables import TablesContent, print_tables
 from recsys.reports.study.words import headline, standing
 from recsys.reports.view import MISSING
 
 _ENDLESS = 10_000
 
 
-def print_study(content: StudyContent, console: Console | None = None) -> None:
-    """Prints recall@10 and ndcg@10 by bytes, retention, and nested against separate."""
+def print_study(content: StudyContent | TablesContent, console: Console | None = None) -> None:
+    """Prints recall@10 and ndcg@10 by bytes, retention, and nested against separate.
+
+    A study of tables has tables of its own.
+    """
     console = console or Console()
+    if isinstance(content, TablesContent):
+        print_tables(content, console)
+        return
     for metric in SHOWN:
         _print(f"{metric}@{K} by bytes of one item", _matrix(content, metric), console)
     if content.ratios(RETENTION):

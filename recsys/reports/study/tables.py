@@ -1,0 +1,121 @@
+"""What the report of a study of tables is made of, and its tables on a terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from recsys.evaluation.protocol import ProtocolCard
+from recsys.reports.view import MISSING, percent
+
+TABLE_SCHEMA = {
+    "table": pl.String,  # `dense`, `hashed double`, or a codec
+    "trained": pl.Boolean,  # false: the dense table, compressed after training
+    "share": pl.Float64,  # of the dense bytes, that was asked for; 1: none was
+    "bytes": pl.Int64,  # of the whole table
+    "byte_share": pl.Float64,  # of the dense bytes, that it takes
+    "granularity": pl.Int64,
+    "metric": pl.String,
+    "k": pl.Int64,
+    "num_seeds": pl.Int64,
+    "num_users": pl.Int64,
+    "value": pl.Float64,
+    "low": pl.Float64,  # 95 % interval over users and seeds
+    "high": pl.Float64,
+    "kept": pl.Float64,  # over the dense table at the same granularity
+    "kept_low": pl.Float64,
+    "kept_high": pl.Float64,
+}
+LEAD = "ndcg"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TablesContent:
+    """Everything the report shows."""
+
+    title: str
+    card: ProtocolCard
+    figures: pl.DataFrame
+    """Columns of `TABLE_SCHEMA`."""
+    dense: str
+    """The label of the dense table."""
+    sizes: tuple[int, ...]
+    """Granularities, ascending."""
+    missing: tuple[str, ...] = ()
+    command: str = ""
+
+    def of(self, metric: str, granularity: int) -> list[Row]:
+        """Figures of one metric at one granularity, largest tables first."""
+        rows = self.figures.filter(
+            (pl.col("metric") == metric) & (pl.col("granularity") == granularity)
+        )
+        return rows.sort(["byte_share", "trained", "table"], descending=True).to_dicts()
+
+    def lines(self, metric: str, granularity: int) -> dict[tuple[str, bool], list[Row]]:
+        """`(table, trained)` -> its figures, smallest first; the dense table last of each."""
+        found: dict[tuple[str, bool], list[Row]] = {}
+        for row in reversed(self.of(metric, granularity)):
+            found.setdefault((row["table"], row["trained"]), []).append(row)
+        return found
+
+    def table(self, metric: str) -> list[list[str]]:
+        """Rows of text: table, share of bytes, a figure per granularity, what is kept of dense."""
+        full = self.of(metric, self.sizes[-1])
+        rows = []
+        for row in full:
+            cells = [self._cell(metric, size, row) for size in self.sizes]
+            name = row["table"] + ("" if row["trained"] else " (after training)")
+            kept = MISSING if row["kept"] is None else percent(row["kept"])
+            rows.append([name, percent(row["byte_share"]), *cells, kept])
+        return rows
+
+    def _cell(self, metric: str, size: int, like: Row) -> str:
+        own = [
+            row["value"]
+            for row in self.of(metric, size)
+            if all(row[key] == like[key] for key in ("table", "trained", "share", "bytes"))
+        ]
+        return f"{own[0]:.4f}".removeprefix("0") if own else MISSING
+
+    @property
+    def headline(self) -> str:
+        """The best of the tables of at most a quarter of the bytes, trained so and cut after."""
+        sentences = []
+        for trained, words in ((True, "trained so"), (False, "compressed after training")):
+            rows = [
+                row
+                for row in self.of(LEAD, self.sizes[-1])
+                if row["trained"] == trained and row["byte_share"] <= 0.27 and row["kept"]
+            ]
+            if rows:
+                best = max(rows, key=lambda row: row["value"])
+                sentences.append(
+                    f"Of tables {words}, the best at about a quarter of the bytes or less is "
+                    f"{best['table']} at {percent(best['byte_share'])} of them: it keeps "
+                    f"{percent(best['kept'])} of the dense table's {LEAD}@10 "
+                    f"({100 * best['kept_low']:.1f} to {100 * best['kept_high']:.1f} %)."
+                )
+        return " ".join(sentences) or "No compressed table has been measured yet."
+
+
+def print_tables(content: TablesContent, console: Console | None = None) -> None:
+    """Prints ndcg@10 of every table by granularity, and the headline."""
+    console = console or Console()
+    for metric in (LEAD, "recall"):
+        table = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
+        names = ("table", "bytes", *(f"d{size}" for size in content.sizes), "kept")
+        for number, name in enumerate(names):
+            table.add_column(name, justify="right" if number else "left", no_wrap=True)
+        for row in content.table(metric):
+            table.add_row(*row, style="bold" if row[0] == content.dense else "")
+        console.print(f"{metric}@10 by granularity; bytes: of the dense table's", style="bold")
+        console.print(table, crop=False, overflow="ignore", no_wrap=True)
+    console.print(content.headline, highlight=False)
+    if content.missing:
+        console.print(f"missing: {', '.join(content.missing)}", style="yellow", highlight=False)
