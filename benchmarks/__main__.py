@@ -16,12 +16,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import catalogue, evaluation, loading, preparing, rectools, steps
+from benchmarks import catalogue, cutting, evaluation, loading, preparing, rectools, steps
 from benchmarks.measure import Row, machine
 from recsys.errors import InstallationError
 from recsys.files import write_json
 
-NAMES = ("steps", "evaluation", "catalogue", "preparing", "loading", "rectools")
+NAMES = ("steps", "evaluation", "cutting", "catalogue", "preparing", "loading", "rectools")
 
 
 def run(
@@ -41,6 +41,7 @@ def run(
     measures = {
         "steps": lambda: steps.measure(rounds),
         "evaluation": lambda: evaluation.measure(2 if quick else 5),
+        "cutting": lambda: cutting.measure(rounds),
         "catalogue": lambda: catalogue.measure((10_000, 100_000, 1_000_000)[: 3 - quick]),
         "preparing": lambda: preparing.measure((1, 10, 50)[: 1 if quick else 3]),
         "loading": lambda: loading.measure((1, 5, 20)[: 1 if quick else 3]),

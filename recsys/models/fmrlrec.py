@@ -102,7 +102,8 @@ class FMRLRec(nn.Module):
             # Rows of a plain projection are nested already: coordinate c is made of all inputs.
             self.projection = nn.Linear(content.shape[1], dim)
         if config.ids:
-            built = build_table(config.table, num_items, dim, init_std=config.item_init_std)
+            std = config.item_init_std
+            built = build_table(config.table, num_items, dim, init_std=std, sizes=sizes)
             self.table = cast(EmbeddingTable, built)
         self.input_dropout = Dropout(config.encoder.dropout)
         self.layers = nn.ModuleList(
@@ -128,14 +129,14 @@ class FMRLRec(nn.Module):
         """A user vector at every position: `[T, D]`; position t has seen the items up to t."""
         return self._encode(histories, self.rows(torch.from_numpy(histories.items).long()))
 
-    def _encode(self, histories: Histories, x: Tensor) -> Tensor:
-        """As `encode`, from the items' vectors `[T, D]`."""
+    def _encode(self, histories: Histories, x: Tensor, *, last: bool = False) -> Tensor:
+        """As `encode`, from the items' vectors `[T, D]`; `last`: `[B, D]` at the last items."""
         layout = layout_of(histories)
         if self.training and self.config.history_dropout:
             x = x * (torch.rand(len(x), 1, device=x.device) >= self.config.history_dropout)
         x = self.input_dropout(x)
-        for layer in self.layers:
-            x = layer(x, layout)
+        for number, layer in enumerate(self.layers, start=1):
+            x = layer(x, layout, last=last and number == len(self.layers))
         return x
 
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
@@ -156,7 +157,8 @@ class FMRLRec(nn.Module):
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]` from the most recent `history_length` interactions of non-empty histories."""
         recent = histories.last(self.config.history_length)
-        return self.encode(recent)[layout_of(recent).last]
+        inputs = self.rows(torch.from_numpy(recent.items).long())
+        return self._encode(recent, inputs, last=True)
 
 
 def join_features(features: ItemFeatures | None, names: tuple[str, ...]) -> Tensor:

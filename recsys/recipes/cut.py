@@ -26,6 +26,7 @@ from recsys.training.checkpoint import WEIGHTS, save_weights
 TOLERANCE = 1e-5
 """Of any coordinate, relative to the largest one where that is above 1."""
 _COMPARED_USERS = 256
+_TABLES = "of the kinds of model.table, dense, dynamic, hashed and quantized hold smaller ones"
 
 
 def cut(run: str | Path, out: str | Path, *, granularity: int) -> Path:
@@ -111,7 +112,7 @@ def cut_weights(whole: torch.nn.Module, small: torch.nn.Module) -> None:
         if origin is None or origin.dim() != tensor.dim() or not _fits(tensor, origin):
             raise ConfigError(
                 f"{name} {tuple(tensor.shape)} of the smaller model is no corner of a tensor of "
-                "this run; with another kind of model.table (dense) it can be cut"
+                f"this run; {_TABLES}"
             )
         cut_out[name] = origin[tuple(slice(length) for length in tensor.shape)]
     small.load_state_dict(cut_out)
@@ -144,6 +145,6 @@ def compare(whole: Model, small: Model, dataset: Dataset) -> float:
     if not difference <= TOLERANCE * max(1.0, largest):
         raise RunError(
             f"the smaller model's vectors differ from the prefixes by {difference:.2g} (largest "
-            f"coordinate {largest:.2g}), so it was not written; this model cannot be cut"
+            f"coordinate {largest:.2g}), so it was not written; {_TABLES}"
         )
     return difference

@@ -16,7 +16,7 @@ from torch import Tensor
 from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, RunError
-from recsys.models.sasrec import SASRec
+from recsys.models import FMRLRec, Model, SASRec
 from recsys.progress import progress
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.manifest import BundleManifest, TowerEntry
@@ -31,7 +31,7 @@ _PARITY = 1e-4
 
 
 def source_of(
-    model: SASRec,
+    model: Model,
     dataset: Dataset,
     *,
     with_users: bool,
@@ -75,7 +75,7 @@ def source_of(
     )
 
 
-def user_vectors(model: SASRec, histories: Histories) -> Float32:
+def user_vectors(model: Model, histories: Histories) -> Float32:
     """`[U, D]` of non-empty histories, in batches of neighbours in length."""
     vectors = np.empty((len(histories), model.granularities.embedding_dim), np.float32)
     order = np.argsort(histories.lengths, kind="stable")
@@ -94,7 +94,7 @@ def tower_of(model: object, dataset: Dataset) -> Addition:
     Raises:
         ConfigError: there is no ONNX form of this model.
     """
-    if not isinstance(model, SASRec):
+    if not isinstance(model, SASRec | FMRLRec):
         raise ConfigError(
             f"{type(model).__name__} has no ONNX form; export without its tower (--no-tower)"
         )
@@ -111,7 +111,7 @@ def tower_of(model: object, dataset: Dataset) -> Addition:
     return write
 
 
-def _parity(model: SASRec, dataset: Dataset, path: Path) -> float:
+def _parity(model: SASRec | FMRLRec, dataset: Dataset, path: Path) -> float:
     """Largest difference of any coordinate between the ONNX tower and the model.
 
     Raises:

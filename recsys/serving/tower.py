@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import InstallationError
+from recsys.models.fmrlrec import FMRLRec
 from recsys.models.sasrec import SASRec
+from recsys.serving.recurrence import PaddedRecurrence
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def _quiet(name: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def write_onnx(model: SASRec, path: Path) -> None:
+def write_onnx(model: SASRec | FMRLRec, path: Path) -> None:
     """Writes the user tower of a model in evaluation mode.
 
     Raises:
@@ -87,18 +89,22 @@ def write_onnx(model: SASRec, path: Path) -> None:
             f"the user tower is exported with {error.name}, which is missing; "
             "pip install 'recsys[export]', or export without it (--no-tower)"
         ) from error
+    tower = PaddedTower(model) if isinstance(model, SASRec) else PaddedRecurrence(model)
     dim, longest = model.granularities.embedding_dim, model.config.history_length
     example = (torch.zeros(3, min(4, longest), dim), torch.tensor([1, 2, 3]).clamp(max=longest))
-    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", min=1, max=longest)
+    batch = torch.export.Dim("batch")
+    rows = {0: batch}
+    if longest > 1:
+        rows[1] = torch.export.Dim("length", min=1, max=longest)
     with warnings.catch_warnings(), _quiet("torch.onnx"):
         # About the exporter's own internals; what matters is the parity check that follows.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            PaddedTower(model).eval(),
+            tower.eval(),
             example,
             input_names=["vectors", "lengths"],
             output_names=["users"],
-            dynamic_shapes=({0: batch, 1: length}, {0: batch}),
+            dynamic_shapes=(rows, {0: batch}),
             dynamo=True,
             verbose=False,
         )

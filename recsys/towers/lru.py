@@ -7,7 +7,7 @@ et al., fMRLRec, EMNLP 2024. The recurrence itself is diagonal: no state sees an
 Departures from fMRLRec's code: the complex projections are real layers that give and take pairs
 (real, imaginary), which is the same map.
 
-Shape legend: T packed tokens, D embedding_dim, G granularities, L longest history.
+Shape legend: T packed tokens, D embedding_dim, B users, L longest history.
 """
 
 import math
@@ -114,10 +114,15 @@ class LRU(nn.Module):
         """`[D]` complex, inside the unit circle whatever the parameters are."""
         return torch.polar((-self.log_nu.exp()).exp(), self.log_theta.exp())
 
-    def forward(self, x: Tensor, layout: JaggedLayout) -> Tensor:
-        """`[T, D] -> [T, D]`: token t sees the tokens of its history up to t."""
+    def forward(self, x: Tensor, layout: JaggedLayout, *, last: bool = False) -> Tensor:
+        """`[T, D] -> [T, D]`: token t sees the tokens of its history up to t.
+
+        `last`: `[B, D]` at the last token of each user alone.
+        """
         inputs = torch.view_as_complex(self.into(x).unflatten(-1, (-1, 2)))
         states = linear_recurrence(inputs * self.log_gamma.exp(), self.decay(), layout)
+        if last:
+            states = states[layout.last]
         result: Tensor = self.out(torch.view_as_real(states).flatten(-2))
         return result
 
@@ -148,8 +153,9 @@ class LRULayer(nn.Module):
         self.recurrence, self.feed = LRU(sizes, config), GatedFeedForward(sizes, config)
         self.dropout = Dropout(config.recurrence_dropout)
 
-    def forward(self, x: Tensor, layout: JaggedLayout) -> Tensor:
-        """`[T, D] -> [T, D]`."""
-        x = x + self.dropout(self.recurrence(self.recurrence_norm(x), layout))
+    def forward(self, x: Tensor, layout: JaggedLayout, *, last: bool = False) -> Tensor:
+        """`[T, D] -> [T, D]`; `last`: `[B, D]` at the last token of each user alone."""
+        read = self.recurrence(self.recurrence_norm(x), layout, last=last)
+        x = (x[layout.last] if last else x) + self.dropout(read)
         result: Tensor = x + self.feed(self.feed_norm(x))
         return result

@@ -113,6 +113,15 @@ def test_features_are_no_part_of_the_weights(board):
     assert not any("content" in name for name in model_of(board).state_dict())
 
 
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_user_vectors_are_the_last_of_all_positions(board, num_layers):
+    encoder = LRUConfig(num_layers=num_layers, max_radius=0.9)
+    config = FMRLRecConfig(granularities=SMALL, encoder=encoder, features=(), ids=True)
+    model = FMRLRec(config, board.num_items).eval()
+    given = histories([1, 2, 3], [4], [5, 6, 7, 8])
+    torch.testing.assert_close(model.user_vectors(given), model.encode(given)[[2, 3, 7]])
+
+
 def test_a_changed_future_item_leaves_earlier_positions_unchanged(board):
     model = model_of(board).eval()
     before, after = (model.encode(histories([1, 2, 3, last])) for last in (4, 9))

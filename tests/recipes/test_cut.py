@@ -18,6 +18,8 @@ from recsys.data.feature_writing import write_vectors
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, GranularityError, RunError
 from recsys.recipes.run import RunConfig, load_run_info
+from recsys.retrieval.bundle import load_bundle
+from recsys.serving.session import UserTower
 from tests.recipes.test_verbs import frame
 
 RUNNER = CliRunner()
@@ -26,6 +28,7 @@ MODELS = {
     "fmrlrec": {"name": "fmrlrec", "features": ["text"], "ids": True},
     "content": {"name": "fmrlrec", "features": ["text"]},
     "sasrec": {"encoder": {"nested": True, "num_layers": 2}},
+    "items": {"encoder": {"nested": True}, "items": {"features": ["text"]}},
     "ligr": {"encoder": {"nested": True, "layer": "ligr", "num_heads": 2}, "positions": "none"},
 }
 
@@ -105,9 +108,17 @@ def test_a_cut_run_stands_alone_and_can_be_cut_again(whole, small, tmp_path):
 
 
 def test_a_cut_run_can_be_exported(small, tmp_path):
-    tower = recsys.load_run(small).config.model.name == "sasrec"
-    bundle = recsys.export(small, tmp_path / "bundle", tower=tower)
-    assert recsys.verify(tmp_path / "bundle") and bundle.is_dir()
+    tower = small.name.startswith("content")  # the towers of all architectures: tests/serving
+    tiers = "0:8:fp32:ram,8:16:fp32:ram"
+    recsys.export(small, tmp_path / "bundle", tiers=tiers, tower=tower)
+    assert recsys.verify(tmp_path / "bundle")
+    bundle, model = load_bundle(tmp_path / "bundle"), recsys.load_run(small).model
+    with torch.inference_mode():
+        np.testing.assert_array_equal(bundle.items.decode(slice(None), 0, 16), model.item_vectors())
+    if tower:
+        histories = Histories(np.arange(2), np.arange(8, dtype=np.int32), np.array([0, 1, 8]))
+        found = UserTower(bundle, threads=1).user_vectors(histories.items, histories.offsets)
+        np.testing.assert_allclose(found, model.user_vectors(histories).detach(), atol=1e-5)
 
 
 def nested_parameters(low, sizes, inputs, outputs):
@@ -144,9 +155,11 @@ def test_parameters_bytes_and_multiplications_shrink_as_the_arithmetic_says(
     histories = everything(loaded.dataset).last(8)
     with torch.inference_mode(), FlopCounterMode(display=False) as counted:
         loaded.model.user_vectors(histories)
-    biases = 2 * size + 4 * size
-    tokens = len(histories.items)
-    assert counted.get_total_flops() == 2 * tokens * (layers - biases + 20 * size)
+    into = nested_parameters(size, SIZES, 1, 2) - 2 * size
+    rest = layers - nested_parameters(size, SIZES, 1, 2) - 4 * size  # without biases
+    # Items are projected and states are read at every token, users are made at the last alone.
+    products = len(histories.items) * (20 * size + into) + len(histories) * rest
+    assert counted.get_total_flops() == 2 * products
 
 
 def test_a_metric_of_a_larger_granularity_and_weights_are_cut_as_well(data, tmp_path):
@@ -196,3 +209,10 @@ def test_what_differs_is_not_written(whole, tmp_path, monkeypatch):
     with pytest.raises(RunError, match="differ from the prefixes"):
         recsys.cut(whole, tmp_path / "small", granularity=16)
     assert not (tmp_path / "small").exists()
+
+
+def test_tables_without_a_smaller_one_inside_are_refused_by_comparing(data, tmp_path):
+    model = MODELS["sasrec"] | {"table": {"name": "low_rank"}}
+    run = train(data, tmp_path / "run", model, epochs=1, patience=1)
+    with pytest.raises((ConfigError, RunError), match=r"model\.table, dense, dynamic, hashed"):
+        recsys.cut(run, tmp_path / "small", granularity=16)

@@ -7,31 +7,31 @@ import torch
 
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, DataError, RunError
-from recsys.models.sasrec import SASRec, SASRecConfig
+from recsys.models import FMRLRec, FMRLRecConfig, SASRec, SASRecConfig
 from recsys.retrieval.bundle import load_bundle
 from recsys.retrieval.manifest import TowerEntry
 from recsys.retrieval.tiers import parse_tiers
 from recsys.retrieval.writing import BundleSource, write_bundle
 from recsys.serving.export import TOWER, check_parity, tower_of
-from recsys.serving.session import UserTower
+from recsys.serving.session import UserTower, open_session
 from recsys.serving.tower import write_onnx
 
 NUM_ITEMS, LENGTH = 30, 7
 
 
 def model_of(**encoder):
-    positions = encoder.pop("positions", "from_end")
+    name, positions = encoder.pop("name", "sasrec"), encoder.pop("positions", "from_end")
     torch.manual_seed(0)
-    config = SASRecConfig.model_validate(
-        {
-            "granularities": {"sizes": [4, 8, 16]},
-            "encoder": encoder,
-            "positions": positions,
-            "history_length": LENGTH,
-            "item_init_std": 0.5,
-        }
-    )
-    return SASRec(config, NUM_ITEMS).eval()
+    tree = {
+        "granularities": {"sizes": [4, 8, 16]},
+        "encoder": encoder,
+        "history_length": LENGTH,
+        "item_init_std": 0.5,
+    }
+    if name == "fmrlrec":
+        config = FMRLRecConfig.model_validate(tree | {"features": [], "ids": True})
+        return FMRLRec(config, NUM_ITEMS).eval()
+    return SASRec(SASRecConfig.model_validate(tree | {"positions": positions}), NUM_ITEMS).eval()
 
 
 def bundle_of(model, shelf, tiers="0:4:fp32:ram,4:16:fp32:mmap"):
@@ -57,10 +57,12 @@ CASES = [
     {"layer": "sasrec", "positions": "from_end"},
     {"layer": "prenorm", "num_heads": 2, "positions": "from_start"},
     {"layer": "ligr", "num_layers": 2, "positions": "none"},
+    {"layer": "ligr", "num_heads": 2, "nested": True},
+    {"name": "fmrlrec", "num_layers": 2, "min_radius": 0.8, "max_radius": 0.99},
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["layer"])
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_tower_gives_the_models_own_vectors(tmp_path, case):
     model = model_of(**case)
     tower = UserTower(bundle_of(model, tmp_path / "out"), threads=1)
@@ -71,6 +73,19 @@ def test_the_tower_gives_the_models_own_vectors(tmp_path, case):
         np.testing.assert_allclose(
             tower.user_vectors(given.items, given.offsets), wanted, atol=2e-6
         )
+
+
+def test_a_recurrence_over_a_single_item_has_no_step_to_take(tmp_path):
+    config = FMRLRecConfig.model_validate(
+        {"granularities": {"sizes": [4, 8]}, "features": [], "ids": True, "history_length": 1}
+    )
+    model = FMRLRec(config, NUM_ITEMS).eval()
+    write_onnx(model, tmp_path / TOWER)
+    run = open_session(str(tmp_path / TOWER)).run
+    item = model.item_vectors()[3:4].detach().numpy()[:, None]
+    found = run(None, {"vectors": item, "lengths": np.array([1])})[0]
+    wanted = model.user_vectors(Histories(np.arange(1), np.array([3]), np.array([0, 1])))
+    np.testing.assert_allclose(found, wanted.detach().numpy(), atol=2e-6)
 
 
 def test_a_batch_gives_what_its_users_give_one_by_one(tmp_path):
