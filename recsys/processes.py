@@ -64,7 +64,10 @@ class Processes:
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, in place."""
         if self.world_size > 1:
-            dist.all_reduce(values)
+            dense = values.contiguous()  # gloo would read and write between the rows of a view
+            dist.all_reduce(dense)
+            if dense is not values:
+                values.copy_(dense)
         return values
 
     def largest(self, number: int) -> int:

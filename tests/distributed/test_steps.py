@@ -1,0 +1,66 @@
+"""How a batch is shared, and how gradients and rankings come together."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.data.batching import Batch
+from recsys.data.histories import Histories
+from recsys.processes import Processes
+from recsys.training.distributed import share_of
+from tests.distributed import training
+from tests.distributed.workers import run
+
+
+def batch_of(lengths):
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    items = np.arange(offsets[-1], dtype=np.int32)
+    return Batch(Histories(np.arange(len(lengths)), items, offsets), items.astype(np.int64) + 1)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 5))
+def test_shares_are_a_partition_of_the_batch_weighed_by_their_targets(lengths, world_size):
+    batch = batch_of(lengths)
+    shares = [share_of(batch, Processes(rank, world_size)) for rank in range(world_size)]
+    real = [share for share in shares if share.weight > 0]
+    users = np.concatenate([share.batch.histories.users for share in real])
+    np.testing.assert_array_equal(users, np.arange(len(lengths)))
+    for name in ("targets", "items"):
+        whole = batch.targets if name == "targets" else batch.histories.items
+        parts = [
+            share.batch.targets if name == "targets" else share.batch.histories.items
+            for share in real
+        ]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+    for share in real:
+        part = len(share.batch.targets) / len(batch.targets)
+        assert share.weight == pytest.approx(world_size * part)
+        assert part <= 1 / world_size + max(lengths) / sum(lengths)
+    for share in shares:  # also one of no weight can be computed
+        assert len(share.batch.histories) >= 1
+        assert len(share.batch.targets) == len(share.batch.histories.items)
+
+
+def test_gradients_become_their_mean_where_any_process_has_one():
+    first, second = torch.full((2, 3), 1.0), torch.full((2, 3), 5.0)
+    rows = ([1, 4], [[1.0, 2.0], [3.0, 4.0]])
+    gradients = [[first, None, rows], [second, None, ([4], [[1.0, 0.0]])], [None, None, None]]
+    for means in run(3, training.average, gradients):
+        np.testing.assert_allclose(means[0], 2.0)
+        assert means[1] is None
+        expected = np.zeros((5, 2))
+        expected[1], expected[4] = [1 / 3, 2 / 3], [4 / 3, 4 / 3]
+        np.testing.assert_allclose(means[2], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_a_shared_catalogue_is_ranked_to_the_bit_as_by_one_process(lists, tmp_path):
+    folder = training.write_data(tmp_path / "data").folder
+    ranks, counts = run(1, training.rank_together, folder, "test", lists)[0]
+    assert len(np.unique(ranks)) > 3
+    for found in run(3, training.rank_together, folder, "test", lists):
+        np.testing.assert_array_equal(found[0], ranks)
+        if lists:
+            np.testing.assert_array_equal(found[1], counts)
