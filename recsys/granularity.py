@@ -5,7 +5,7 @@ Reference: Kusupati et al., Matryoshka Representation Learning, NeurIPS 2022.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -110,8 +110,8 @@ def truncate(vectors: Tensor, size: int, *, normalize: bool = False) -> Tensor:
 
 def prefix_norms(vectors: Tensor, granularities: Granularities) -> Tensor:
     """L2 norm of every nested prefix: `[..., D]` -> `[G, ...]`, never below 1e-12."""
-    norms: Tensor = _PrefixNorms.apply(vectors, granularities.slices)
-    return norms
+    apply: Callable[..., Tensor] = _PrefixNorms.apply
+    return apply(vectors, granularities.slices)
 
 
 class _PrefixNorms(torch.autograd.Function):
