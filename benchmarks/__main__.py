@@ -16,12 +16,25 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import catalogue, cutting, evaluation, loading, preparing, rectools, steps
+from benchmarks import (
+    catalogue,
+    cutting,
+    dynamic,
+    evaluation,
+    loading,
+    mapped,
+    preparing,
+    rectools,
+    steps,
+)
 from benchmarks.measure import Row, machine
 from recsys.errors import InstallationError
 from recsys.files import write_json
 
-NAMES = ("steps", "evaluation", "cutting", "catalogue", "preparing", "loading", "rectools")
+NAMES = (
+    *("steps", "evaluation", "cutting", "catalogue", "preparing", "loading"),
+    *("mapped", "dynamic", "rectools"),
+)
 
 
 def run(
@@ -45,6 +58,8 @@ def run(
         "catalogue": lambda: catalogue.measure((10_000, 100_000, 1_000_000)[: 3 - quick]),
         "preparing": lambda: preparing.measure((1, 10, 50)[: 1 if quick else 3]),
         "loading": lambda: loading.measure((1, 5, 20)[: 1 if quick else 3]),
+        "mapped": lambda: mapped.measure((1,) if quick else (1, 20)),
+        "dynamic": lambda: dynamic.measure((1,) if quick else (2, 10)),
     }
     if rectools_python is not None:
         try:

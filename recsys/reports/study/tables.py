@@ -32,6 +32,8 @@ TABLE_SCHEMA = {
     "kept_high": pl.Float64,
 }
 LEAD = "ndcg"
+_QUARTER = 0.27
+"""A quarter, and room for the scales of a codec."""
 Row = dict[str, Any]
 
 
@@ -85,23 +87,29 @@ class TablesContent:
 
     @property
     def headline(self) -> str:
-        """The best of the tables of at most a quarter of the bytes, trained so and cut after."""
-        sentences = []
-        for trained, words in ((True, "trained so"), (False, "compressed after training")):
-            rows = [
-                row
-                for row in self.of(LEAD, self.sizes[-1])
-                if row["trained"] == trained and row["byte_share"] <= 0.27 and row["kept"]
-            ]
-            if rows:
-                best = max(rows, key=lambda row: row["value"])
-                sentences.append(
-                    f"Of tables {words}, the best at about a quarter of the bytes or less is "
-                    f"{best['table']} at {percent(best['byte_share'])} of them: it keeps "
-                    f"{percent(best['kept'])} of the dense table's {LEAD}@10 "
-                    f"({100 * best['kept_low']:.1f} to {100 * best['kept_high']:.1f} %)."
-                )
-        return " ".join(sentences) or "No compressed table has been measured yet."
+        """The best table of about a quarter of the bytes, or less, that was trained so."""
+        return self._best(trained=True) or "No compressed table has been trained yet."
+
+    @property
+    def standing(self) -> str:
+        """The same of the dense table, compressed after training."""
+        return self._best(trained=False)
+
+    def _best(self, *, trained: bool) -> str:
+        rows = [
+            row
+            for row in self.of(LEAD, self.sizes[-1])
+            if row["trained"] == trained and row["byte_share"] <= _QUARTER and row["kept"]
+        ]
+        if not rows:
+            return ""
+        best = max(rows, key=lambda row: row["value"])
+        how = "trained" if trained else "compressed after training"
+        return (
+            f"Best table {how}, at a quarter of the bytes or less: {best['table']}, "
+            f"{percent(best['byte_share'])} of the bytes, keeps {percent(best['kept'])} of "
+            f"{LEAD}@10 ({100 * best['kept_low']:.1f} to {100 * best['kept_high']:.1f} %)."
+        )
 
 
 def print_tables(content: TablesContent, console: Console | None = None) -> None:
@@ -116,6 +124,6 @@ def print_tables(content: TablesContent, console: Console | None = None) -> None
             table.add_row(*row, style="bold" if row[0] == content.dense else "")
         console.print(f"{metric}@10 by granularity; bytes: of the dense table's", style="bold")
         console.print(table, crop=False, overflow="ignore", no_wrap=True)
-    console.print(content.headline, highlight=False)
+    console.print(f"{content.headline} {content.standing}", highlight=False)
     if content.missing:
         console.print(f"missing: {', '.join(content.missing)}", style="yellow", highlight=False)

@@ -1,0 +1,83 @@
+"""Training steps on a mapped table as it grows: time and memory; each size in its own process.
+
+SASRec of 64 coordinates, 512 negatives, new random batches in every step; the rows are uniformly
+random, which is the worst case for a file: no page is warm because others looked at it. A table of
+N rows takes 256 N bytes of disk, its moments twice as many with adamw, 4 N with adagrad. It needs
+room for that in /var/tmp; what lies in memory beyond `resident_mib` is the page cache's, which the
+system takes back when memory is short.
+
+python -m benchmarks.mapped NUM_ROWS OPTIMIZER     prints MiB before, and milliseconds of a step
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+
+import numpy as np
+import torch
+
+from benchmarks.measure import Row, own_peak_mib, peak_mib_of
+from benchmarks.steps import granularities, random_batch
+from recsys.losses.softmax import Negatives
+from recsys.models import SASRec, SASRecConfig
+from recsys.tables import MappedConfig
+from recsys.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
+
+SIZES = (8, 16, 32, 64)
+RESIDENT = 512
+_WARM, _TIMED = 20, 60
+
+
+def measure(millions: tuple[int, ...]) -> dict[str, list[Row]]:
+    """One row per size and optimizer; `ratio`: step time over that of the smallest table.
+
+    `table` is what the files take; `memory` what a step may take: `resident_mib`, twice as much
+    while it is exceeded, and the rest of the model.
+    """
+    rows: list[Row] = []
+    for optimizer, copies in (("adagrad", 1 + 1 / 64), ("adamw", 3.0)):
+        first = None
+        for num_rows in (10**6 * million for million in millions):
+            peak, printed = peak_mib_of("benchmarks.mapped", str(num_rows), optimizer)
+            before, step = (float(value) for value in printed.split()[-2:])
+            first = first or step
+            rows.append(
+                {
+                    "rows": num_rows,
+                    "optimizer": optimizer,
+                    "ms / step": step,
+                    "ratio": step / first,
+                    "grown MiB": peak - before,
+                    "table MiB": copies * 256 * num_rows / 2**20,
+                }
+            )
+    return {f"training step on a mapped table, d64, {RESIDENT} MiB resident": rows}
+
+
+def main(num_rows: int, optimizer: str) -> None:
+    """Prints MiB of the imports, and the median step in milliseconds."""
+    torch.manual_seed(0)
+    before = own_peak_mib()
+    table = MappedConfig.model_validate({"optimizer": optimizer, "resident_mib": RESIDENT})
+    config = SASRecConfig(granularities=granularities(SIZES), table=table)
+    model = SASRec(config, num_rows)
+    update = build_optimizer(model, OptimizerConfig())
+    rng = np.random.default_rng(0)
+    times = []
+    for number in range(_WARM + _TIMED):
+        batch = random_batch(num_rows, seed=number)
+        chosen = np.unique(rng.integers(0, num_rows, 512))
+        sample = Negatives(torch.from_numpy(chosen), torch.zeros(len(chosen)))
+        started = time.perf_counter()
+        update.zero_grad(set_to_none=True)
+        model.loss(batch, sample).total.backward()
+        clip_gradients(model.parameters(), 1.0)
+        update.step()
+        times.append(time.perf_counter() - started)
+    print(before, 1e3 * statistics.median(times[_WARM:]))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])
