@@ -32,7 +32,7 @@ from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.towers.dropout import Dropout
 from recsys.towers.jagged import layout_of
 from recsys.towers.lru import LRUConfig, LRULayer
-from recsys.towers.nested import check_blocks
+from recsys.towers.nested import blocks_from, check_blocks
 
 
 class FMRLRecConfig(StrictModel):
@@ -59,11 +59,16 @@ class FMRLRecConfig(StrictModel):
         """A smaller model can be cut out of this one."""
         return True
 
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The granularities that have a model of their own."""
+        return blocks_from(self.granularities.sizes, self.encoder.nested_from)
+
     @model_validator(mode="after")
     def _can_be_built(self) -> "FMRLRecConfig":
         if not self.features and not self.ids:
             raise ValueError("the items have neither features nor ids; name features, or ids: true")
-        check_blocks(self.granularities.sizes, ratio=self.encoder.hidden_ratio)
+        check_blocks(self.blocks, ratio=self.encoder.hidden_ratio)
         return self
 
 
@@ -107,7 +112,7 @@ class FMRLRec(nn.Module):
             self.table = cast(EmbeddingTable, built)
         self.input_dropout = Dropout(config.encoder.dropout)
         self.layers = nn.ModuleList(
-            LRULayer(sizes, config.encoder) for _ in range(config.encoder.num_layers)
+            LRULayer(config.blocks, config.encoder) for _ in range(config.encoder.num_layers)
         )
         self.scales = ScoreScales(config.granularities)
 

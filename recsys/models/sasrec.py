@@ -28,7 +28,7 @@ from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.towers.dropout import Dropout
 from recsys.towers.items import ItemsConfig, ItemTower
 from recsys.towers.jagged import layout_of
-from recsys.towers.nested import check_blocks, norm
+from recsys.towers.nested import blocks_from, check_blocks, norm
 from recsys.towers.transformer import Transformer, TransformerConfig
 
 COSINE = {"normalize": True, "learned_scale": True, "initial_scale": 15.0}
@@ -81,12 +81,18 @@ class SASRecConfig(StrictModel):
         """A smaller model can be cut out of this one."""
         return self.encoder.nested
 
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The granularities that have a model of their own, if it is nested."""
+        return blocks_from(self.granularities.sizes, self.encoder.nested_from)
+
     @model_validator(mode="after")
     def _heads_divide_the_vector(self) -> "SASRecConfig":
         dim, heads = self.granularities.embedding_dim, self.encoder.num_heads
         if self.encoder.nested:
-            sizes = self.granularities.sizes
-            check_blocks(sizes, heads=heads, ratio=self.encoder.hidden_ratio)
+            check_blocks(self.blocks, heads=heads, ratio=self.encoder.hidden_ratio)
+        elif self.encoder.nested_from:
+            raise ValueError("encoder.nested_from says nothing without encoder.nested: true")
         if dim % heads:
             raise ValueError(f"encoder.num_heads {heads} does not divide embedding_dim {dim}")
         return self
@@ -131,7 +137,7 @@ class SASRec(nn.Module):
             self.table = ItemTower(config.items, ids, features, config.granularities, init_std=std)
         self.position = nn.Embedding(config.history_length, dim)
         nn.init.normal_(self.position.weight, std=config.item_init_std)
-        sizes, nested = config.granularities.sizes, config.encoder.nested
+        sizes, nested = config.blocks, config.encoder.nested
         self.input_norm = norm(sizes, nested=nested) if config.input_norm else nn.Identity()
         self.input_dropout = Dropout(config.encoder.dropout)
         self.output_dropout = Dropout(config.output_dropout)

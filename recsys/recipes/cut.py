@@ -19,7 +19,7 @@ from recsys.data.histories import Histories
 from recsys.errors import ConfigError, RunError
 from recsys.files import atomic_path
 from recsys.granularity import truncate
-from recsys.models import Model
+from recsys.models import Model, TwoTowerConfig
 from recsys.recipes.run import LoadedRun, RunConfig, build_model, create_run, update_run_info
 from recsys.training.checkpoint import WEIGHTS, save_weights
 
@@ -50,8 +50,8 @@ def cut(run: str | Path, out: str | Path, *, granularity: int) -> Path:
     loaded, folder = LoadedRun(run), Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} is not empty; choose another folder for the smaller model")
-    _check_nested(loaded)
     loaded.model.granularities.index(granularity, str(run))
+    _check_nested(loaded, granularity)
     config = smaller_config(loaded.config, granularity)
     small = build_model(config, loaded.dataset)
     cut_weights(loaded.model, small)
@@ -74,15 +74,21 @@ def _origin(loaded: LoadedRun, difference: float) -> dict[str, Any]:
     }
 
 
-def _check_nested(loaded: LoadedRun) -> None:
+def _check_nested(loaded: LoadedRun, granularity: int) -> None:
     model = loaded.config.model
-    if not getattr(model, "nested", False):
+    if not model.nested or isinstance(model, TwoTowerConfig):
         remedy = "train with model.encoder.nested=true" if model.name == "sasrec" else ""
         remedy = remedy or "train a model that is nested (fmrlrec, or sasrec with encoder.nested)"
         raise ConfigError(
             f"the encoder of {loaded.folder} is not nested: every coordinate of its vectors is "
             f"made of all others, so there is no smaller model in it. To cut one, {remedy}; to "
             "serve shorter vectors of this one, export tiers (`recsys export`)"
+        )
+    if granularity not in model.blocks:
+        raise ConfigError(
+            f"the smallest model in {loaded.folder} is that of {model.blocks[0]} coordinates "
+            "(model.encoder.nested_from); cut that one and export tiers for shorter vectors, or "
+            "train with a smaller nested_from"
         )
 
 

@@ -38,6 +38,8 @@ class LRUConfig(StrictModel):
     min_radius: float = Field(default=0.0, ge=0, lt=1)
     max_radius: float = Field(default=0.1, gt=0, lt=1)
     """The decays start in this ring of the complex plane; near 1 the memory is long."""
+    nested_from: int = Field(default=0, ge=0)
+    """As `TransformerConfig.nested_from`."""
 
     @model_validator(mode="after")
     def _ring_is_a_ring(self) -> "LRUConfig":

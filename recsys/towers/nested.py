@@ -28,6 +28,17 @@ def scaled(sizes: Sequence[int], ratio: float) -> tuple[int, ...]:
     return tuple(round(size * ratio) for size in sizes)
 
 
+def blocks_from(sizes: Sequence[int], smallest: int) -> tuple[int, ...]:
+    """The granularities that have a model of their own: those from `smallest` up.
+
+    Raises:
+        ValueError: `smallest` is not 0 and no granularity.
+    """
+    if smallest and smallest not in sizes:
+        raise ValueError(f"encoder.nested_from {smallest} is not among {tuple(sizes)}")
+    return tuple(size for size in sizes if size >= smallest)
+
+
 def check_blocks(sizes: Sequence[int], *, heads: int = 1, ratio: float = 1.0) -> None:
     """Whether layers can be nested at `sizes`.
 

@@ -36,6 +36,9 @@ class TransformerConfig(StrictModel):
     nested: bool = False
     """Every layer nested, so that a smaller model can be cut out of the trained one (`recsys cut`);
     num_heads are then those of each block of coordinates between two granularities."""
+    nested_from: int = Field(default=0, ge=0)
+    """The smallest granularity with a model of its own, 0: all. The vectors of smaller ones are
+    prefixes of what that model gives: better ones than a model of their own width would."""
 
 
 class CausalAttention(nn.Module):
@@ -163,7 +166,7 @@ class Transformer(nn.Module):
 
     def __init__(self, sizes: Sequence[int], config: TransformerConfig) -> None:
         """Args:
-        sizes: the granularities; only the last one counts unless the config says `nested`.
+        sizes: those that have a model of their own; only the last counts if not `nested`.
         config: of the layers.
         """
         super().__init__()

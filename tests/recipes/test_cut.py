@@ -216,3 +216,19 @@ def test_tables_without_a_smaller_one_inside_are_refused_by_comparing(data, tmp_
     run = train(data, tmp_path / "run", model, epochs=1, patience=1)
     with pytest.raises((ConfigError, RunError), match=r"model\.table, dense, dynamic, hashed"):
         recsys.cut(run, tmp_path / "small", granularity=16)
+
+
+def test_granularities_below_the_smallest_model_are_prefixes_of_its_vectors(data, tmp_path):
+    for name in ("sasrec", "content"):
+        model = MODELS[name] | {"encoder": MODELS[name].get("encoder", {}) | {"nested_from": 32}}
+        run = train(data, tmp_path / name, model, epochs=1, patience=1)
+        small = recsys.load_run(recsys.cut(run, tmp_path / f"{name}-32", granularity=32))
+        assert small.model.granularities.sizes == (8, 16, 32)
+        with torch.inference_mode():
+            histories = everything(small.dataset)
+            wanted = recsys.load_run(run).model.user_vectors(histories)[:, :32]
+            torch.testing.assert_close(
+                small.model.user_vectors(histories), wanted, rtol=0, atol=1e-5
+            )
+        with pytest.raises(ConfigError, match=r"smallest model .* is that of 32 .*nested_from"):
+            recsys.cut(run, tmp_path / "less", granularity=16)
