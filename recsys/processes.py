@@ -9,6 +9,7 @@ Every method that exchanges something must be called by all processes, in the sa
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +27,11 @@ from recsys.errors import ConfigError, RecsysError, RunError
 from recsys.progress import console
 
 _FAILURE = "recsys/failure"
+_HEARD = "recsys/heard"
 _LAST_WORDS = 3.0
-"""Seconds to wait for the reason of a process that is gone."""
+"""Seconds to wait for the reason of a process that is gone, and for all to have heard it."""
+_LISTENING = 0.1
+"""Seconds between two looks whether another process has failed."""
 _PATIENCE = timedelta(minutes=30)
 """How long a process may wait for the others, as while the first one writes a large file."""
 
@@ -35,7 +39,9 @@ _PATIENCE = timedelta(minutes=30)
 class _Store(Protocol):
     """What all processes can read and write, also when one of them is gone."""
 
+    def clone(self) -> _Store: ...
     def check(self, keys: list[str]) -> bool: ...
+    def add(self, key: str, amount: int) -> int: ...
     def get(self, key: str) -> bytes: ...
     def compare_set(self, key: str, expected: str, desired: str) -> bytes: ...
 
@@ -154,13 +160,50 @@ def joined() -> Iterator[Processes]:
         return
     store = _meet()
     processes = current()
+    news = _News(store)
     console.quiet = not processes.first
     try:
         yield processes
     except BaseException as error:
-        _explain(store, processes, error)
+        _explain(store, news, processes, error)
         raise
+    finally:
+        news.stop()
+    processes.wait()  # nobody listens any more: the store may go
     dist.destroy_process_group()
+
+
+class _News:
+    """Hears of a failure as soon as it is known: whoever tells it may be gone a moment later."""
+
+    def __init__(self, store: _Store) -> None:
+        self.reason: str | None = None
+        self._store = store.clone()  # of its own: it asks while others talk
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        try:
+            while not self._over.wait(_LISTENING):
+                if self._store.check([_FAILURE]):
+                    self.reason = self._store.get(_FAILURE).decode()
+                    self._store.add(_HEARD, 1)
+                    return
+        except (dist.DistError, RuntimeError):  # the store went down with another process
+            return
+
+    def stop(self) -> None:
+        """Listens no longer."""
+        self._over.set()
+        self._thread.join()
+
+    def within(self, seconds: float) -> str | None:
+        """The reason, waited for."""
+        deadline = time.monotonic() + seconds
+        while self.reason is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.reason
 
 
 def _meet() -> _Store:
@@ -178,42 +221,36 @@ def _meet() -> _Store:
     return shared
 
 
-def _explain(store: _Store, processes: Processes, error: BaseException) -> None:
+def _explain(store: _Store, news: _News, processes: Processes, error: BaseException) -> None:
     """Leaves this process's reason for the others, or raises PeerError with theirs."""
-    lost = isinstance(error, RuntimeError) and not isinstance(error, RecsysError)
-    reason = f"process {processes.rank} failed with {type(error).__name__}: {error}"
-    try:
-        found = _posted(store, _LAST_WORDS if lost and _is_silence(error) else 0.0)
-        if found is None and not (lost and _is_silence(error)):
-            store.compare_set(_FAILURE, "", reason)
-            return
-    except (dist.DistError, RuntimeError):  # the store went down with the process that held it
-        found = None
-        if not (lost and _is_silence(error)):
-            return
-    if found is None:
+    silent = _is_silence(error)
+    found = news.within(_LAST_WORDS if silent else 0.0)
+    if found is not None and not isinstance(error, RecsysError):
+        raise PeerError(f"process {processes.rank} stops because {found}") from error
+    if silent:
         raise PeerError(
             f"another process of the run went without a word (killed, out of memory, or cut off); "
             f"process {processes.rank} noticed by: {_one_line(error)}. Start all of them again "
             "with --resume"
         ) from error
-    raise PeerError(f"process {processes.rank} stops because {found}") from error
-
-
-def _posted(store: _Store, seconds: float) -> str | None:
-    deadline = time.monotonic() + seconds
-    while True:
-        if store.check([_FAILURE]):
-            return store.get(_FAILURE).decode()
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(0.05)
+    reason = f"process {processes.rank} failed with {type(error).__name__}: {error}"
+    try:
+        store.compare_set(_FAILURE, "", reason)
+        deadline = time.monotonic() + _LAST_WORDS
+        # The store may live in this very process: it stays until all have heard.
+        while store.add(_HEARD, 0) < processes.world_size and time.monotonic() < deadline:
+            time.sleep(0.02)
+    except (dist.DistError, RuntimeError):  # the store went down with another process
+        return
 
 
 def _is_silence(error: BaseException) -> bool:
     """Is this how gloo says that a peer is gone or does not answer?"""
     text = str(error).lower()
-    return any(word in text for word in ("gloo", "connection", "timed out", "timeout", "socket"))
+    ours = isinstance(error, RecsysError) or not isinstance(error, RuntimeError)
+    return not ours and any(
+        word in text for word in ("gloo", "connection", "timed out", "timeout", "socket")
+    )
 
 
 def _one_line(error: BaseException) -> str:
