@@ -22,8 +22,8 @@ from recsys.errors import ConfigError, GranularityError
 from recsys.evaluation.metrics import MISS, ndcg, recall
 from recsys.progress import progress
 from recsys.retrieval.codecs import Float32, find_codec
-from recsys.retrieval.filters import Filters
-from recsys.retrieval.funnel import Funnel, Stage, rows_of
+from recsys.retrieval.filters import Filters, rows_of
+from recsys.retrieval.funnel import Funnel, Stage
 from recsys.retrieval.index import Index, check_kind, recall_of
 from recsys.retrieval.indexing import make_index
 from recsys.retrieval.memory import InMemory

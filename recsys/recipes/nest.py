@@ -16,8 +16,9 @@ from recsys.recipes.export import default_tiers, indexing
 from recsys.retrieval.codecs import Float32, check_matrix
 from recsys.retrieval.manifest import BundleManifest
 from recsys.retrieval.rotation import learned_rotation, loss_of, principal_rotation, rotate
+from recsys.retrieval.tier_writing import write_array
 from recsys.retrieval.tiers import parse_tiers
-from recsys.retrieval.writing import Addition, BundleSource, UserSource, write_array, write_bundle
+from recsys.retrieval.writing import Addition, BundleSource, UserSource, write_bundle
 
 Method = Literal["pca", "learned", "none"]
 

@@ -20,6 +20,7 @@ from recsys.errors import ChecksumError, DataError, GranularityError
 from recsys.files import sha256_of
 from recsys.retrieval.codecs import find_codec
 from recsys.retrieval.encoding import Encoded, Float32
+from recsys.retrieval.formats import open_array
 from recsys.retrieval.manifest import (
     MANIFEST,
     REMEDY,
@@ -156,12 +157,7 @@ class Bundle:
         return Tier(spec, Encoded(find_codec(entry.codec), entry.hi - entry.lo, rows, shared))
 
     def _mapped(self, entry: ArrayEntry) -> npt.NDArray[Any]:
-        if 0 in entry.shape:  # nothing can be mapped of an empty file
-            return np.empty(entry.shape, entry.dtype)
-        mapped: npt.NDArray[Any] = np.memmap(
-            self.folder / entry.file, entry.dtype, mode="r", shape=entry.shape
-        )
-        return mapped
+        return open_array(self.folder, entry)
 
 
 def load_bundle(path: str | Path, *, verify: bool = True) -> Bundle:

@@ -78,6 +78,14 @@ def make_filters(
     return Filters(hidden, distinct % num_items, np.concatenate([[0], np.cumsum(lengths)]))
 
 
+def rows_of(filters: Filters, rows: Int64) -> Filters:
+    """The filters of some rows."""
+    lengths = np.diff(filters.offsets)[rows]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    places = np.arange(offsets[-1]) + np.repeat(filters.offsets[rows] - offsets[:-1], lengths)
+    return Filters(filters.hidden, filters.seen[places], offsets)
+
+
 def _checked(items: npt.NDArray[np.integer] | None, num_items: int) -> Int64:
     if items is None or not len(items):
         return _NONE

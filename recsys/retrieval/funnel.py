@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from recsys.errors import ConfigError, DataError
 from recsys.retrieval.encoding import Float32
-from recsys.retrieval.filters import Filters, Int64, make_filters
+from recsys.retrieval.filters import Filters, Int64, make_filters, rows_of
 from recsys.retrieval.gather import add_products
+from recsys.retrieval.ordering import best_places
 from recsys.retrieval.routing import Routing, confidence
 from recsys.retrieval.scan import Scan
 from recsys.retrieval.tiers import Tiers
@@ -259,7 +260,7 @@ class Funnel:
                 continue
             own = np.ascontiguousarray(users[:, first:last])
             edges = (first - tier.spec.lo, last - tier.spec.lo)
-            if not add_products(tier.vectors, *edges, own, items, sums):
+            if not add_products(tier.vectors, *edges, own, items, sums, self.scan.threads):
                 self._add_decoded(own, items, sums, first, last)
 
     def _add_decoded(self, users: Float32, items: Int64, sums: Float32, lo: int, hi: int) -> None:
@@ -278,7 +279,7 @@ class Funnel:
         """Places of the best that the stage keeps, and these."""
         scores = sums if norms is None else sums / norms[items.clip(0)]
         scores = np.where(items < 0, np.float32(-np.inf), scores)
-        order = np.lexsort((items, -scores), axis=1)[:, : stage.keep]
+        order = best_places(scores, items, stage.keep, self.scan.threads)
         return order, Candidates(
             np.take_along_axis(items, order, axis=1),
             np.take_along_axis(scores, order, axis=1),
@@ -299,11 +300,3 @@ def _stops(scores: Float32, k: int, threshold: float) -> npt.NDArray[np.bool_]:
     if np.isinf(threshold):  # the usual case: nobody, or at the last stage everybody
         return np.full(len(scores), threshold < 0)
     return confidence(scores, k) >= threshold
-
-
-def rows_of(filters: Filters, rows: Int64) -> Filters:
-    """The filters of some rows."""
-    lengths = np.diff(filters.offsets)[rows]
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    places = np.arange(offsets[-1]) + np.repeat(filters.offsets[rows] - offsets[:-1], lengths)
-    return Filters(filters.hidden, filters.seen[places], offsets)

@@ -17,6 +17,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from recsys.retrieval.encoding import Encoded, Float32
+from recsys.retrieval.threads import in_parts
 
 LANES = 16
 _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
@@ -26,7 +27,13 @@ _TO_FLOAT_EXPONENT = float(2**112)
 
 
 def add_products(
-    vectors: Encoded, first: int, last: int, users: Float32, items: npt.NDArray[Any], sums: Float32
+    vectors: Encoded,
+    first: int,
+    last: int,
+    users: Float32,
+    items: npt.NDArray[Any],
+    sums: Float32,
+    threads: int = 1,
 ) -> bool:
     """Adds the products of the coordinates `first..last-1` of a tier to `sums [B, n]`.
 
@@ -37,6 +44,7 @@ def add_products(
         users: `[B, last - first]` contiguous.
         items: `[B, n]` int64; those of -1 are left as they are.
         sums: changed in place.
+        threads: each takes users of its own.
 
     Returns:
         Whether it was done: there are no kernels for every codec, and only for multiples of 16.
@@ -47,7 +55,8 @@ def add_products(
     if "scales" in vectors.shared:
         users = users * vectors.shared["scales"][first:last]
     scales = np.asarray(vectors.rows.get("scales", np.empty(0, np.float32)))
-    _add(stored, vectors.dim, first, np.ascontiguousarray(users), items, scales, sums)
+    given = (stored, vectors.dim, first, np.ascontiguousarray(users), items, scales, sums)
+    in_parts(_add, len(items), threads, *given)
     return True
 
 
@@ -150,11 +159,11 @@ _ELEMENTS: dict[Any, Any] = {
 
 
 @njit(nogil=True, cache=True)
-def _add(stored, dim, first, users, items, scales, sums):
+def _add(rows, stored, dim, first, users, items, scales, sums):
     """See `add_products`; `stored` flat, rows `dim` apart."""
     width = users.shape[1]
     flat = users.reshape(users.size)
-    for row in range(items.shape[0]):
+    for row in range(rows[0], rows[1]):
         for place in range(items.shape[1]):
             item = items[row, place]
             if item < 0:

@@ -26,6 +26,7 @@ faiss: Any = untyped_faiss  # what it tells of its types is a part, and wrong in
 _BITS = 8
 _SEED = 1234
 _LINKS = 16
+_POINTS = 64
 _NO_GAIN, _PATIENCE = 5e-4, 64
 _KINDS = re.compile(r"(flat|ivf|hnsw)(?:,(sq8|pq[1-9]\d*))?")
 KINDS = "flat, ivf or hnsw, followed by nothing, ,sq8 or ,pqM"
@@ -70,7 +71,8 @@ def check_kind(kind: str, dim: int) -> tuple[str, str]:
 def _recipe(kind: str, dim: int, num_rows: int) -> str:
     """As faiss's index_factory writes it."""
     structure, storage = check_kind(kind, dim)
-    stored = {"": "Flat", "sq8": "SQ8"}.get(storage, storage.upper())
+    # np: without the polysemous training, which takes minutes and serves a search by bits alone.
+    stored = {"": "Flat", "sq8": "SQ8"}.get(storage, f"{storage.upper()}np")
     if structure == "flat":
         return stored
     if structure == "hnsw":
@@ -169,6 +171,8 @@ def build_index(vectors: Float32, kind: str, *, threads: int | None = None) -> I
         raise DataError(f"index {kind!r} learns 256 centroids, {num_rows} items are too few")
     faiss.omp_set_num_threads(threads or faiss.omp_get_max_threads())
     inner = faiss.index_factory(dim, _recipe(kind, dim, num_rows), faiss.METRIC_INNER_PRODUCT)
+    if structure == "ivf":  # four times fewer than faiss's own: centroids as good, sooner
+        inner.cp.max_points_per_centroid = _POINTS
     inner.train(vectors)
     inner.add(vectors)
     search = {"ivf": {"nprobe": 1}, "hnsw": {"efSearch": 16}}.get(structure, {})

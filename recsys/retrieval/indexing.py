@@ -75,8 +75,13 @@ def make_index(
     return index, tune(index, users, exact, recall)
 
 
-def index_of(kind: str, size: int, recall: float) -> Addition:
+def index_of(kind: str, size: int, recall: float | None) -> Addition:
     """Adds an index to a bundle that is being written.
+
+    Args:
+        kind: as `make_index` takes it.
+        size: granularity.
+        recall: what must be reached; None: nothing is tuned.
 
     Raises:
         ConfigError: there is no such kind.
@@ -86,7 +91,7 @@ def index_of(kind: str, size: int, recall: float) -> Addition:
     def write(folder: Path, manifest: BundleManifest) -> dict[str, Any]:
         bundle = Bundle(folder, manifest)
         index, reached = make_index(bundle, kind, size, recall, measuring_users(bundle))
-        if reached is not None and reached < recall:
+        if recall is not None and reached is not None and reached < recall:
             raise DataError(
                 f"index {kind} at {size} coordinates reaches recall {reached:.4f} at most, "
                 f"{recall} is asked for; choose finer codes (no pq), or a lower --recall"

@@ -23,6 +23,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from recsys.retrieval.listing import enter
+
 WIDE = 64
 """Items scored at once."""
 TALL = 4
@@ -178,70 +180,6 @@ def pack(codes, dim, packed):
 
 
 @njit(nogil=True, cache=True)
-def _largest(values, place):
-    """The number that `values`, which is put into another order, has at `place` when descending.
-
-    Hoare's selection by hand: numba takes half a minute to compile numpy's.
-    """
-    lo, hi = 0, len(values) - 1
-    while lo < hi:
-        pivot = values[(lo + hi) // 2]
-        i, j = lo, hi
-        while i <= j:
-            while values[i] > pivot:
-                i += 1
-            while values[j] < pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i, j = i + 1, j - 1
-        if place <= j:
-            hi = j
-        elif place >= i:
-            lo = i
-        else:
-            break
-    return values[place]
-
-
-@njit(nogil=True, cache=True)
-def _shrink(scores, items, count, keep):
-    """Moves the best `keep` of a list to its front; returns what a score must exceed from now on.
-
-    Of equal scores those that came first stay: the lower items, as chunks come in their order.
-    """
-    floor = _largest(scores[:count].copy(), keep - 1)
-    room = keep
-    for place in range(count):
-        room -= scores[place] > floor
-    kept = 0
-    for place in range(count):
-        equal = scores[place] == floor
-        if scores[place] > floor or (equal and room > 0):
-            room -= equal
-            scores[kept], items[kept] = scores[place], items[place]
-            kept += 1
-    return floor
-
-
-@njit(nogil=True, cache=True)
-def _enter(row, score, item, hidden, seen, offsets, keep, scores, items, counts, floors):
-    """Puts an item into a user's list, unless a filter forbids it."""
-    if len(hidden) and hidden[item]:
-        return
-    if len(seen):
-        own = seen[offsets[row] : offsets[row + 1]]
-        place = np.searchsorted(own, item)
-        if place < len(own) and own[place] == item:
-            return
-    scores[row, counts[row]], items[row, counts[row]] = score, item
-    counts[row] += 1
-    if counts[row] == scores.shape[1]:
-        floors[row] = _shrink(scores[row], items[row], counts[row], keep)
-        counts[row] = keep
-
-
-@njit(nogil=True, cache=True)
 def scan_codes(
     rows, base, num_items, packed, pairs, users, factors,
     hidden, seen, offsets, keep, scores, items, counts, floors,
@@ -280,7 +218,7 @@ def scan_codes(
                     continue
                 for lane in range(last):
                     if out[t * WIDE + lane] > floors[row + t]:
-                        _enter(
+                        enter(
                             row + t, out[t * WIDE + lane], base + item + lane,
                             hidden, seen, offsets, keep, scores, items, counts, floors,
                         )  # fmt: skip
@@ -295,7 +233,7 @@ def scan_scores(
         for item in range(given.shape[1]):
             score = given[row, item] * factors[item]
             if score > floors[row]:
-                _enter(
+                enter(
                     row, score, base + item,
                     hidden, seen, offsets, keep, scores, items, counts, floors,
                 )  # fmt: skip

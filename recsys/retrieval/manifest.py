@@ -24,11 +24,15 @@ REMEDY = "export it again with `recsys export`"
 
 
 class ArrayEntry(StrictModel):
-    """A file that is nothing but the elements of an array, little-endian, row by row."""
+    """Where the elements of an array are: little-endian, row by row."""
 
     file: str
     dtype: str
     shape: tuple[int, ...]
+    offset: int = 0
+    """Bytes of the file before the first element (safetensors)."""
+    column: str | None = None
+    """Of a parquet file; None: the elements stand in the file as they are."""
 
 
 class TierEntry(StrictModel):
@@ -86,6 +90,19 @@ class IndexEntry(StrictModel):
     """Of the exact candidates, measured at export; None: no target was given."""
 
 
+class RoutingEntry(StrictModel):
+    """Who stops at a shorter prefix, as `routing.learn_routing` learned it on validation users."""
+
+    thresholds: tuple[float | None, ...]
+    """For every stage but the last: how far a list must stand out; None: nobody stops there."""
+    k: int
+    """Length of the lists it was learned for."""
+    kept: float
+    """Share of the whole funnel's ndcg@k that is kept, on the users it was learned of."""
+    stopped: tuple[float, ...]
+    """Share of these users that stop at each stage."""
+
+
 class FileEntry(StrictModel):
     size: int
     sha256: str
@@ -111,12 +128,15 @@ class BundleManifest(StrictModel):
     """Norms of the items' prefixes as stored, by granularity; empty where the metric is dot."""
     users: VectorsEntry | None
     seen: SeenEntry | None
-    tower: TowerEntry | None
-    index: IndexEntry | None
-    rotation: ArrayEntry | None
+    tower: TowerEntry | None = None
+    no_tower: str | None = None
+    """Why the model's user tower did not come along."""
+    index: IndexEntry | None = None
+    rotation: ArrayEntry | None = None
     """`[D, D]`: what vectors from elsewhere were multiplied by, and new user vectors must be."""
-    stages: str | None
+    stages: str | None = None
     """The funnel this bundle was made for, as `parse_stages` reads it."""
+    routing: RoutingEntry | None = None
     files: dict[str, FileEntry]
 
 

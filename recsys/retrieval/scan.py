@@ -6,63 +6,24 @@ Shape legend: B users, N items, C items of a chunk, d coordinates of the prefix.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from recsys.retrieval.encoding import Encoded, Float32
+from recsys.retrieval.encoding import Encoded, Float32, blocks_of
 from recsys.retrieval.filters import Filters, Int64
+from recsys.retrieval.listing import USERS_AT_ONCE, Lists, make_lists, taken_of
+from recsys.retrieval.threads import in_parts
 from recsys.retrieval.tiers import Tiers
+from recsys.retrieval.tile_scan import TileScan
+from recsys.retrieval.tiles import depth_of, have_tiles
 
 _CHUNK = 4096
 _FLOAT_CHUNK = 2048
-_ROOM = 256
-_USERS_AT_ONCE = 4
 _ITEMS_AT_ONCE = 64
 _SUM_LIMIT = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Lists:
-    """Running lists of the best items of each row; `kernel` fills them."""
-
-    scores: Float32
-    """`[B, L]`."""
-    items: Int64
-    """`[B, L]`."""
-    counts: Int64
-    """`[B]` how many there are."""
-    floors: Float32
-    """`[B rounded up to 4]` what a score must exceed to enter; inf behind B."""
-    keep: int
-
-    def taken(self) -> Int64:
-        """`[B, <= keep]` the best of each row in no order, -1 behind the end of a list."""
-        places = np.arange(self.scores.shape[1])
-        scores = np.where(places < self.counts[:, None], self.scores, -np.inf)
-        # Stable, so that of equal scores the lower items are taken, which stand first.
-        order = np.argsort(-scores, axis=1, kind="stable")[:, : self.keep]
-        listed = np.take_along_axis(self.items, order, axis=1)
-        return np.where(order < self.counts[:, None], listed, -1)
-
-
-def make_lists(num_users: int, keep: int) -> Lists:
-    """Empty lists."""
-    floors = np.full(-(-num_users // _USERS_AT_ONCE) * _USERS_AT_ONCE, np.inf, np.float32)
-    floors[:num_users] = -np.inf
-    shape = (num_users, keep + max(_ROOM, keep // 2))
-    return Lists(
-        np.empty(shape, np.float32),
-        np.empty(shape, np.int64),
-        np.zeros(num_users, np.int64),
-        floors,
-        keep,
-    )
+_LEVELS = 127 * 256 + 127  # the nearest multiple of 256 is that of a signed byte
 
 
 class Scan:
@@ -81,6 +42,7 @@ class Scan:
         self.threads = threads or os.cpu_count() or 1
         first = tiers.parts[0].vectors
         self.codes = first if _is_int8(first) and size <= first.dim else None
+        self.tiled = self.codes is not None and depth_of(size) > 0 and have_tiles()
         factors = None if self.codes is None else self.codes.rows.get("scales")
         if norms is not None:
             factors = np.float32(1) / norms if factors is None else factors / norms
@@ -97,6 +59,18 @@ class Scan:
         """For one user."""
         return len(self.tiers) * self.size
 
+    @cached_property
+    def longest(self) -> float:
+        """The largest norm of a prefix's codes, times its factor."""
+        largest = 0.0
+        for rows in blocks_of(0 if self.codes is None else len(self.tiers)):
+            assert self.codes is not None
+            codes = self.codes.rows["codes"][rows, : self.size].astype(np.float32)
+            norms = np.linalg.norm(codes, axis=1)
+            norms *= 1 if self.factors is None else self.factors[rows]
+            largest = max(largest, float(norms.max()))
+        return largest
+
     def find(self, users: Float32, keep: int, filters: Filters) -> Int64:
         """`[B, <= keep]` the best items, in no order, -1 behind the end of a list.
 
@@ -105,12 +79,14 @@ class Scan:
             keep: how many.
             filters: of these users.
         """
-        lists = make_lists(len(users), keep)
         if self.codes is None:
-            self._scan_floats(users, lists, filters)
-        else:
-            self._scan_codes(users, lists, filters, self.codes)
-        return lists.taken()
+            return taken_of(self._scan_floats(users, keep, filters), self.threads)
+        whole = self._whole(users, self.codes)
+        if self.tiled:
+            codes = np.asarray(self.codes.rows["codes"])
+            scan = TileScan(codes, self.size, self.factors, self.longest, self.threads)
+            return scan.find(whole, keep, filters)
+        return taken_of(self._scan_codes(whole, keep, filters, self.codes), self.threads)
 
     def _factors(self, rows: slice, room: int) -> Float32:
         """The factors of a chunk, padded to `room`."""
@@ -119,37 +95,41 @@ class Scan:
         factors[:count] = 1 if self.factors is None else self.factors[rows]
         return factors
 
-    def _scan_codes(self, users: Float32, lists: Lists, filters: Filters, codes: Encoded) -> None:
-        from recsys.retrieval.kernel import pack, scan_codes
-
+    def _whole(self, users: Float32, codes: Encoded) -> npt.NDArray[np.int16]:
+        """`[B, d]` users in whole numbers, with what coordinates of codes are multiplied by."""
         if "scales" in codes.shared:
             users = users * codes.shared["scales"][: self.size]
-        pairs = (self.size + 1) // 2
+        return _rounded(users)
+
+    def _scan_codes(
+        self, users: npt.NDArray[np.int16], keep: int, filters: Filters, codes: Encoded
+    ) -> Lists:
+        from recsys.retrieval.kernel import pack, scan_codes
+
+        lists, pairs = make_lists(len(users), keep), (self.size + 1) // 2
         wide = np.zeros((len(lists.floors), 2 * pairs), np.int16)
-        wide[: len(users), : self.size] = _rounded(users)
+        wide[: len(users), : self.size] = users
         for rows in _chunks(len(self.tiers), _CHUNK):
             count = rows.stop - rows.start
             blocks = -(-count // _ITEMS_AT_ONCE)
             packed = np.empty((blocks, pairs, _ITEMS_AT_ONCE, 2), np.int16)
             pack(np.asarray(codes.rows["codes"][rows]), self.size, packed)
             factors = self._factors(rows, blocks * _ITEMS_AT_ONCE)
-
-            def task(part: tuple[int, int], *chunk: Any) -> None:
-                scan_codes(part, *chunk, *_listed(lists, filters))
-
             chunk = (rows.start, count, packed.ravel(), pairs, wide.ravel(), factors)
-            _in_parts(task, chunk, len(users), self.threads)
+            listed = lists.arguments(filters)
+            in_parts(scan_codes, len(users), self.threads, *chunk, *listed, unit=USERS_AT_ONCE)
+        return lists
 
-    def _scan_floats(self, users: Float32, lists: Lists, filters: Filters) -> None:
+    def _scan_floats(self, users: Float32, keep: int, filters: Filters) -> Lists:
         from recsys.retrieval.kernel import scan_scores
 
-        def task(part: tuple[int, int], *chunk: Any) -> None:
-            scan_scores(part, *chunk, *_listed(lists, filters))
-
+        lists = make_lists(len(users), keep)
         for rows in _chunks(len(self.tiers), _FLOAT_CHUNK):
             scores = users @ self.tiers.decode(rows, 0, self.size).T
             factors = self._factors(rows, rows.stop - rows.start)
-            _in_parts(task, (rows.start, scores, factors), len(users), self.threads)
+            listed = lists.arguments(filters)
+            in_parts(scan_scores, len(users), self.threads, rows.start, scores, factors, *listed)
+        return lists
 
 
 def _is_int8(vectors: Encoded) -> bool:
@@ -158,39 +138,11 @@ def _is_int8(vectors: Encoded) -> bool:
 
 def _rounded(users: Float32) -> npt.NDArray[np.int16]:
     """Each row as int16 of its own step, small enough that no sum of products overflows."""
-    levels = min(32_767, _SUM_LIMIT // (128 * users.shape[1]))
+    levels = min(_LEVELS, _SUM_LIMIT // (128 * users.shape[1]))
     peaks = np.abs(users).max(axis=1, keepdims=True).clip(np.finfo(np.float32).tiny)
     rounded: npt.NDArray[np.int16] = np.rint(users / peaks * levels).astype(np.int16)
     return rounded
 
 
-def _listed(lists: Lists, filters: Filters) -> tuple[Any, ...]:
-    return (
-        *(filters.hidden, filters.seen, filters.offsets, lists.keep),
-        *(lists.scores, lists.items, lists.counts, lists.floors),
-    )
-
-
 def _chunks(num_rows: int, size: int) -> list[slice]:
     return [slice(lo, min(lo + size, num_rows)) for lo in range(0, num_rows, size)]
-
-
-def _in_parts(
-    task: Callable[..., None], chunk: tuple[Any, ...], num_users: int, threads: int
-) -> None:
-    """Calls `task(part, *chunk)` for parts of the users, at once."""
-    tiles = -(-num_users // _USERS_AT_ONCE)
-    count = min(threads, tiles)
-    edges = [min(i * tiles // count * _USERS_AT_ONCE, num_users) for i in range(count)]
-    parts = list(zip(edges, [*edges[1:], num_users], strict=True))
-    if len(parts) < 2:
-        for part in parts:
-            task(part, *chunk)
-        return
-    for done in [_pool(threads).submit(task, part, *chunk) for part in parts]:
-        done.result()
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="recsys-scan")
