@@ -25,6 +25,7 @@ from benchmarks import (
     mapped,
     preparing,
     rectools,
+    sharding,
     steps,
 )
 from benchmarks.measure import Row, machine
@@ -58,6 +59,9 @@ def run(
         "catalogue": lambda: catalogue.measure((10_000, 100_000, 1_000_000)[: 3 - quick]),
         "preparing": lambda: preparing.measure((1, 10, 50)[: 1 if quick else 3]),
         "loading": lambda: loading.measure((1, 5, 20)[: 1 if quick else 3]),
+        "sharding": lambda: sharding.measure(
+            (1_000_000, 5_000_000, 20_000_000)[: 3 - quick], rounds
+        ),
         "mapped": lambda: mapped.measure((1,) if quick else (1, 20)),
         "dynamic": lambda: dynamic.measure((1,) if quick else (2, 10)),
     }

@@ -112,6 +112,7 @@ class TwoTower(nn.Module):
         self.config, self.objective = config, objective
         self.granularities = config.granularities
         dim, std = config.granularities.embedding_dim, config.init_std
+        sizes = config.granularities.sizes
         if config.shared_table:
             counts = {"items": num_items, "users": num_users}
             self.shared = SharedSpace(config.table, counts, dim, init_std=std)
@@ -119,9 +120,9 @@ class TwoTower(nn.Module):
             self.user_table: EmbeddingTable = users
             self.table: EmbeddingTable = rows
         else:
-            built = build_table(config.user_table, num_users, dim, init_std=std)
+            built = build_table(config.user_table, num_users, dim, init_std=std, sizes=sizes)
             self.user_table = cast(EmbeddingTable, built)
-            built = build_table(config.table, num_items, dim, init_std=std)
+            built = build_table(config.table, num_items, dim, init_std=std, sizes=sizes)
             self.table = cast(EmbeddingTable, built)
         if config.items is not None and features is not None:
             own = self.table if config.items.ids else None
@@ -158,6 +159,14 @@ class TwoTower(nn.Module):
     def item_vectors(self) -> Tensor:
         """`[N, D]`."""
         return self.table.vectors()
+
+    def item_vectors_at(self, items: Tensor) -> Tensor:
+        """`[R]` int64 -> `[R, D]`."""
+        return self.table(items)
+
+    def num_terms(self, batch: Batch) -> int:
+        """What the loss of a batch is the mean over: its pairs."""
+        return len(batch.targets) + len(batch.histories)
 
 
 def _pair_items(batch: Batch) -> Tensor:

@@ -108,6 +108,16 @@ class RunConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _sharded_tables_are_sampled(self) -> RunConfig:
+        tables = [getattr(self.model, name) for name in type(self.model).model_fields]
+        if self.loss.name == "softmax" and any(isinstance(x, ShardedConfig) for x in tables):
+            raise ValueError(
+                "loss.name softmax would gather the sharded table in every step; choose "
+                "sampled_softmax or gbce, or another table"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _loss_takes_seen_negatives(self) -> RunConfig:
         if getattr(self.model, "seen_negatives", 0) and self.loss.name == "gbce":
             raise ValueError("model.seen_negatives needs loss.name softmax or sampled_softmax")

@@ -9,6 +9,7 @@ Shape legend: B users, T targets, W processes, G granularities.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,25 +28,35 @@ class Share:
     batch: Batch
     weight: float
     """Its loss is multiplied by this, and gradients are averaged over processes: W times its part
-    of the targets."""
+    of the terms that the loss is the mean over."""
 
 
-def share_of(batch: Batch, processes: Processes) -> Share:
+def num_targets(batch: Batch) -> int:
+    """T, what most losses are means over."""
+    return len(batch.targets)
+
+
+def share_of(
+    batch: Batch, processes: Processes, num_terms: Callable[[Batch], int] = num_targets
+) -> Share:
     """This process's users of a batch, with about a W-th of the targets.
 
     A batch of fewer users than processes leaves some without: they take any one, with the weight 0,
-    because lookups and sums need every process.
+    because lookups and sums need every process. `num_terms`: of a batch, what its loss is the mean
+    over.
     """
     if processes.world_size == 1:
         return Share(batch, 1.0)
     offsets = batch.histories.offsets
     lo, hi = _cuts(offsets, processes.world_size)[processes.rank : processes.rank + 2].tolist()
-    weight = processes.world_size * float(offsets[hi] - offsets[lo]) / float(offsets[-1])
-    if lo == hi:
+    none = lo == hi
+    if none:
         lo = min(lo, len(batch.histories) - 1)
         hi = lo + 1
-    own = batch.histories.rows(np.arange(lo, hi))
-    return Share(Batch(own, batch.targets[offsets[lo] : offsets[hi]]), weight)
+    histories = batch.histories.rows(np.arange(lo, hi))
+    own = Batch(histories, batch.targets[offsets[lo] : offsets[hi]])
+    part = 0.0 if none else num_terms(own) / num_terms(batch)
+    return Share(own, processes.world_size * part)
 
 
 def _cuts(offsets: Int64, parts: int) -> Int64:

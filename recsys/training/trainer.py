@@ -42,7 +42,12 @@ from recsys.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from recsys.training.distributed import average_gradients, joined_losses, share_of
+from recsys.training.distributed import (
+    average_gradients,
+    joined_losses,
+    num_targets,
+    share_of,
+)
 from recsys.training.logs import NoLog, RunLog, open_log
 from recsys.training.optimizers import (
     OptimizerConfig,
@@ -218,7 +223,8 @@ class _Loop:
         rate = self.config.optimizer.rate(step, done)
         for table in self.sharded:  # they step inside backward
             table.set_rate(rate / self.config.optimizer.learning_rate)
-        share = share_of(batch, self.processes)
+        num_terms = getattr(self.model, "num_terms", num_targets)
+        share = share_of(batch, self.processes, num_terms)
         output = self.nested.loss(share.batch, negatives)
         if not math.isfinite(float(output.total.detach())):
             raise RunError(

@@ -6,9 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.config import parse
 from recsys.data.batching import Batch
 from recsys.data.histories import Histories
+from recsys.errors import ConfigError
 from recsys.processes import Processes
+from recsys.recipes.run import RunConfig
 from recsys.training.distributed import share_of
 from tests.distributed import training
 from tests.distributed.workers import run
@@ -64,3 +67,17 @@ def test_a_shared_catalogue_is_ranked_to_the_bit_as_by_one_process(lists, tmp_pa
         np.testing.assert_array_equal(found[0], ranks)
         if lists:
             np.testing.assert_array_equal(found[1], counts)
+
+
+def test_a_share_weighs_by_what_the_loss_is_the_mean_over():
+    batch = batch_of([1, 1, 4])
+    for rank, pairs in enumerate((4, 5)):  # a user has a pair more than targets
+        share = share_of(batch, Processes(rank, 2), lambda x: len(x.targets) + len(x.histories))
+        assert share.weight == pytest.approx(2 * pairs / 9)
+
+
+def test_a_softmax_over_the_catalogue_is_refused_with_a_sharded_table(tmp_path):
+    tree = {"data": str(tmp_path), "model": {"table": {"name": "sharded"}}}
+    with pytest.raises(ConfigError, match="sampled_softmax"):
+        parse(RunConfig, {**tree, "loss": {"name": "softmax"}}, "here")
+    assert parse(RunConfig, tree, "here").model.table.sharding == "tier_aligned"
