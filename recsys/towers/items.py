@@ -62,6 +62,9 @@ class ItemsConfig(StrictModel):
     """Share of the items whose id training leaves out."""
     components: int = Field(default=256, ge=1)
     """Directions of most variance that are read of frozen vectors."""
+    whitening: float = Field(default=1.0, ge=0, le=1)
+    """How far the variances of these directions are made alike: 1: wholly, which tells items apart
+    best; 0: not at all, so what most items differ in weighs most, and new items are like others."""
     bins: int = Field(default=16, ge=1)
     """Parts that the range of a number is divided into."""
 
@@ -140,8 +143,9 @@ class ItemTower(nn.Module):
     def nbytes(self) -> int:
         """Bytes of the ids and of the tower; frozen features are mapped from the data set."""
         own = [*self.modalities.state_dict().values(), *self.fusion.state_dict().values()]
-        rows = 0 if self.ids is None else self.ids.nbytes
-        return rows + sum(tensor.numel() * tensor.element_size() for tensor in own)
+        sizes = [tensor.numel() * tensor.element_size() for tensor in own]
+        total: int = sum(sizes, start=0 if self.ids is None else self.ids.nbytes)
+        return total
 
     def present(self, items: Tensor) -> Tensor:
         """`[U, M]` bool: which modalities each item has."""
@@ -182,7 +186,11 @@ def _modality(
 ) -> Modality:
     if name in features.vectors:
         return VectorModality(
-            features.vectors[name], dim, components=config.components, init_std=init_std
+            features.vectors[name],
+            dim,
+            components=config.components,
+            strength=config.whitening,
+            init_std=init_std,
         )
     if name in features.categories:
         return CategoryModality(features.categories[name], dim, init_std=init_std)

@@ -33,11 +33,17 @@ class VectorModality(nn.Module):
     whitening: Tensor
 
     def __init__(
-        self, feature: VectorFeature, dim: int, *, components: int, init_std: float
+        self,
+        feature: VectorFeature,
+        dim: int,
+        *,
+        components: int,
+        strength: float = 1.0,
+        init_std: float,
     ) -> None:
         super().__init__()
         self.feature = feature
-        centre, whitening = whiten(feature, components)
+        centre, whitening = whiten(feature, components, strength)
         self.register_buffer("centre", torch.from_numpy(centre))
         self.register_buffer("whitening", torch.from_numpy(whitening))
         # The k-th direction of most variance starts as coordinate k: prefixes are PCA at first.
@@ -53,8 +59,13 @@ class VectorModality(nn.Module):
         return result
 
 
-def whiten(feature: VectorFeature, components: int) -> tuple[Float32, Float32]:
-    """Centre `[W]` and whitening `[W, K]` of the present vectors, most variance first."""
+def whiten(
+    feature: VectorFeature, components: int, strength: float = 1.0
+) -> tuple[Float32, Float32]:
+    """Centre `[W]` and whitening `[W, K]` of the present vectors, most variance first.
+
+    `strength` 1 gives all directions the same variance, 0 leaves theirs as it is.
+    """
     present = np.flatnonzero(feature.present)
     rows = feature.rows(present[:: max(1, len(present) // _SAMPLE)]).astype(np.float64)
     if not len(rows):
@@ -63,7 +74,7 @@ def whiten(feature: VectorFeature, components: int) -> tuple[Float32, Float32]:
     variances, directions = np.linalg.eigh((rows - centre).T @ (rows - centre) / len(rows))
     order = np.argsort(-variances)[: min(components, feature.dim)]
     spread = np.sqrt(np.maximum(variances[order], 0) + _RIDGE * max(variances.max(), 1e-12))
-    return centre.astype(np.float32), (directions[:, order] / spread).astype(np.float32)
+    return centre.astype(np.float32), (directions[:, order] / spread**strength).astype(np.float32)
 
 
 class CategoryModality(nn.Module):

@@ -248,6 +248,9 @@ def test_whitened_vectors_have_no_common_direction_and_no_preferred_one(tmp_path
     np.testing.assert_allclose(rows.T @ rows / len(rows), np.eye(3), atol=1e-2)
     variances = np.linalg.eigvalsh(np.cov(feature.rows(np.flatnonzero(present)).T))[::-1][:3]
     np.testing.assert_allclose(1 / np.square(whitening).sum(0), variances, rtol=1e-2)
+    for strength, power in ((0.0, 0.0), (0.5, 0.5)):
+        _, partly = whiten(feature, 3, strength)
+        np.testing.assert_allclose(1 / np.square(partly).sum(0), variances**power, rtol=1e-2)
 
 
 def test_a_feature_no_item_has_and_a_number_that_never_varies_do_no_harm(features, tmp_path):
