@@ -79,7 +79,7 @@ class TwoTowerConfig(StrictModel):
     def _one_space_or_two(self) -> "TwoTowerConfig":
         if self.shared_table and self.user_table != DenseConfig():
             raise ValueError("user_table is not used with shared_table; leave it out")
-        if self.shared_table and self.table.name in ("clustered", "dynamic"):
+        if self.shared_table and self.table.name in ("clustered", "dynamic", "sharded"):
             raise ValueError(f"a {self.table.name} table holds items or users, not both of them")
         return self
 

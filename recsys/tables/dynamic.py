@@ -136,8 +136,14 @@ class DynamicTable(nn.Module):
 
     @torch.no_grad()
     def _renew(self, rows: Tensor) -> None:
-        """Rows that were given out start anew, whoever had them before."""
-        self.weight[rows] = torch.randn(len(rows), self.embedding_dim) * self.init_std
+        """Rows that were given out start anew, whoever had them before.
+
+        What they start with depends on the clock alone, so that processes that train together
+        stay alike, and so does a run that was resumed.
+        """
+        generator = torch.Generator().manual_seed(int(self.get_buffer("clock")[1]))
+        start = torch.randn(len(rows), self.embedding_dim, generator=generator)
+        self.weight[rows] = start * self.init_std
         for name in ("exp_avg", "exp_avg_sq"):
             self._slots[name][rows] = 0.0
 

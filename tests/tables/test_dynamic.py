@@ -130,7 +130,7 @@ def test_it_goes_on_from_what_was_saved_as_if_it_had_never_stopped():
             for name, value in part.optimizer_slots().items():
                 value.copy_(slots[name])
         for table in (whole, part):
-            torch.manual_seed(now)
+            torch.manual_seed(table is part)  # another process has another state of chance
             table.observe(batch, now)
             table(batch).square().sum().backward()
             table.update_rows(UpdateRule(0.1))
