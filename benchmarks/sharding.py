@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.measure import Row, own_peak_mib
 from recsys.processes import Processes, joined
-from recsys.tables.sharding import ShardedConfig, holders
+from recsys.tables.sharding import ShardedConfig
 
 SIZES = (8, 16, 32, 64)
 LOOKUPS = 4_096
@@ -84,12 +84,18 @@ def measure(sizes: tuple[int, ...], rounds: int) -> dict[str, list[Row]]:
                 }
             )
             touched += [
-                {"processes": world_size, "sharding": kind, **prefix}
-                for prefix in found[0]["prefixes"]
+                {
+                    "processes": world_size,
+                    "sharding": kind,
+                    "coordinates": size,
+                    "ranks touched": max(part["prefixes"][place]["ranks"] for part in found),
+                    "moved KiB": sum(part["prefixes"][place]["received"] for part in found) / 2**10,
+                }
+                for place, size in enumerate(SIZES)
             ]
     return {
         f"bytes a process sends in a step of {LOOKUPS:,} lookups, D = {SIZES[-1]}": traffic,
-        "a lookup without gradient, by granularity: ranks touched and bytes received": touched,
+        "lookups without gradient: ranks that one touches, and bytes that all of them move": touched,
         "step time by rows (rowwise_adagrad)": growth(sizes, rounds),
     }
 
@@ -206,12 +212,7 @@ def _prefix(table: Any, rows: torch.Tensor, size: int) -> Row:
     with torch.no_grad():
         table(rows, size=size)
     reading = table.exchange.last
-    return {
-        "size": size,
-        "ranks": len(reading.ranks),
-        "of": len(holders(table.shards, table.embedding_dim)),
-        "received KiB": reading.received / 2**10,
-    }
+    return {"ranks": len(reading.ranks), "received": reading.received}
 
 
 if __name__ == "__main__":

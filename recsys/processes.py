@@ -141,9 +141,19 @@ def current() -> Processes:
 
 
 def ensure_group() -> None:
-    """Makes this process a group of its own, if it is in none: engines ask for one. No port."""
-    if not dist.is_initialized():
-        dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    """Makes this process a group of its own, if it is in none: engines ask for one. No port.
+
+    Raises:
+        ConfigError: there are other processes, and this one has not met them.
+    """
+    if dist.is_initialized():
+        return
+    if (others := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise ConfigError(
+            f"WORLD_SIZE is {others}, but this process has not met the others; build what is "
+            "spread over processes inside `with recsys.processes.joined():`"
+        )
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
 
 
 @contextmanager

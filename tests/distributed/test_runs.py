@@ -46,6 +46,13 @@ def same_results(folder, expected):
     assert figures[0] == pytest.approx(figures[1], abs=0.02)  # a rank or two of 60 users
 
 
+def wait_for(folder, pattern):
+    deadline = time.monotonic() + 60
+    while not list(folder.glob(pattern)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize(("world_size", "sharding"), [(2, "tier_aligned"), (4, "row_wise")])
 def test_several_processes_leave_the_files_of_one(world_size, sharding, data, alone, tmp_path):
     run(world_size, training.train_run, training.settings(data, sharding), tmp_path / "run")
@@ -62,10 +69,7 @@ def test_kill_9_of_one_then_a_restart_with_another_world_size_ends_the_same(
 ):
     config = training.settings(data, checkpoint_seconds=0.0)
     group = Group(2, training.train_slowly, config, tmp_path / "run")
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("run/checkpoints/step-*-epoch-000001")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(tmp_path, "run/checkpoints/step-*-epoch-000001")
     os.kill(group.processes[killed].pid, signal.SIGKILL)
     results = group.results()
     assert results[killed] is None
@@ -98,3 +102,15 @@ def test_a_run_that_cannot_begin_stops_everyone(data, tmp_path):
     ).results()
     assert first[0] == "RunError" and "not empty" in first[1]
     assert second[0] == "PeerError" and "not empty" in second[1]
+
+
+def test_a_polite_stop_of_one_saves_and_stops_all(data, alone, tmp_path):
+    config = training.settings(data, checkpoint_seconds=3600.0)
+    group = Group(2, training.train_slowly, config, tmp_path / "run")
+    wait_for(tmp_path, "run/checkpoints/step-*-epoch-000001")
+    os.kill(group.processes[1].pid, signal.SIGTERM)
+    words = ("stopped by another process", "stopped by SIGTERM")
+    for (kind, message, _), cause in zip(group.results(), words, strict=True):
+        assert kind == "StoppedError" and cause in message
+    run(2, training.train_run, config, tmp_path / "run")
+    same_results(tmp_path / "run", alone)
