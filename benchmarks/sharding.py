@@ -95,7 +95,7 @@ def measure(sizes: tuple[int, ...], rounds: int) -> dict[str, list[Row]]:
             ]
     return {
         f"bytes a process sends in a step of {LOOKUPS:,} lookups, D = {SIZES[-1]}": traffic,
-        "lookups without gradient: ranks that one touches, and bytes that all of them move": touched,
+        "lookups without gradient: ranks touched, and bytes that all of them move": touched,
         "step time by rows (rowwise_adagrad)": growth(sizes, rounds),
     }
 
