@@ -297,25 +297,36 @@ def cut(
 
 @verb
 def export(
-    run: Run,
+    source: Annotated[Path, typer.Argument(help="A run folder; or a bundle, for other tiers.")],
     out: Annotated[Path, typer.Argument(help="Folder of all versions of the bundle.")],
     tiers: Annotated[
         str | None, typer.Option(help="lo:hi:CODEC:ram|mmap by comma [int8 to 32, then fp16].")
     ] = None,
     users: Annotated[bool, typer.Option(help="User vectors and histories too.")] = True,
     user_codec: Annotated[str, typer.Option(help="How user vectors are stored.")] = "fp32",
-    tower: Annotated[bool, typer.Option(help="The user tower as ONNX too.")] = True,
+    tower: Annotated[
+        bool | None,
+        typer.Option("--tower/--no-tower", help="The user tower as ONNX [where it can be]."),
+    ] = None,
     index: Annotated[
         str | None, typer.Option(help="Over the first tier: flat, ivf or hnsw, and ,sq8 or ,pqM.")
     ] = None,
     recall: Annotated[float, typer.Option(help="What the index is tuned to.")] = 0.99,
     stages: Annotated[str | None, typer.Option(help="The funnel to serve by: 32:200,256.")] = None,
+    route: Annotated[
+        float | None,
+        typer.Option(help="Users may stop early; the share of ndcg@10 to keep, say 0.99."),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="Of the tiers: raw, safetensors or parquet.")
+    ] = "raw",
 ) -> None:
     """Writes a run as a bundle of tiers: versioned, checksummed, served without torch."""
     from recsys.recipes.export import export as write
+    from recsys.reports.bundle import print_bundle
 
     folder = write(
-        run,
+        source,
         out,
         tiers=tiers,
         users=users,
@@ -324,7 +335,10 @@ def export(
         index=index,
         recall=recall,
         stages=stages,
+        route=route,
+        form=form,
     )
+    print_bundle(folder)
     print(f"exported: {folder} (next: recsys verify {out})")
 
 

@@ -8,16 +8,19 @@ from pathlib import Path
 from recsys.errors import ChecksumError, ConfigError
 from recsys.evaluation.protocol import find_protocol, make_card
 from recsys.granularity import Granularities
-from recsys.recipes.run import LoadedRun
-from recsys.retrieval.bundle import verify_bundle
+from recsys.recipes.routing import routing_of
+from recsys.recipes.run import RUN, LoadedRun
+from recsys.retrieval.bundle import Bundle, load_bundle, verify_bundle
+from recsys.retrieval.formats import check_format
 from recsys.retrieval.funnel import check_stages, parse_stages
 from recsys.retrieval.indexing import index_of
 from recsys.retrieval.manifest import read_manifest
 from recsys.retrieval.tiers import TierSpec, parse_tiers
-from recsys.retrieval.versions import find_bundle
+from recsys.retrieval.versions import find_bundle, is_bundle
 from recsys.retrieval.writing import Addition, write_bundle
-from recsys.serving.export import source_of, tower_of
+from recsys.serving.export import source_of, tower_of, why_no_tower
 from recsys.serving.item_export import item_tower_of
+from recsys.serving.rebundle import kept_of, source_of_bundle
 from recsys.towers.items import ItemTower
 
 _HOT = 32
@@ -31,54 +34,96 @@ def default_tiers(granularities: Granularities) -> str:
 
 
 def export(
-    run: str | Path,
+    source: str | Path,
     out: str | Path,
     *,
     tiers: str | None = None,
     users: bool = True,
     user_codec: str = "fp32",
-    tower: bool = True,
+    tower: bool | None = None,
     index: str | None = None,
     recall: float = 0.99,
     stages: str | None = None,
+    route: float | None = None,
+    form: str = "raw",
 ) -> Path:
-    """Writes a trained run as a new version of a bundle, and makes it current.
+    """Writes a trained run, or a bundle again, as a new version of a bundle; makes it current.
 
     Args:
-        run: a run folder.
+        source: a run folder; or a bundle, whose vectors are taken as it stores them.
         out: the folder of all versions.
         tiers: `lo:hi:codec:ram|mmap` by comma; None: `default_tiers`.
         users: user vectors of whole histories, and the histories, go along.
         user_codec: how user vectors are stored.
-        tower: the user tower goes along as ONNX.
+        tower: the user tower goes along as ONNX; None: if it can, and the manifest tells why not.
         index: a Faiss index over the first tier: `ivf,sq8`, ...; see `index.KINDS`.
         recall: what the index is tuned to: share of the exact first 100 candidates.
         stages: the funnel to serve by, e.g. `32:200,256`.
+        route: let users stop at earlier stages; the share of ndcg@10 to keep, learned on the run's
+            validation users. None: nobody does.
+        form: of the tiers' files: raw, safetensors or parquet.
 
     Returns:
         The folder of the new version.
 
     Raises:
         RunError: it is no run.
-        ConfigError: the tiers, the index or the stages cannot be.
+        ConfigError: the tiers, the index, the stages, the routing or the tower cannot be.
         DataError: something else stands at `out`.
         InstallationError: what the tower is exported with is missing.
     """
-    loaded = LoadedRun(run)
-    granularities = loaded.model.granularities
-    specs = parse_tiers(tiers or default_tiers(granularities), granularities.embedding_dim)
-    additions = [tower_of(loaded.model, loaded.dataset)] if tower else []
-    table = getattr(loaded.model, "table", None)
-    additions += [item_tower_of(table)] if isinstance(table, ItemTower) else []
+    form = check_format(form)
+    if not (Path(source) / RUN).is_file() and is_bundle(source):
+        if route is not None:
+            raise ConfigError(f"{source} is a bundle; routing is learned of a run, export that")
+        bundle = load_bundle(source)
+        sizes = Granularities(sizes=bundle.manifest.sizes, normalize=bundle.normalize)
+        specs = parse_tiers(tiers or default_tiers(sizes), bundle.dim)
+        made = source_of_bundle(bundle, with_users=users)
+        additions = [_kept(bundle, specs[-1].hi, tower)]
+    else:
+        loaded = LoadedRun(source)
+        granularities = loaded.model.granularities
+        specs = parse_tiers(tiers or default_tiers(granularities), granularities.embedding_dim)
+        made = source_of(
+            loaded.model,
+            loaded.dataset,
+            with_users=users,
+            model_card=_model_card(loaded),
+            protocol=_protocol(loaded),
+        )
+        additions = _parts(loaded, specs[-1].hi, tower)
     additions += indexing(specs, index, recall, stages)
-    source = source_of(
-        loaded.model,
-        loaded.dataset,
-        with_users=users,
-        model_card=_model_card(loaded),
-        protocol=_protocol(loaded),
+    additions += [] if route is None else [routing_of(loaded, stages, route)]
+    return write_bundle(
+        Path(out), made, specs, user_codec=user_codec, form=form, additions=additions
     )
-    return write_bundle(Path(out), source, specs, user_codec=user_codec, additions=additions)
+
+
+def _parts(loaded: LoadedRun, dim: int, tower: bool | None) -> list[Addition]:
+    """The networks of a run that go along: of users, of new items."""
+    reason = "--no-tower" if tower is False else None
+    if tower is None:
+        reason = why_no_tower(loaded.model, dim)
+    parts = [_without(reason) if reason else tower_of(loaded.model, loaded.dataset, dim)]
+    table = getattr(loaded.model, "table", None)
+    return [*parts, item_tower_of(table)] if isinstance(table, ItemTower) else parts
+
+
+def _kept(bundle: Bundle, dim: int, tower: bool | None) -> Addition:
+    """What of a bundle goes along into another one."""
+    reason = bundle.manifest.no_tower or "the bundle it comes from has none"
+    if bundle.manifest.tower is not None:
+        reason = f"the tiers end at {dim} of {bundle.dim} coordinates, the tower reads all"
+        if dim == bundle.dim:
+            return kept_of(bundle, None if tower is not False else "--no-tower")
+    if tower:
+        raise ConfigError(f"{reason}; export without it (--no-tower)")
+    return kept_of(bundle, reason)
+
+
+def _without(reason: str) -> Addition:
+    return lambda _folder, _manifest: {"no_tower": reason}
 
 
 def indexing(

@@ -7,15 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from recsys.config import apply_overrides, parse
-from recsys.data.dataset import Int64
 from recsys.data.histories import jagged_positions
-from recsys.errors import ProtocolError
-from recsys.evaluation.held_out import held_out
-from recsys.evaluation.protocol import Part, find_protocol
+from recsys.evaluation.protocol import Part
 from recsys.evaluation.tradeoff import (
     SCAN,
     Point,
@@ -26,12 +22,12 @@ from recsys.evaluation.tradeoff import (
     measure,
     tiers_of,
 )
+from recsys.recipes.queries import queries_of, sample
 from recsys.recipes.run import RUN, LoadedRun
 from recsys.reports.tradeoff import TradeoffContent, write_tradeoff
 from recsys.retrieval.bundle import Bundle, load_bundle
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.filters import make_filters
-from recsys.serving.export import user_vectors
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ def tradeoff(
         found=found,
         floor=keep_ndcg,
         chosen=chosen,
-        command=export_command(source, chosen, sweep) if is_run and chosen else None,
+        command=export_command(source, chosen, sweep) if chosen else None,
     )
     default = source / "tradeoff" if is_run else source.parent / f"{source.name}-tradeoff"
     write_tradeoff(Path(out) if out else default, content)
@@ -107,61 +103,32 @@ def _sweep(sizes: tuple[int, ...], overrides: Sequence[str]) -> Sweep:
     return parse(Sweep, apply_overrides(tree, list(overrides)), "the sweep of `recsys tradeoff`")
 
 
-def export_command(run: Path, point: Point, sweep: Sweep) -> str:
-    """The `recsys export` that makes a point."""
+def export_command(source: Path, point: Point, sweep: Sweep) -> str:
+    """The `recsys export` that makes a point, of a run or of a bundle."""
     tiers = tiers_of(
         point.granularity, point.ranking, point.codec, sweep.ranking_codec, point.index
     )
-    words = [
-        "recsys",
-        "export",
-        str(run),
-        str(run / "bundle"),
-        "--tiers",
-        ",".join(map(str, tiers)),
-    ]
+    out = source / "bundle" if (source / RUN).is_file() else Path(f"{source}-tiers")
+    words = ["recsys", "export", str(source), str(out), "--tiers", ",".join(map(str, tiers))]
     if point.index != SCAN:
         words += ["--index", point.index, "--recall", str(sweep.index_recall)]
     return shlex.join([*words, "--stages", f"{point.granularity}:{point.keep},{point.ranking}"])
 
 
-def _sample(count: int, wanted: int | None) -> Int64:
-    if wanted is None or wanted >= count:
-        return np.arange(count)
-    return np.unique(np.linspace(0, count - 1, wanted).astype(np.int64))
-
-
 def _from_run(
     loaded: LoadedRun, part: Part, protocol: str | None, num_users: int | None
 ) -> _Source:
-    preset = find_protocol(protocol or loaded.config.protocol)
-    if part == "valid" and loaded.config.fit_on == "train+valid":
-        raise ProtocolError("the run was fitted on train+valid; measure it on --split test")
-    if loaded.split.rule.name != preset.split:
-        raise ProtocolError(
-            f"protocol {preset.name} wants the split {preset.split}, the run was trained on "
-            f"{loaded.split.rule.name}; choose another protocol"
-        )
-    held = held_out(loaded.dataset, loaded.split, part)
-    rows = _sample(len(held.users), num_users)
-    histories = held.histories(loaded.dataset, rows)
-    places, offsets = held.targets_of(rows)
-    seen = (histories.items, histories.offsets) if preset.filter_seen else None
+    queries = queries_of(loaded, part, protocol, num_users)
     with torch.inference_mode():
         items = loaded.model.item_vectors().float().numpy()
     granularities = loaded.model.granularities
-    queries = Queries(
-        user_vectors(loaded.model, histories),
-        make_filters(len(rows), loaded.dataset.num_items, seen=seen),
-        held.targets[places].astype(np.int64),
-        offsets,
-    )
-    under = f"{loaded.dataset.manifest.name}, {preset.name} protocol, {part} part"
+    name = protocol or loaded.config.protocol
+    under = f"{loaded.dataset.manifest.name}, {name} protocol, {part} part"
     return _Source(items, granularities.sizes, granularities.normalize, queries, under)
 
 
 def _from_bundle(bundle: Bundle, num_users: int | None) -> _Source:
-    rows = _sample(len(bundle.users), num_users)
+    rows = sample(len(bundle.users), num_users)
     items, offsets = bundle.seen
     places, kept = jagged_positions(offsets[rows], offsets[rows + 1])
     queries = Queries(

@@ -75,6 +75,11 @@ def find_bundle(path: str | Path) -> Path:
     return found
 
 
+def is_bundle(path: str | Path) -> bool:
+    """Whether a bundle, or the folder of its versions, stands there."""
+    return (Path(path) / MANIFEST).is_file() or (Path(path) / CURRENT).is_symlink()
+
+
 def _numbers(shelf: Path) -> list[int]:
     found = [_VERSION.fullmatch(part.name) for part in shelf.iterdir()]
     return [int(match[1]) for match in found if match]

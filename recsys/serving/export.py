@@ -88,16 +88,28 @@ def user_vectors(model: Model, histories: Histories) -> Float32:
     return vectors
 
 
-def tower_of(model: object, dataset: Dataset) -> Addition:
+def why_no_tower(model: object, dim: int) -> str | None:
+    """Why a model's user tower cannot come along with tiers of `dim` coordinates; None: it can.
+
+    The tower reads the whole vectors of a history's items, and nothing else.
+    """
+    if not isinstance(model, SASRec | FMRLRec):
+        return f"{type(model).__name__} has no ONNX form: it makes no users of items' vectors alone"
+    whole = model.granularities.embedding_dim
+    if dim < whole:
+        return f"the tiers end at {dim} of {whole} coordinates, the tower reads all"
+    return None
+
+
+def tower_of(model: object, dataset: Dataset, dim: int) -> Addition:
     """Adds the user tower as ONNX, compared with the model on the data set's own histories.
 
     Raises:
-        ConfigError: there is no ONNX form of this model.
+        ConfigError: `why_no_tower` of this model.
     """
-    if not isinstance(model, SASRec | FMRLRec):
-        raise ConfigError(
-            f"{type(model).__name__} has no ONNX form; export without its tower (--no-tower)"
-        )
+    if reason := why_no_tower(model, dim):
+        raise ConfigError(f"{reason}; export without it (--no-tower)")
+    assert isinstance(model, SASRec | FMRLRec)
 
     def write(folder: Path, _: BundleManifest) -> dict[str, Any]:
         write_onnx(model, folder / TOWER)

@@ -12,11 +12,14 @@ import recsys
 from recsys.cli import app
 from recsys.data.dataset import write_dataset
 from recsys.data.histories import Histories, select
+from recsys.errors import ConfigError
 from recsys.evaluation.recommend import recommend
 from recsys.recipes.export import default_tiers
+from recsys.recipes.queries import queries_of
 from recsys.retrieval.bundle import load_bundle
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Funnel, Stage
+from recsys.retrieval.opening import open_funnel
 from recsys.serving.session import UserTower
 from tests.recipes.test_verbs import config, frame
 
@@ -109,7 +112,8 @@ def test_serving_a_bundle_needs_no_torch(bundle):
 def test_the_verbs_write_and_check_a_bundle(run, tmp_path):
     out = tmp_path / "out"
     printed = call("export", run, out, "--tiers", "0:4:int8:ram,4:8:fp16:mmap", "--no-tower")
-    assert f"{out}/v000001" in printed
+    assert f"{out}/v000001" in printed and "no user tower: --no-tower" in printed
+    assert "0:4:int8:ram" in printed and "relative error" in printed
     assert "whole" in call("verify", out)
     codes = next(out.glob("v000001/items/*/codes"))
     codes.write_bytes(bytes([codes.read_bytes()[0] ^ 1]) + codes.read_bytes()[1:])
@@ -123,3 +127,78 @@ def test_default_tiers_keep_a_short_prefix_in_memory(run):
     assert default_tiers(sizes) == "0:8:int8:ram"
     longer = sizes.model_copy(update={"sizes": (8, 16, 32, 64, 256)})
     assert default_tiers(longer) == "0:32:int8:ram,32:256:fp16:mmap"
+
+
+def test_a_model_whose_users_are_a_table_is_exported_without_a_tower(run, tmp_path):
+    data = recsys.load_run(run).config.data
+    settings = config(
+        data,
+        trainer={"epochs": 1},
+        model={"name": "two_tower", "granularities": {"sizes": [4, 8]}},
+        loss={"name": "bpr"},
+    )
+    other = recsys.train(settings, out=tmp_path / "run")
+    printed = call("export", other, tmp_path / "out", "--tiers", "0:8:fp32:ram")
+    assert "no user tower: TwoTower has no ONNX form" in printed
+    bundle = load_bundle(tmp_path / "out")
+    assert bundle.manifest.tower is None and "TwoTower" in bundle.manifest.no_tower
+    model = recsys.load_run(other).model
+    with torch.inference_mode():
+        np.testing.assert_array_equal(
+            bundle.items.decode(slice(None), 0, 8), model.item_vectors().numpy()
+        )
+    refused = call("export", other, tmp_path / "out", "--tower", code=1)
+    assert "TwoTower has no ONNX form" in refused and "--no-tower" in refused
+
+
+def test_tiers_that_end_early_leave_the_tower_out_and_say_so(run, tmp_path):
+    printed = call("export", run, tmp_path / "out", "--tiers", "0:4:fp32:ram")
+    assert "no user tower: the tiers end at 4 of 8 coordinates" in printed
+    assert not list((tmp_path / "out").rglob("*.onnx"))
+
+
+def test_routing_is_learned_on_validation_users_and_travels_in_the_bundle(run, tmp_path):
+    out = tmp_path / "out"
+    printed = call(
+        "export", run, out, "--no-tower", "--tiers", "0:8:fp32:ram", "--stages", "4:15,8",
+        "--route", 0.9,
+    )  # fmt: skip
+    entry = load_bundle(out).manifest.routing
+    assert "of the validation users stop early" in printed
+    assert entry.kept >= 0.9 and len(entry.thresholds) == 1 and sum(entry.stopped) == 1
+    funnel = open_funnel(load_bundle(out), threads=1)
+    assert [stage.granularity for stage in funnel.stages] == [4, 8]
+    queries = queries_of(recsys.load_run(run), "valid", None, None)
+    widths = funnel.search(queries.users, 10, queries.filters).widths
+    assert (widths == 4).mean() == pytest.approx(entry.stopped[0])
+    plain = open_funnel(load_bundle(out), routed=False, threads=1)
+    assert (plain.search(queries.users).widths == 8).all()
+    with pytest.raises(ConfigError, match="routed for lists of 10, 5 are asked for"):
+        open_funnel(load_bundle(out), k=5)
+    assert "two at least" in call("export", run, out, "--route", 0.9, code=1)
+
+
+def test_a_bundle_becomes_another_one_with_other_tiers(bundle, run, tmp_path):
+    out, tiers = tmp_path / "again", "0:4:int8:ram,4:8:fp16:mmap"
+    printed = call("export", bundle.folder, out, "--tiers", tiers, "--stages", "4:20,8")
+    assert "user tower: ONNX" in printed and "whole" in call("verify", out)
+    again, straight = load_bundle(out), recsys.export(run, tmp_path / "b", tiers=tiers, tower=False)
+    for what in ("items", "users"):
+        parts = getattr(load_bundle(straight), what), getattr(again, what)
+        np.testing.assert_array_equal(*(part.decode(slice(None), 0, 8) for part in parts))
+    assert again.manifest.model["tiers_before"] == ["0:4:fp32:ram", "4:8:fp32:mmap"]
+    assert again.manifest.protocol == bundle.manifest.protocol
+    users = UserTower(again, threads=1).user_vectors(*bundle.seen)
+    assert users.shape == (len(again.ids("user")), 8)
+    assert open_funnel(again, threads=1).search(users).items.shape == (len(users), 10)
+
+
+def test_every_form_is_exported_by_the_verb(run, bundle, tmp_path):
+    for form, residence in (("safetensors", "mmap"), ("parquet", "ram")):
+        tiers = f"0:4:fp32:ram,4:8:fp32:{residence}"
+        call("export", run, tmp_path / form, "--no-tower", "--tiers", tiers, "--format", form)
+        other = load_bundle(tmp_path / form)
+        np.testing.assert_array_equal(
+            other.items.decode(slice(None), 0, 8), bundle.items.decode(slice(None), 0, 8)
+        )
+    assert "'pickle' is not among" in call("export", run, tmp_path, "--format", "pickle", code=1)

@@ -12,7 +12,7 @@ from recsys.retrieval.bundle import load_bundle
 from recsys.retrieval.manifest import TowerEntry
 from recsys.retrieval.tiers import parse_tiers
 from recsys.retrieval.writing import BundleSource, write_bundle
-from recsys.serving.export import TOWER, check_parity, tower_of
+from recsys.serving.export import TOWER, check_parity, tower_of, why_no_tower
 from recsys.serving.session import UserTower, open_session
 from recsys.serving.tower import write_onnx
 
@@ -128,7 +128,13 @@ def test_a_tower_that_differs_is_not_exported():
 
 def test_a_model_without_an_onnx_form_says_so():
     with pytest.raises(ConfigError, match="Linear has no ONNX form"):
-        tower_of(torch.nn.Linear(2, 2), None)
+        tower_of(torch.nn.Linear(2, 2), None, 2)
+
+
+def test_a_tower_does_not_go_with_tiers_that_cut_its_inputs_short():
+    assert why_no_tower(model_of(), 16) is None
+    with pytest.raises(ConfigError, match="end at 8 of 16 coordinates"):
+        tower_of(model_of(), None, 8)
 
 
 def test_a_bundle_without_a_tower_says_so(tmp_path):

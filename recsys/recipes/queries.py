@@ -1,0 +1,50 @@
+"""Users of a trained run to search with: vectors, filters, and what they should find."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys.data.dataset import Int64
+from recsys.errors import ProtocolError
+from recsys.evaluation.held_out import held_out
+from recsys.evaluation.protocol import Part, find_protocol
+from recsys.evaluation.tradeoff import Queries
+from recsys.recipes.run import LoadedRun
+from recsys.retrieval.filters import make_filters
+from recsys.serving.export import user_vectors
+
+
+def queries_of(
+    loaded: LoadedRun, part: Part, protocol: str | None, num_users: int | None
+) -> Queries:
+    """Users of a part, evenly spread; what they have seen is filtered where the protocol says so.
+
+    Raises:
+        ProtocolError: the part was trained on, or the protocol wants another split.
+    """
+    preset = find_protocol(protocol or loaded.config.protocol)
+    if part == "valid" and loaded.config.fit_on == "train+valid":
+        raise ProtocolError("the run was fitted on train+valid; measure it on --split test")
+    if loaded.split.rule.name != preset.split:
+        raise ProtocolError(
+            f"protocol {preset.name} wants the split {preset.split}, the run was trained on "
+            f"{loaded.split.rule.name}; choose another protocol"
+        )
+    held = held_out(loaded.dataset, loaded.split, part)
+    rows = sample(len(held.users), num_users)
+    histories = held.histories(loaded.dataset, rows)
+    places, offsets = held.targets_of(rows)
+    seen = (histories.items, histories.offsets) if preset.filter_seen else None
+    return Queries(
+        user_vectors(loaded.model, histories),
+        make_filters(len(rows), loaded.dataset.num_items, seen=seen),
+        held.targets[places].astype(np.int64),
+        offsets,
+    )
+
+
+def sample(count: int, wanted: int | None) -> Int64:
+    """At most so many of `0..count-1`, evenly spread; None: all."""
+    if wanted is None or wanted >= count:
+        return np.arange(count)
+    return np.unique(np.linspace(0, count - 1, wanted).astype(np.int64))

@@ -1,0 +1,80 @@
+"""Routing of a bundle: who may stop at a shorter prefix, learned on a run's validation users."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.data.dataset import Int64
+from recsys.errors import ConfigError
+from recsys.evaluation.metrics import ndcg
+from recsys.evaluation.tradeoff import Queries, ranks_in
+from recsys.recipes.queries import queries_of
+from recsys.recipes.run import LoadedRun
+from recsys.retrieval.bundle import Bundle
+from recsys.retrieval.funnel import Candidates, Funnel
+from recsys.retrieval.manifest import BundleManifest, RoutingEntry
+from recsys.retrieval.opening import open_funnel
+from recsys.retrieval.routing import learn_routing
+from recsys.retrieval.writing import Addition
+
+K = 10
+_USERS = 5000
+
+
+def routing_of(loaded: LoadedRun, stages: str | None, keep: float) -> Addition:
+    """Learns a routing that keeps that share of ndcg@10 of the whole funnel on validation users.
+
+    Raises:
+        ConfigError: there are no two stages, or the share is none.
+        ProtocolError: the run was trained on its validation part.
+    """
+    if stages is None or "," not in stages:
+        raise ConfigError(
+            f"stages {stages!r} leave nobody anywhere to stop; routing needs two at least: "
+            "--stages 32:200,256"
+        )
+    if not 0 < keep <= 1:
+        raise ConfigError(f"routing is asked to keep {keep}; a share in 0..1 is expected")
+    queries = queries_of(loaded, "valid", None, _USERS)
+
+    def write(folder: Path, manifest: BundleManifest) -> dict[str, Any]:
+        given = manifest.model_copy(update={"stages": stages, "routing": None})
+        funnel = open_funnel(Bundle(folder, given), k=K)
+        routing = learn_routing(
+            funnel, queries.users, queries.filters, K, keep=keep, quality=_ndcg_of(queries)
+        )
+        routed = Funnel(funnel.bundle, funnel.stages, finder=funnel.finder, routing=routing)
+        whole, found = (f.search(queries.users, K, queries.filters) for f in (funnel, routed))
+        entry = RoutingEntry(
+            thresholds=tuple(None if np.isinf(t) else t for t in routing.thresholds),
+            k=K,
+            kept=_kept(queries, whole, found),
+            stopped=tuple(
+                float((found.widths == stage.granularity).mean()) for stage in funnel.stages
+            ),
+        )
+        return {"routing": entry}
+
+    return write
+
+
+def _ndcg_of(queries: Queries) -> Any:
+    """Lists `[B, K]` -> ndcg of each user."""
+    assert queries.targets is not None and queries.offsets is not None
+    targets, offsets = queries.targets, queries.offsets
+
+    def quality(lists: Int64) -> npt.NDArray[np.float64]:
+        each = ndcg(ranks_in(lists, targets, offsets), offsets, (lists.shape[1],))
+        return np.asarray(each, np.float64).reshape(-1)
+
+    return quality
+
+
+def _kept(queries: Queries, whole: Candidates, found: Candidates) -> float:
+    quality = _ndcg_of(queries)
+    against = float(quality(whole.items).mean())
+    return float(quality(found.items).mean()) / against if against else 1.0

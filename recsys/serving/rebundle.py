@@ -1,0 +1,60 @@
+"""A bundle becomes another bundle: other tiers, codecs, index or stages, without the run.
+
+Vectors are those the bundle holds, so what its codecs lost stays lost; the new manifest names the
+tiers they come from, and states its own errors against them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from recsys.retrieval.bundle import Bundle
+from recsys.retrieval.manifest import BundleManifest
+from recsys.retrieval.writing import Addition, BundleSource, UserSource
+from recsys.serving.items import ITEM_TOWER
+
+
+def source_of_bundle(bundle: Bundle, *, with_users: bool) -> BundleSource:
+    """What a bundle holds, decoded."""
+    manifest = bundle.manifest
+    users = None
+    if with_users and manifest.users is not None:
+        items, offsets = bundle.seen
+        users = UserSource(
+            vectors=bundle.users.decode(slice(None), 0, bundle.dim),
+            ids=bundle.ids("user")["user_id"],
+            seen_items=items,
+            seen_offsets=offsets,
+        )
+    return BundleSource(
+        items=bundle.items.decode(slice(None), 0, bundle.dim),
+        item_ids=bundle.ids("item")["item_id"],
+        sizes=manifest.sizes,
+        normalize=bundle.normalize,
+        scales=manifest.scales,
+        users=users,
+        model=manifest.model | {"tiers_before": [str(tier.spec) for tier in bundle.items.parts]},
+        protocol=manifest.protocol,
+    )
+
+
+def kept_of(bundle: Bundle, no_tower: str | None) -> Addition:
+    """Takes along what does not depend on the tiers: networks and the rotation.
+
+    Args:
+        bundle: the one they come from.
+        no_tower: why its user tower shall not; None: it shall.
+    """
+    manifest = bundle.manifest
+    tower = manifest.tower if no_tower is None else None
+    entries = [entry.file for entry in (tower, manifest.rotation) if entry is not None]
+    files = [*entries, *(file for file in manifest.files if file == ITEM_TOWER)]
+
+    def write(folder: Path, _: BundleManifest) -> dict[str, Any]:
+        for file in files:
+            shutil.copyfile(bundle.folder / file, folder / file)
+        return {"tower": tower, "no_tower": no_tower, "rotation": manifest.rotation}
+
+    return write
