@@ -13,7 +13,10 @@ def print_tradeoff(content: TradeoffContent, console: Console | None = None) -> 
     """The funnels that nothing beats, what they cost, and the command of the chosen one."""
     console = console or Console()
     title = f"{content.source}: what each byte buys"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    # With this padding all columns fit in eighty characters.
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column("funnel", no_wrap=True)
     for name in ("kept", content.what, "hot B", "cold B", "work", "ms", "batch"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -25,7 +28,7 @@ def print_tradeoff(content: TradeoffContent, console: Console | None = None) -> 
         value = point.overlap if point.ndcg is None else point.ndcg
         table.add_row(
             funnel,
-            f"{point.kept:.2%}",
+            f"{point.kept:.1%}",
             f"{value:.4f}",
             f"{point.hot_bytes:,.0f}",
             f"{point.cold_bytes:,.0f}",
