@@ -85,6 +85,7 @@ class DynamicTable(nn.Module):
         totals[FREE_ROWS], totals[FREE_ENTRIES] = count, entries
         self._keep("totals", totals)
         self._keep("clock", torch.zeros(2, dtype=torch.int64))  # time, calls of observe
+        self._keep("seed", torch.randint(1 << 40, (1,)))
         self._slots = {
             "exp_avg": torch.zeros_like(self.weight.detach()),
             "exp_avg_sq": torch.zeros_like(self.weight.detach()),
@@ -138,10 +139,11 @@ class DynamicTable(nn.Module):
     def _renew(self, rows: Tensor) -> None:
         """Rows that were given out start anew, whoever had them before.
 
-        What they start with depends on the clock alone, so that processes that train together
-        stay alike, and so does a run that was resumed.
+        What they start with depends on the table's seed and clock alone, so that processes that
+        train together stay alike, and so does a run that was resumed.
         """
-        generator = torch.Generator().manual_seed(int(self.get_buffer("clock")[1]))
+        seed = int(self.get_buffer("seed")) + int(self.get_buffer("clock")[1])
+        generator = torch.Generator().manual_seed(seed)
         start = torch.randn(len(rows), self.embedding_dim, generator=generator)
         self.weight[rows] = start * self.init_std
         for name in ("exp_avg", "exp_avg_sq"):
