@@ -6,9 +6,10 @@ Shape legend: B users, T tokens of all users one after another, L the longest hi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.data.histories import Histories
 
@@ -40,13 +41,56 @@ class JaggedLayout:
 
     def pad(self, packed: Tensor) -> Tensor:
         """`[T, ...]` -> `[B, L, ...]`, zeros behind the end of each history."""
-        grid = packed.new_zeros(self.num_rows * self.longest, *packed.shape[1:])
-        filled = grid.index_copy(0, self.slots, packed)
-        return filled.view(self.num_rows, self.longest, *packed.shape[1:])
+        grid: Tensor = _Spread.apply(packed, self.slots, self.num_rows * self.longest)
+        return grid.unflatten(0, (self.num_rows, self.longest))
 
     def pack(self, padded: Tensor) -> Tensor:
         """`[B, L, ...]` -> `[T, ...]`."""
-        return padded.flatten(0, 1).index_select(0, self.slots)
+        flat = padded.flatten(0, 1)
+        packed: Tensor = _Gather.apply(flat, self.slots)
+        return packed
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, *, dropout: float) -> Tensor:
+    """Causal attention of padded rows, `[B, H, L, W]` each; in float32 whatever the others are:
+    the backward pass of a CPU is several times slower in bfloat16.
+
+    Right padding: a real token never sees a padded one, since those come after it.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        return nn.functional.scaled_dot_product_attention(
+            queries.float(), keys.float(), values.float(), is_causal=True, dropout_p=dropout
+        )
+
+
+class _Spread(torch.autograd.Function):
+    """`[T, ...] -> [S, ...]`, row t at slot t, zeros elsewhere; the adjoint of `_Gather`.
+
+    Slots are distinct, so each gradient is the other function: torch's own, which must allow for
+    slots that repeat, adds into zeros (and `index_copy` copies the grid it fills).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, packed: Tensor, slots: Tensor, num_slots: int) -> Tensor:
+        ctx.slots = slots
+        return packed.new_zeros(num_slots, *packed.shape[1:]).index_copy_(0, slots, packed)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Gather.apply(grad, ctx.slots), None, None
+
+
+class _Gather(torch.autograd.Function):
+    """`[S, ...] -> [T, ...]`, slot t of each row t."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, slots: Tensor) -> Tensor:
+        ctx.slots, ctx.num_slots = slots, len(flat)
+        return flat.index_select(0, slots)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Spread.apply(grad, ctx.slots, ctx.num_slots), None
 
 
 def layout_of(histories: Histories) -> JaggedLayout:

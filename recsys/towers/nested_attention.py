@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from recsys.towers.jagged import JaggedLayout
+from recsys.towers.jagged import JaggedLayout, attend
 from recsys.towers.nested import NestedLinear, block_widths, scaled
 
 
@@ -44,14 +44,7 @@ class NestedAttention(nn.Module):
             part.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # [B, H, L, W / H]
             for part in (query, *key_value.chunk(2, dim=2))
         )
-        # Right padding: a real token never sees a padded one, since those come after it.
-        seen = nn.functional.scaled_dot_product_attention(
-            queries,
-            keys,
-            values,
-            is_causal=True,
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        seen = attend(queries, keys, values, dropout=self.dropout if self.training else 0.0)
         return seen.transpose(1, 2).flatten(2)
 
     def last(self, queries: Tensor, context: Tensor, layout: JaggedLayout) -> Tensor:

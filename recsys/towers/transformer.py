@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel
 from recsys.towers.dropout import Dropout
-from recsys.towers.jagged import JaggedLayout
+from recsys.towers.jagged import JaggedLayout, attend
 from recsys.towers.nested import halves, linear, norm, scaled
 from recsys.towers.nested_attention import NestedAttention
 
@@ -33,6 +33,9 @@ class TransformerConfig(StrictModel):
     layer: Literal["prenorm", "sasrec", "ligr"] = "sasrec"
     """prenorm: x + f(LN(x)). sasrec: LN(x) + f(LN(x)), as the original code adds it.
     ligr: x + f(LN(x)) * sigmoid(W x), SwiGLU inside."""
+    bf16: bool = False
+    """In training, linear layers multiply in bfloat16 (sums, attention, norms, loss and weights
+    stay in float32): faster for batches of some thousand tokens where there are instructions."""
     nested: bool = False
     """Every layer nested, so that a smaller model can be cut out of the trained one (`recsys cut`);
     num_heads are then those of each block of coordinates between two granularities."""
@@ -57,14 +60,7 @@ class CausalAttention(nn.Module):
         grid = layout.pad(packed)
         heads = grid.view(*grid.shape[:2], 3, self.num_heads, -1)
         heads = heads.permute(2, 0, 3, 1, 4)  # [3, B, H, L, D / H]
-        # Right padding: a real token never sees a padded one, since those come after it.
-        seen = nn.functional.scaled_dot_product_attention(
-            heads[0],
-            heads[1],
-            heads[2],
-            is_causal=True,
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        seen = attend(heads[0], heads[1], heads[2], dropout=self.dropout if self.training else 0.0)
         attended: Tensor = self.out(layout.pack(seen.transpose(1, 2).flatten(2)))
         return attended
 
@@ -174,13 +170,16 @@ class Transformer(nn.Module):
             TransformerLayer(sizes, config) for _ in range(config.num_layers)
         )
         self.norm = norm(sizes, nested=config.nested)
+        self.bf16 = config.bf16
 
     def forward(self, x: Tensor, layout: JaggedLayout, *, last: bool = False) -> Tensor:
         """`[T, D] -> [T, D]`; `last`: `[B, D]` at the last token of each user alone.
 
         With `last` the final layer does no more than these need; not for training.
         """
-        for number, layer in enumerate(self.layers, start=1):
-            x = layer(x, layout, last=last and number == len(self.layers))
+        enabled = self.bf16 and self.training
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=enabled):
+            for number, layer in enumerate(self.layers, start=1):
+                x = layer(x, layout, last=last and number == len(self.layers))
         result: Tensor = self.norm(x)
         return result

@@ -33,6 +33,30 @@ def test_padding_and_packing_are_inverse():
     torch.testing.assert_close(layout.pack(padded), packed)
 
 
+def test_gradients_go_through_padding_and_packing():
+    layout = layout_of(histories())
+    packed = torch.randn(9, 2, dtype=torch.float64, requires_grad=True)
+    padded = torch.randn(3, 5, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layout.pad, (packed,))
+    assert torch.autograd.gradcheck(layout.pack, (padded,))
+
+
+def test_bf16_products_train_alike_and_leave_the_evaluated_model_alone(encoder):
+    layout, x = layout_of(histories()), torch.randn(9, 8)
+    exact = encoder(x, layout)
+    encoder.bf16 = True
+    assert torch.equal(encoder(x, layout), exact)  # not training
+    for module in encoder.modules():
+        if isinstance(module, Dropout):
+            module.rate = 0.0
+    rounded = encoder.train()(x, layout)
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, atol=0.05, rtol=0.05)
+    rounded.square().sum().backward()
+    assert all(weight.grad.dtype == torch.float32 for weight in encoder.parameters())
+
+
 def test_positions_count_from_either_end():
     layout = layout_of(histories())
     assert layout.positions.tolist() == [0, 1, 2, 0, 0, 1, 2, 3, 4]
