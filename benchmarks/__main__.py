@@ -49,6 +49,9 @@ def run(
         "data/beauty"
     ),
     epochs: Annotated[int, typer.Option(min=1, help="Of rectools.")] = 1,
+    rectools_steps: Annotated[
+        int | None, typer.Option(min=1, help="RecTools trains no longer: evaluation alone.")
+    ] = None,
 ) -> None:
     """Measures on this machine; nothing else should run meanwhile."""
     rounds = 3 if quick else 9
@@ -74,6 +77,7 @@ def run(
             python=rectools_python,
             data=data,
             epochs=epochs,
+            steps=rectools_steps,
             num_users=2_000 if quick else None,
             rounds=1 if quick else 3,
         )

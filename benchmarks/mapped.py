@@ -1,16 +1,18 @@
 """Training steps on a mapped table as it grows: time and memory; each size in its own process.
 
-SASRec of 64 coordinates, 512 negatives, new random batches in every step; the rows are uniformly
-random, which is the worst case for a file: no page is warm because others looked at it. A table of
-N rows takes 256 N bytes of disk, its moments twice as many with adamw, 4 N with adagrad. It needs
-room for that in /var/tmp; what lies in memory beyond `resident_mib` is the page cache's, which the
-system takes back when memory is short.
+SASRec of 64 coordinates, 512 uniform negatives, new random batches in every step. Their rows are
+as popular as Zipf's law has it, or uniformly random, which no data is and which is the worst case
+for a file: no page is warm because others looked at it. A table of N rows takes 256 N bytes of
+disk, its moments twice as many with adamw, 4 N with adagrad. It needs room for that in /var/tmp;
+what lies in memory beyond `resident_mib` is the page cache's, which the system takes back when
+memory is short.
 
-python -m benchmarks.mapped NUM_ROWS OPTIMIZER     prints MiB before, and milliseconds of a step
+python -m benchmarks.mapped NUM_ROWS OPTIMIZER ROWS     prints MiB before, milliseconds of a step
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import time
@@ -31,22 +33,24 @@ _WARM, _TIMED = 20, 60
 
 
 def measure(millions: tuple[int, ...]) -> dict[str, list[Row]]:
-    """One row per size and optimizer; `ratio`: step time over that of the smallest table.
+    """One row per optimizer, popularity and size; `ratio`: step time over that of the smallest.
 
     `table` is what the files take; `memory` what a step may take: `resident_mib`, twice as much
     while it is exceeded, and the rest of the model.
     """
     rows: list[Row] = []
-    for optimizer, copies in (("adagrad", 1 + 1 / 64), ("adamw", 3.0)):
-        first = None
+    copies_of = {"adagrad": 1 + 1 / 64, "adamw": 3.0}
+    for optimizer, popular in itertools.product(copies_of, ("zipf", "uniform")):
+        first, copies = None, copies_of[optimizer]
         for num_rows in (10**6 * million for million in millions):
-            peak, printed = peak_mib_of("benchmarks.mapped", str(num_rows), optimizer)
+            peak, printed = peak_mib_of("benchmarks.mapped", str(num_rows), optimizer, popular)
             before, step = (float(value) for value in printed.split()[-2:])
             first = first or step
             rows.append(
                 {
                     "rows": num_rows,
                     "optimizer": optimizer,
+                    "popularity": popular,
                     "ms / step": step,
                     "ratio": step / first,
                     "grown MiB": peak - before,
@@ -56,7 +60,7 @@ def measure(millions: tuple[int, ...]) -> dict[str, list[Row]]:
     return {f"training step on a mapped table, d64, {RESIDENT} MiB resident": rows}
 
 
-def main(num_rows: int, optimizer: str) -> None:
+def main(num_rows: int, optimizer: str, *, skewed: bool) -> None:
     """Prints MiB of the imports, and the median step in milliseconds."""
     torch.manual_seed(0)
     before = own_peak_mib()
@@ -67,7 +71,7 @@ def main(num_rows: int, optimizer: str) -> None:
     rng = np.random.default_rng(0)
     times = []
     for number in range(_WARM + _TIMED):
-        batch = random_batch(num_rows, seed=number)
+        batch = random_batch(num_rows, seed=number, skewed=skewed)
         chosen = np.unique(rng.integers(0, num_rows, 512))
         sample = Negatives(torch.from_numpy(chosen), torch.zeros(len(chosen)))
         started = time.perf_counter()
@@ -80,4 +84,4 @@ def main(num_rows: int, optimizer: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(int(sys.argv[1]), sys.argv[2], skewed=sys.argv[3] == "zipf")

@@ -4,7 +4,8 @@ PYTHON -I benchmarks/rectools_side.py FOLDER
 
 Imports nothing of this project. FOLDER holds what `rectools.py` put there:
 
-    settings.json    model: arguments of SASRecModel; threads, seed, k, rounds
+    settings.json    model: arguments of SASRecModel; threads, seed, k, rounds, steps (of an epoch,
+                     null: all)
     train.csv        user_id, item_id, datetime, weight: what may be learned from
     known.csv        the same columns: what is known when recommending, and is not recommended
     users.csv        user_id: whom to recommend to
@@ -62,6 +63,7 @@ def main(folder: Path) -> None:
         min_epochs=model.epochs,
         accelerator="cpu",
         devices=1,
+        limit_train_batches=settings["steps"],
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,

@@ -30,11 +30,21 @@ def granularities(sizes: tuple[int, ...]) -> Granularities:
     return Granularities(sizes=sizes, normalize=True, learned_scale=True, initial_scale=15.0)
 
 
-def random_batch(num_items: int, seed: int = 0, num_users: int = 128, length: int = 6) -> Batch:
-    """`num_users` histories of `length` items, and a target behind each."""
+def random_batch(
+    num_items: int, seed: int = 0, num_users: int = 128, length: int = 6, *, skewed: bool = False
+) -> Batch:
+    """`num_users` histories of `length` items, and a target behind each.
+
+    Items are uniformly random, or, `skewed`, as popular as their rank is low (log-uniform, about
+    Zipf's law with exponent 1) with ranks strewn over the table.
+    """
     rng = np.random.default_rng(seed)
     offsets = np.arange(num_users + 1, dtype=np.int64) * length
-    items = rng.integers(0, num_items, (2, num_users * length))
+    shape = (2, num_users * length)
+    items = rng.integers(0, num_items, shape)
+    if skewed:
+        ranks = np.exp(rng.random(shape) * np.log(num_items)).astype(np.int64)
+        items = ranks * 2_654_435_761 % num_items  # one to one: a prime, and no divisor of it
     histories = Histories(np.arange(num_users), items[0].astype(np.int32), offsets)
     return Batch(histories, items[1].astype(np.int64))
 

@@ -5,14 +5,18 @@ Shape legend: U users, P figures, R resamples.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from recsys.data.dataset import Int32, Int64
 from recsys.errors import ProtocolError
 from recsys.evaluation.metrics import Float64
+from recsys.kernels.ranking import count_draws
+from recsys.kernels.threads import run_shares, shares
 
-_BLOCK_BYTES = 64 << 20
+_BLOCK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -41,21 +45,41 @@ def resampled_means(values: Float64, *, num_resamples: int = 1000, seed: int = 0
     Returns:
         `[R, P]`. Resample r is the same draw of users whatever P is.
     """
-    sums = [weights @ values for weights in _weights(len(values), num_resamples, seed)]
+    # Most users found nothing at any cutoff: they are drawn, and share one row of zeros.
+    found = np.flatnonzero(values.any(axis=1))
+    place = np.full(len(values), len(found))
+    place[found] = np.arange(len(found))
+    kept = np.concatenate([values[found], np.zeros((1, values.shape[1]))])
+    sums = [weights @ kept for weights in _weights(place, len(kept), num_resamples, seed)]
     means: Float64 = np.concatenate(sums) / len(values)
     return means
 
 
-def _weights(num_users: int, num_resamples: int, seed: int) -> Iterator[Float64]:
-    """How often each user was drawn, `[block, U]`, R rows in all."""
+def _weights(place: Int64, num_places: int, num_resamples: int, seed: int) -> Iterator[Float64]:
+    """How often each place was drawn, `[block, places]`, R rows in all; user u has `place[u]`."""
+    num_users = len(place)
     random = np.random.default_rng(seed)
     block = max(1, min(num_resamples, _BLOCK_BYTES // (8 * num_users)))
-    for start in range(0, num_resamples, block):
-        rows = min(block, num_resamples - start)
-        draws = random.integers(0, num_users, size=(rows, num_users))
-        draws += np.arange(rows)[:, None] * num_users
-        counts = np.bincount(draws.ravel(), minlength=rows * num_users)
-        yield counts.reshape(rows, num_users).astype(np.float64)
+    rows = [min(block, num_resamples - start) for start in range(0, num_resamples, block)]
+
+    def draw(num_rows: int) -> Int32:
+        return random.integers(0, num_users, size=(num_rows, num_users), dtype=np.int32)
+
+    with ThreadPoolExecutor(1) as ahead:  # the next block is drawn while this one is used
+        coming = ahead.submit(draw, rows[0])
+        for following in [*rows[1:], 0]:
+            draws, coming = coming.result(), ahead.submit(draw, following)
+            yield _counted(draws, place, num_places)
+
+
+def _counted(draws: Int32, place: Int64, num_places: int) -> Float64:
+    counts = np.zeros((len(draws), num_places))
+
+    def count(_: int, part: tuple[int, int]) -> None:
+        count_draws(draws[slice(*part)], place, counts[slice(*part)])
+
+    run_shares(count, shares(len(draws)))
+    return counts
 
 
 def intervals(

@@ -84,7 +84,7 @@ class CompiledRanking:
         return found
 
     def best(self, users: torch.Tensor, seen: Histories, keep: int) -> Int64:
-        """`[G, B, keep]` keys of the best unseen items, best first (`ranking.sort_lists`)."""
+        """`[G, B, keep]` keys of the best unseen items, best first (`ranking.write_keys`)."""
         num_sizes = len(self.edges) - 1
         room = -(-keep // LANES) * LANES + SPARE_PLACES
         most = max(ROWS, self.budget_bytes // (8 * num_sizes * room) // ROWS * ROWS)
@@ -112,9 +112,10 @@ class CompiledRanking:
             self.factors.ravel(), batch.seen, batch.seen_offsets[rows.start : rows.stop + 1],
             self.edges, keep, room, lengths, scores, numbers,
         )  # fmt: skip
-        keys = np.full((len(lengths), keep), ranking.NOTHING)
-        ranking.sort_lists(scores.view(np.int32), numbers.view(np.int32), lengths, room, keys)
-        return keys.reshape(num_sizes, num_users, keep)
+        keys = np.full((len(lengths), ranking.longest_list(keep)), ~ranking.NOTHING)
+        ranking.write_keys(scores.view(np.int32), numbers.view(np.int32), lengths, room, keys)
+        keys.sort(axis=1)
+        return ~keys[:, :keep].reshape(num_sizes, num_users, keep)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -33,6 +32,7 @@ from recsys.evaluation.scoring import (
 from recsys.evaluation.summary import catalogue_rows, keep_targets, segments_of, user_rows
 from recsys.evaluation.table import SCHEMA, MetricTable
 from recsys.granularity import Granularities
+from recsys.kernels.ranking import count_listed
 from recsys.processes import ALONE, Processes
 from recsys.progress import progress
 
@@ -146,19 +146,9 @@ def _rank_batch(
     single = counts is None and len(targets.items) == len(targets)
     ranks, lists = rank_batch(scorer, histories, targets, hidden, None if single else ks[-1])
     if counts is not None and lists is not None:
-        _count_items(counts, lists, ks)
+        for of_size, listed in zip(counts, lists, strict=True):
+            count_listed(listed, np.array(ks), of_size)  # each place once: summed up at the end
     return ranks
-
-
-def _count_items(counts: Int64, items: Int64, ks: tuple[int, ...]) -> None:
-    """Adds the lists `items [G, B, k]` (-1: none) to `counts [G, K, N]`, each place once.
-
-    Column k gets the places after the cutoff before it; the caller sums over cutoffs at the end.
-    """
-    for g, lists in enumerate(items):
-        for column, (first, last) in enumerate(pairwise((0, *ks))):
-            listed = lists[:, first:last].ravel()
-            np.add.at(counts[g, column], listed[listed >= 0], 1)
 
 
 def tabulate(

@@ -66,6 +66,9 @@ USER_METRICS: dict[str, Callable[[Int64, Int64, Sequence[int]], Float64]] = {
 }
 """Every metric that is a mean over users."""
 
+SAME_OF_ONE_TARGET = {"hit": "recall", "map": "mrr"}
+"""Metrics that are another one where every user has a single target."""
+
 
 def _per_k(ranks: Int64, offsets: Int64, ks: Sequence[int], gains: Float64) -> Float64:
     """Sum of `gains` over each user's targets with rank <= k: `[B, K]`."""

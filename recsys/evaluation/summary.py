@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from recsys.data.dataset import Int64
 from recsys.evaluation.bootstrap import intervals
-from recsys.evaluation.metrics import USER_METRICS, coverage, gini, novelty
+from recsys.evaluation.metrics import SAME_OF_ONE_TARGET, USER_METRICS, coverage, gini, novelty
 
 Row = dict[str, Any]
 Members = npt.NDArray[np.bool_]
@@ -61,11 +61,19 @@ def user_rows(
         ks: K cutoffs.
         seed: of the bootstrap; None: no intervals.
     """
+    # With one target a user some metrics are one and the same: they are taken once.
+    single = len(offsets) == ranks.shape[1] + 1
+    same = {a: b for a, b in SAME_OF_ONE_TARGET.items() if single and b in metrics}
+    taken = [name for name in metrics if name not in same]
     values = np.concatenate(
-        [USER_METRICS[name](one, offsets, ks) for one in ranks for name in metrics], axis=1
+        [USER_METRICS[name](one, offsets, ks) for one in ranks for name in taken], axis=1
     )
-    means = values.mean(axis=0)
-    low, high = (None, None) if seed is None else intervals(values, seed=seed)
+    columns = np.arange(values.shape[1]).reshape(len(sizes), len(taken), len(ks))
+    places = columns[:, [taken.index(same.get(name, name)) for name in metrics]].ravel()
+    means = values.mean(axis=0)[places]
+    low, high = (None, None)
+    if seed is not None:
+        low, high = (bound[places] for bound in intervals(values, seed=seed))
     keys = [(size, name, k) for size in sizes for name in metrics for k in ks]
     return [
         {

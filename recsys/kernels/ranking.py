@@ -301,28 +301,63 @@ def _shorten(kept, kept_items, start, length, keep, worst):
 
 
 @njit(nogil=True, cache=True)
-def sort_lists(levels, numbers, lengths, room, keys):
-    """Sorted keys of the best items, from the lists of `collect_best`.
+def write_keys(levels, numbers, lengths, room, keys):
+    """Inverted keys (`~key`) of the lists of `collect_best`, in no order.
 
     A key has the score (as a whole number that sorts like it) in its upper and the inverted item
-    number in its lower 32 bits, so that larger is better and equals go by item.
+    number in its lower 32 bits, so that larger is better and equals go by item. Inverted, the best
+    is the smallest: numpy, whose sort is ten times as fast as a compiled one, sorts upwards.
 
     Args:
         levels: `[L, room]` int32, the bits of the scores.
         numbers: `[L, room]` int32 items.
         lengths: `[L]`.
         room: places of a list.
-        keys: `[L, K]` int64, filled with `NOTHING`.
+        keys: `[L, longest_list(K)]` int64, filled with `~NOTHING`.
     """
-    both = np.empty(room, np.int64)
     for at in range(len(lengths)):
-        total = lengths[at]
-        for n in range(total):
+        for n in range(lengths[at]):
             bits = np.int64(levels[at * room + n])
             if bits == -0x80000000:  # -0 is 0: the same score
                 bits = np.int64(0)
             level = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-            both[n] = (level << 32) | (0xFFFFFFFF - np.int64(numbers[at * room + n]))
-        ordered = np.sort(both[:total])
-        for n in range(min(total, keys.shape[1])):
-            keys[at, n] = ordered[total - 1 - n]
+            key = (level << 32) | (0xFFFFFFFF - np.int64(numbers[at * room + n]))
+            keys[at, n] = ~key
+
+
+def longest_list(keep: int) -> int:
+    """How many items `collect_best` leaves at most."""
+    return keep + _SPARE
+
+
+@njit(nogil=True, cache=True)
+def count_levels(keys, rows, levels, ranks):
+    """`ranks [M]`: how many keys `[B, K]`, best first, of each row reach its level."""
+    for m in range(len(rows)):
+        row, found = rows[m], 0
+        while found < keys.shape[1] and keys[row, found] >> 32 >= levels[m]:
+            found += 1
+        ranks[m] = found
+
+
+@njit(nogil=True, cache=True)
+def count_listed(lists, ks, counts):
+    """Adds the items of `lists [B, k]` (-1: none) to `counts [K, N]`, each place once.
+
+    Row c gets the places from `ks[c - 1]` up to `ks[c]`.
+    """
+    for row in range(len(lists)):
+        first = 0
+        for column in range(len(ks)):
+            for place in range(first, min(ks[column], lists.shape[1])):
+                if lists[row, place] >= 0:
+                    counts[column, lists[row, place]] += 1
+            first = ks[column]
+
+
+@njit(nogil=True, cache=True)
+def count_draws(draws, place, counts):
+    """Adds to `counts [R, P]` how often a row of `draws [R, U]` has users of each `place [U]`."""
+    for row in range(len(draws)):
+        for n in range(draws.shape[1]):
+            counts[row, place[draws[row, n]]] += 1.0

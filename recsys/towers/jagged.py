@@ -5,8 +5,9 @@ Shape legend: B users, T tokens of all users one after another, L the longest hi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,14 +42,13 @@ class JaggedLayout:
 
     def pad(self, packed: Tensor) -> Tensor:
         """`[T, ...]` -> `[B, L, ...]`, zeros behind the end of each history."""
-        grid: Tensor = _Spread.apply(packed, self.slots, self.num_rows * self.longest)
-        return grid.unflatten(0, (self.num_rows, self.longest))
+        grid = _spread(packed, self.slots, self.num_rows * self.longest)
+        return grid.view(self.num_rows, self.longest, *packed.shape[1:])
 
     def pack(self, padded: Tensor) -> Tensor:
         """`[B, L, ...]` -> `[T, ...]`."""
         flat = padded.flatten(0, 1)
-        packed: Tensor = _Gather.apply(flat, self.slots)
-        return packed
+        return _gather(flat, self.slots)
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, *, dropout: float) -> Tensor:
@@ -77,7 +77,7 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _Gather.apply(grad, ctx.slots), None, None
+        return _gather(grad, ctx.slots), None, None
 
 
 class _Gather(torch.autograd.Function):
@@ -90,7 +90,12 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _Spread.apply(grad, ctx.slots, ctx.num_slots), None
+        return _spread(grad, ctx.slots, ctx.num_slots), None
+
+
+# torch's `apply` has no types.
+_spread = cast(Callable[[Tensor, Tensor, int], Tensor], _Spread.apply)
+_gather = cast(Callable[[Tensor, Tensor], Tensor], _Gather.apply)
 
 
 def layout_of(histories: Histories) -> JaggedLayout:

@@ -141,9 +141,12 @@ class TransformerLayer(nn.Module):
 
     def forward(self, x: Tensor, layout: JaggedLayout, *, last: bool = False) -> Tensor:
         """`[T, D] -> [T, D]`; `last`: `[B, D]` at the last token of each user alone."""
+        before = x
+        if last and self.kind == "sasrec":  # keys and values are taken of what has no norm
+            x = x[layout.last]
         normed = self.attention_norm(x)
-        context = x if self.kind == "sasrec" else normed
-        if last:
+        context = before if self.kind == "sasrec" else normed
+        if last and self.kind != "sasrec":
             x, normed = x[layout.last], normed[layout.last]
         attend = self.attention.last if last else self.attention
         attended: Tensor = self.dropout(attend(normed, context, layout))
