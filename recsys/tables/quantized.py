@@ -17,6 +17,7 @@ Shape legend: N indices, M codes a row, C codewords of a book, d = D / M (produc
 coordinates of one, B rows asked for.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -57,10 +58,13 @@ class QuantizedTable(nn.Module):
         width = embedding_dim // self.num_codes if config.method == "product" else embedding_dim
         self.weight = nn.Parameter(torch.randn(num_rows, embedding_dim) * init_std)
         self.register_buffer("frozen", torch.randn(self.num_codes, self.num_words, width))
-        # What the levels before have left over is smaller, level by level.
         scale = torch.full((self.num_codes, 1, 1), init_std)
         if config.method == "residual":
-            scale = scale * 0.8 ** torch.arange(self.num_codes)[:, None, None]
+            # The nearest of C random words has a cosine of about sqrt(2 ln C / D) with a row: words
+            # any longer than that leave over more than there was, and the sum of them is noise.
+            share = min(1.0, 2.0 * math.log(self.num_words) / embedding_dim)
+            levels = torch.arange(self.num_codes)[:, None, None]
+            scale = scale * math.sqrt(share) * max(1.0 - share, 0.5) ** (levels / 2)
         self.basis = nn.Parameter(torch.eye(width).expand(self.num_codes, -1, -1) * scale)
         self._penalty: Tensor | None = None
 
