@@ -25,13 +25,18 @@ from recsys.retrieval.funnel import Funnel, Stage
 from recsys.retrieval.index import Index, build_index, load_index, recall_of, tune
 from recsys.retrieval.indexing import index_of, open_index
 from recsys.retrieval.tiers import parse_tiers
+from recsys.retrieval.versions import is_bundle
 from recsys.retrieval.writing import BundleSource, write_bundle
 
-OURS = ("scan32", "scan64", "scan128", "ivf64")
+OURS = ("scan64", "lists128")
+"""And whatever else is named scanD, ivfD (Faiss's lists) or listsD (ours) of D coordinates."""
 RIVALS = ("exact", "hnsw", "ivfpq", "leanvec")
 RECALL = 0.99
 _INDEXES = {"hnsw": "hnsw", "ivfpq": "ivf,pq64", "exact": "flat"}
 _KEEPS = (50, 100, 150, 200, 300, 400, 500, 700, 1000, 1500, 2000, 3000, 5000, 7000, 10_000)
+_MOST_VISITED = 4096
+_DEARER = {"ivf": 4, "lists": 64}
+"""A multiply-add of the ranking beside one of the lists: it waits for memory, tiles do not."""
 _SINGLES = 50
 _SECONDS = 3.0
 Search = Callable[[Float32], Int64]
@@ -44,7 +49,7 @@ def build(drawn: Drawn, name: str, threads: int | None, report: Callable[[str], 
         return
     report(f"build {name}")
     started = time.perf_counter()
-    make = _build_ours if name in OURS else _build_leanvec if name == "leanvec" else _build_faiss
+    make = _build_leanvec if name == "leanvec" else _build_faiss if name in RIVALS else _build_ours
     made = make(drawn, name, threads)
     if made is None:
         report("leanvec needs svs, which is missing: pip install scalable-vs; left out")
@@ -54,22 +59,29 @@ def build(drawn: Drawn, name: str, threads: int | None, report: Callable[[str], 
 
 def names_of(folder: Path) -> list[str]:
     """The ways that are built there, exact search first."""
-    order = [*RIVALS[:1], *OURS, *RIVALS[1:]]
-    return [name for name in order if (folder / f"{name}.json").is_file()]
+    built = sorted(path.stem for path in folder.glob("*.json") if path.stem != "drawn")
+    return sorted(built, key=lambda name: (name != "exact", name in RIVALS))
 
 
 def _build_ours(drawn: Drawn, name: str, threads: int | None) -> dict[str, Any]:
-    indexed, size = name.startswith("ivf"), int(name[3:] if name.startswith("ivf") else name[4:])
+    way = name.rstrip("0123456789")
+    size = int(name.removeprefix(way))
     # Under an index the short tier is read for the kept items alone: it need not be hot.
-    tiers = f"0:{size}:int8:{'mmap' if indexed else 'ram'},{size}:{DIM}:fp16:mmap"
+    tiers = {
+        "scan": f"0:{size}:int8:ram,{size}:{DIM}:fp16:mmap",
+        "ivf": f"0:{size}:int8:mmap,{size}:{DIM}:fp16:mmap",
+        "lists": f"0:{DIM}:fp16:mmap",
+    }[way]
     source = BundleSource(
         drawn.items, pl.Series(np.arange(len(drawn.items))), SIZES, drawn.normalize
     )
-    additions = [index_of("ivf,sq8", size, None)] if indexed else []
-    folder = write_bundle(drawn.folder / name, source, parse_tiers(tiers, DIM), additions=additions)
-    bundle = load_bundle(folder, verify=False)
-    if indexed:
-        return {"size": size} | _tune_both(bundle, size, drawn, threads)
+    kind = {"ivf": "ivf,sq8", "lists": "ivf,int8"}.get(way)
+    additions = [index_of(kind, size, None)] if kind else []
+    if not is_bundle(drawn.folder / name):
+        write_bundle(drawn.folder / name, source, parse_tiers(tiers, DIM), additions=additions)
+    bundle = load_bundle(drawn.folder / name, verify=False)
+    if kind:
+        return {"size": size} | _tune_both(bundle, size, drawn, threads, _DEARER[way])
     for keep in _KEEPS:
         reached = _reached(Funnel(bundle, _stages(size, keep), threads=threads), drawn)
         if reached >= RECALL:
@@ -77,18 +89,21 @@ def _build_ours(drawn: Drawn, name: str, threads: int | None) -> dict[str, Any]:
     return {"size": size, "keep": keep, "tuned": reached}
 
 
-def _tune_both(bundle: Bundle, size: int, drawn: Drawn, threads: int | None) -> dict[str, Any]:
+def _tune_both(
+    bundle: Bundle, size: int, drawn: Drawn, threads: int | None, dearer: int
+) -> dict[str, Any]:
     """Lists to visit and candidates to rank that reach the recall with the least work.
 
-    Work: multiply-adds, of which those of the ranking count fourfold, as they wait for memory.
+    Work: multiply-adds, of which those of the ranking count `dearer` times.
     """
     index, best = open_index(bundle, threads=threads), (np.inf, {})
     prefix = np.ascontiguousarray(drawn.others[:, :size])
     for keep in _KEEPS:
         funnel = Funnel(bundle, _stages(size, keep), finder=index, threads=threads)
-        low, high = 0, 1
-        while (reached := _at(index, high, funnel, drawn)) < RECALL and high < index.inner.nlist:
-            low, high = high, min(2 * high, index.inner.nlist)
+        # So many lists that they are full: rows an index cannot fill are scanned, every item.
+        low = high = min(index.limit, max(1, 4 * keep * index.limit // bundle.num_items))
+        while (reached := _at(index, high, funnel, drawn)) < RECALL and high < index.limit:
+            low, high = high, min(2 * high, index.limit)
         if reached < RECALL:
             continue
         while high - low > max(1, low // 16):
@@ -97,7 +112,7 @@ def _tune_both(bundle: Bundle, size: int, drawn: Drawn, threads: int | None) -> 
                 (low, middle) if _at(index, middle, funnel, drawn) >= RECALL else (middle, high)
             )
         reached = _at(index, high, funnel, drawn)
-        cost = index.multiply_adds(prefix, keep) + 4 * keep * DIM
+        cost = index.multiply_adds(prefix, keep) + dearer * keep * DIM
         if cost > 1.5 * best[0]:
             break
         best = min(best, (cost, {"keep": keep, "search": {"nprobe": high}, "tuned": reached}),
@@ -127,7 +142,7 @@ def _build_faiss(drawn: Drawn, name: str, threads: int | None) -> dict[str, Any]
     else:
         index = build_index(np.asarray(drawn.items), kind, threads=threads)
         index.save(path)
-    reached = tune(index, drawn.others, drawn.tuning, RECALL)
+    reached = tune(index, drawn.others, drawn.tuning, RECALL, _MOST_VISITED)
     return {"kind": kind, "search": index.search, "tuned": reached}
 
 
@@ -165,7 +180,7 @@ def measure(folder: Path, name: str, threads: int | None) -> Row:
         json.loads((folder / f"{name}.json").read_text()),
     )
     before = _memory()["RssAnon"]
-    if name in OURS:
+    if name not in RIVALS:
         title, search, hot = _open_ours(folder / name, made, threads)
     elif name == "leanvec":
         title, search, hot = _open_leanvec(folder / name, made, threads)

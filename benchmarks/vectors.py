@@ -18,7 +18,7 @@ from recsys.progress import progress
 from recsys.retrieval.encoding import Float32, blocks_of
 from recsys.retrieval.filters import Int64
 
-DIM, K, QUERIES = 256, 10, 512
+DIM, K, QUERIES = 256, 10, 1024
 SIZES = (8, 16, 32, 64, 128, 256)
 SPREAD = 0.5
 """Of the noise around trained vectors, in their own standard deviations."""

@@ -197,6 +197,8 @@ class Funnel:
         sums, edge = np.zeros(items.shape, np.float32), 0
         thresholds = (*self.routing.thresholds, -np.inf)
         for stage, norms, threshold in zip(self.stages, self._norms, thresholds, strict=True):
+            if threshold == np.inf and items.shape[1] <= stage.keep:
+                continue  # nobody stops, nothing is left out: the next stage adds up all of it
             self._add(users[going], items, sums, edge, stage.granularity)
             order, found = self._rank(items, sums, norms, stage)
             stops = _stops(found.scores, k, threshold)

@@ -20,7 +20,9 @@ from recsys.retrieval.encoding import Encoded, Float32
 from recsys.retrieval.threads import in_parts
 
 LANES = 16
+_AHEAD, _LINE = 4, 64  # rows asked for before they are read; bytes
 _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
+_BYTES = ir.IntType(8).as_pointer()
 _WHOLES, _FLOATS = ir.VectorType(_I32, LANES), ir.VectorType(_F32, LANES)
 _TO_FLOAT_EXPONENT = float(2**112)
 """float32 counts exponents from 127, float16 from 15."""
@@ -158,13 +160,36 @@ _ELEMENTS: dict[Any, Any] = {
 """How 16 elements are loaded and made float32, by the type of the array."""
 
 
+def _type_fetch(_context, stored, _place):
+    """Asks for the bytes around `stored[_place]`, which will be read soon."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, values[0]).data
+        where = builder.bitcast(builder.gep(data, [values[1]]), _BYTES)
+        name, kinds = "llvm.prefetch.p0", [_BYTES, _I32, _I32, _I32]
+        function = builder.module.globals.get(name) or ir.Function(
+            builder.module, ir.FunctionType(ir.VoidType(), kinds), name
+        )
+        builder.call(function, [where, *(ir.Constant(_I32, value) for value in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(stored, types.int64), generate
+
+
+fetch: Any = intrinsic(_type_fetch)
+
+
 @njit(nogil=True, cache=True)
 def _add(rows, stored, dim, first, users, items, scales, sums):
     """See `add_products`; `stored` flat, rows `dim` apart."""
-    width = users.shape[1]
-    flat = users.reshape(users.size)
+    width, count = users.shape[1], items.shape[1]
+    flat, line = users.reshape(users.size), _LINE // stored.itemsize
     for row in range(rows[0], rows[1]):
-        for place in range(items.shape[1]):
+        for place in range(count):
+            # Rows are far apart, the processor cannot guess them.
+            following = items[row, min(place + _AHEAD, count - 1)]
+            for c in range(0, width if following >= 0 else 0, line):
+                fetch(stored, following * dim + first + c)
             item = items[row, place]
             if item < 0:
                 continue

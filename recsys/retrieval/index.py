@@ -1,4 +1,4 @@
-"""The only importer of faiss: product quantization, and indexes over the items' prefixes.
+"""The only importer of faiss: product quantization, k-means, and indexes over the items' prefixes.
 
 An index finds items; their scores are taken from the tiers again, so what an index rounds away
 costs recall, never correctness.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import faiss as untyped_faiss
 import numpy as np
@@ -27,9 +27,11 @@ _BITS = 8
 _SEED = 1234
 _LINKS = 16
 _POINTS = 64
+POINTS, _ROUNDS = 40, 8
+"""Rows that a centroid of `train_centroids` is learned of, and how often."""
 _NO_GAIN, _PATIENCE = 5e-4, 64
-_KINDS = re.compile(r"(flat|ivf|hnsw)(?:,(sq8|pq[1-9]\d*))?")
-KINDS = "flat, ivf or hnsw, followed by nothing, ,sq8 or ,pqM"
+_KINDS = re.compile(r"(flat|ivf|hnsw)(?:,(sq8|pq[1-9]\d*))?|(ivf),(int8)")
+KINDS = "flat, ivf or hnsw, followed by nothing, ,sq8 or ,pqM; or ivf,int8, which is scanned here"
 
 
 def train_codebooks(vectors: Float32, num_parts: int) -> Float32:
@@ -54,7 +56,7 @@ def assign_codes(vectors: Float32, codebooks: Float32) -> npt.NDArray[np.uint8]:
 
 
 def check_kind(kind: str, dim: int) -> tuple[str, str]:
-    """Structure (`flat`, `ivf`, `hnsw`) and storage (``, `sq8`, `pqM`).
+    """Structure (`flat`, `ivf`, `hnsw`) and storage (``, `sq8`, `pqM`, `int8`).
 
     Raises:
         ConfigError: there is no such index, or M does not divide the coordinates.
@@ -62,10 +64,10 @@ def check_kind(kind: str, dim: int) -> tuple[str, str]:
     match = _KINDS.fullmatch(kind)
     if match is None:
         raise ConfigError(f"index {kind!r} is not among {KINDS}")
-    storage = match[2] or ""
+    storage = match[2] or match[4] or ""
     if storage.startswith("pq") and dim % int(storage[2:]):
         raise ConfigError(f"index {kind!r}: {storage[2:]} is no divisor of {dim} coordinates")
-    return match[1], storage
+    return match[1] or match[3], storage
 
 
 def _recipe(kind: str, dim: int, num_rows: int) -> str:
@@ -77,13 +79,63 @@ def _recipe(kind: str, dim: int, num_rows: int) -> str:
         return stored
     if structure == "hnsw":
         return f"HNSW{_LINKS},{stored}"
-    # At least 64 items a list: the centroids stay below a sixteenth of float32 vectors.
-    lists = int(np.clip(4 * num_rows**0.5, 1, max(1, num_rows // 64)))
-    return f"IVF{lists},{stored}"
+    return f"IVF{num_lists_for(num_rows)},{stored}"
+
+
+def num_lists_for(num_rows: int) -> int:
+    """At least 64 items a list: the centroids stay below a sixteenth of float32 vectors."""
+    return int(np.clip(4 * num_rows**0.5, 1, max(1, num_rows // 64)))
+
+
+def train_centroids(vectors: Float32, num_lists: int, threads: int | None = None) -> Float32:
+    """Spherical k-means: `[n, d]` -> `[num_lists, d]` of norm 1; the same rows give the same."""
+    faiss.omp_set_num_threads(threads or faiss.omp_get_max_threads())
+    means = faiss.Kmeans(
+        vectors.shape[1], num_lists, niter=_ROUNDS, spherical=True, seed=_SEED,
+        min_points_per_centroid=1, max_points_per_centroid=POINTS,
+    )  # fmt: skip
+    means.train(vectors)
+    centroids: Float32 = means.centroids
+    return centroids
+
+
+class Index(Protocol):
+    """A first stage that can be tuned and saved: `FaissIndex`, or `inverted.Inverted`."""
+
+    kind: str
+    search: dict[str, int]
+    """The search parameter, where there is one."""
+
+    @property
+    def limit(self) -> int:
+        """The most that the search parameter can be."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes in memory."""
+        ...
+
+    @property
+    def extra_bytes(self) -> int:
+        """Bytes in memory beside the tiers."""
+        ...
+
+    def find(self, users: Float32, keep: int, filters: Filters) -> Int64:
+        """`[B, <= keep]` items, in no order, -1 where fewer were found."""
+        ...
+
+    def multiply_adds(self, users: Float32, keep: int) -> float:
+        """For one user, counted of what `users [B, d]` visit."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Writes it as one file."""
+        ...
 
 
 @dataclass
-class Index:
+class FaissIndex:
     """A faiss index over `[N, d]` by inner product."""
 
     kind: str
@@ -91,6 +143,11 @@ class Index:
     search: dict[str, int]
     """`nprobe` (ivf) or `efSearch` (hnsw); empty for flat."""
     threads: int | None = None
+
+    @property
+    def limit(self) -> int:
+        """The most that the search parameter can be."""
+        return int(self.inner.nlist if "nprobe" in self.search else self.inner.ntotal)
 
     @property
     def nbytes(self) -> int:
@@ -158,7 +215,7 @@ class Index:
         faiss.write_index(self.inner, str(path))
 
 
-def build_index(vectors: Float32, kind: str, *, threads: int | None = None) -> Index:
+def build_index(vectors: Float32, kind: str, *, threads: int | None = None) -> FaissIndex:
     """An index over `[N, d]`, with parameters that visit little; `tune` raises them.
 
     Raises:
@@ -167,6 +224,8 @@ def build_index(vectors: Float32, kind: str, *, threads: int | None = None) -> I
     """
     num_rows, dim = vectors.shape
     structure, storage = check_kind(kind, dim)
+    if storage == "int8":
+        raise ConfigError(f"index {kind!r} is not one of faiss's; retrieval.inverted builds it")
     if storage.startswith("pq") and num_rows < 1 << _BITS:
         raise DataError(f"index {kind!r} learns 256 centroids, {num_rows} items are too few")
     faiss.omp_set_num_threads(threads or faiss.omp_get_max_threads())
@@ -176,12 +235,12 @@ def build_index(vectors: Float32, kind: str, *, threads: int | None = None) -> I
     inner.train(vectors)
     inner.add(vectors)
     search = {"ivf": {"nprobe": 1}, "hnsw": {"efSearch": 16}}.get(structure, {})
-    return Index(kind, inner, search, threads)
+    return FaissIndex(kind, inner, search, threads)
 
 
 def load_index(
     path: Path, kind: str, search: dict[str, int], *, threads: int | None = None
-) -> Index:
+) -> FaissIndex:
     """Reads what `Index.save` wrote.
 
     Raises:
@@ -191,7 +250,7 @@ def load_index(
         inner = faiss.read_index(str(path))
     except RuntimeError as error:
         raise DataError(f"{path} cannot be read by faiss ({error}); export it again") from error
-    return Index(kind, inner, dict(search), threads)
+    return FaissIndex(kind, inner, dict(search), threads)
 
 
 def recall_of(found: Int64, exact: Int64) -> float:
@@ -199,7 +258,9 @@ def recall_of(found: Int64, exact: Int64) -> float:
     return float(overlaps(found, exact).mean())
 
 
-def tune(index: Index, users: Float32, exact: Int64, target: float) -> float:
+def tune(
+    index: Index, users: Float32, exact: Int64, target: float, most: int | None = None
+) -> float:
     """Raises the search parameter, as little as can be, until a recall is reached.
 
     Args:
@@ -207,6 +268,7 @@ def tune(index: Index, users: Float32, exact: Int64, target: float) -> float:
         users: `[B, d]` to measure with.
         exact: `[B, n]` what an exact search finds for them.
         target: 0..1.
+        most: of the parameter; None: all lists, all items.
 
     Returns:
         The recall that was reached: below the target only where the index itself cannot reach it
@@ -220,7 +282,7 @@ def tune(index: Index, users: Float32, exact: Int64, target: float) -> float:
     if not index.search:
         return measured()
     (name,) = index.search
-    limit = index.inner.nlist if name == "nprobe" else index.inner.ntotal
+    limit = index.limit if most is None else min(most, index.limit)
     low, high = 0, max(1, index.search[name])
     index.search[name], before = high, -1.0
     while (reached := measured()) < target and high < limit:

@@ -16,21 +16,23 @@ from recsys.retrieval.encoding import Float32
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Searchable
 from recsys.retrieval.index import Index, build_index, check_kind, load_index, tune
+from recsys.retrieval.inverted import KIND, build_inverted, load_inverted
 from recsys.retrieval.manifest import REMEDY, BundleManifest, IndexEntry
 from recsys.retrieval.scan import Scan
 from recsys.retrieval.writing import Addition
 
 FILE = "index.faiss"
+LISTS_FILE = "index.safetensors"
 MEASURED_USERS = 1000
 MEASURED_AT = 100
 """Candidates a recall is measured with."""
 
 
-def prefixes(bundle: Searchable, size: int) -> Float32:
-    """`[N, d]` as an index sees them: of norm 1 where scores are cosines."""
-    vectors = bundle.items.decode(slice(None), 0, bundle.check_size(size))
+def prefixes(bundle: Searchable, size: int, rows: Any = slice(None)) -> Float32:
+    """`[N, d]`, or those of `rows`, as an index sees them: of norm 1 where scores are cosines."""
+    vectors = bundle.items.decode(rows, 0, bundle.check_size(size))
     norms = bundle.norms(size)
-    return vectors if norms is None else vectors / norms[:, None]
+    return vectors if norms is None else vectors / norms[rows, None]
 
 
 def measuring_users(bundle: Bundle, count: int = MEASURED_USERS) -> Float32:
@@ -53,7 +55,7 @@ def make_index(
 
     Args:
         bundle: of the items.
-        kind: `flat`, `ivf`, `hnsw`, and `,sq8` or `,pqM`.
+        kind: `flat`, `ivf`, `hnsw`, and `,sq8` or `,pqM`; or `ivf,int8`.
         size: granularity.
         recall: share of the exact 100 first candidates; None: the least work.
         users: `[Q, D]` to measure with.
@@ -65,7 +67,13 @@ def make_index(
     Raises:
         ConfigError, DataError, GranularityError: it cannot be built.
     """
-    index = build_index(prefixes(bundle, size), kind, threads=threads)
+    index: Index
+    if kind == KIND:
+        index = build_inverted(
+            lambda rows: prefixes(bundle, size, rows), bundle.num_items, threads=threads
+        )
+    else:
+        index = build_index(prefixes(bundle, size), kind, threads=threads)
     if recall is None:
         return index, None
     users = np.ascontiguousarray(users[:, :size])
@@ -96,9 +104,10 @@ def index_of(kind: str, size: int, recall: float | None) -> Addition:
                 f"index {kind} at {size} coordinates reaches recall {reached:.4f} at most, "
                 f"{recall} is asked for; choose finer codes (no pq), or a lower --recall"
             )
-        index.save(folder / FILE)
+        file = LISTS_FILE if kind == KIND else FILE
+        index.save(folder / file)
         entry = IndexEntry(
-            file=FILE,
+            file=file,
             kind=kind,
             granularity=size,
             nbytes=index.nbytes,
@@ -119,4 +128,7 @@ def open_index(bundle: Bundle, *, threads: int | None = None) -> Index:
     entry = bundle.manifest.index
     if entry is None:
         raise DataError(f"{bundle.folder} has no index; {REMEDY} and --index")
-    return load_index(bundle.folder / entry.file, entry.kind, entry.search, threads=threads)
+    path = bundle.folder / entry.file
+    if entry.kind == KIND:
+        return load_inverted(path, entry.search, threads=threads)
+    return load_index(path, entry.kind, entry.search, threads=threads)

@@ -63,13 +63,9 @@ def join(parts: list[Lists]) -> Lists:
     counts = np.sum([part.counts for part in parts], axis=0)
     shape = (len(counts), int(counts.max(initial=1)))
     scores, items = np.empty(shape, np.float32), np.empty(shape, np.int64)
-    for row in range(len(counts)):
-        edge = 0
-        for part in parts:
-            following = edge + part.counts[row]
-            scores[row, edge:following] = part.scores[row, : part.counts[row]]
-            items[row, edge:following] = part.items[row, : part.counts[row]]
-            edge = following
+    edges = np.zeros(len(counts), np.int64)
+    for part in parts:
+        _append(part.scores, part.items, part.counts, scores, items, edges)
     return Lists(scores, items, counts, parts[0].floors, parts[0].keep)
 
 
@@ -89,7 +85,7 @@ def worst_of(lists: Lists) -> Float32:
 
 
 @njit(nogil=True, cache=True)
-def _largest(values, place):
+def largest(values, place):
     """The number that `values`, which is put into another order, has at `place` when descending.
 
     Hoare's selection by hand: numba takes half a minute to compile numpy's.
@@ -116,12 +112,22 @@ def _largest(values, place):
 
 
 @njit(nogil=True, cache=True)
+def _append(scores, items, counts, all_scores, all_items, edges):
+    """Puts lists behind what stands before `edges [B]`, and moves these."""
+    for row in range(len(counts)):
+        for place in range(counts[row]):
+            all_scores[row, edges[row] + place] = scores[row, place]
+            all_items[row, edges[row] + place] = items[row, place]
+        edges[row] += counts[row]
+
+
+@njit(nogil=True, cache=True)
 def shrink(scores, items, count, keep):
     """Moves the best `keep` of a list to its front; returns what a score must exceed from now on.
 
     Of equal scores those that came first stay: the lower items, as chunks come in their order.
     """
-    floor = _largest(scores[:count].copy(), keep - 1)
+    floor = largest(scores[:count].copy(), keep - 1)
     room = keep
     for place in range(count):
         room -= scores[place] > floor
@@ -173,4 +179,4 @@ def _finish(rows, scores, items, counts, keep, taken):
 def _worst(scores, counts, keep, worst):
     for row in range(len(counts)):
         enough = counts[row] >= keep
-        worst[row] = _largest(scores[row, : counts[row]].copy(), keep - 1) if enough else -np.inf
+        worst[row] = largest(scores[row, : counts[row]].copy(), keep - 1) if enough else -np.inf

@@ -77,7 +77,7 @@ class TowerEntry(StrictModel):
 
 
 class IndexEntry(StrictModel):
-    """A Faiss index of the items' prefixes."""
+    """An index of the items' prefixes: Faiss's, or lists of ours (`ivf,int8`)."""
 
     file: str
     kind: str

@@ -11,13 +11,14 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from recsys.retrieval.amx import have_tiles
 from recsys.retrieval.encoding import Encoded, Float32, blocks_of
 from recsys.retrieval.filters import Filters, Int64
 from recsys.retrieval.listing import USERS_AT_ONCE, Lists, make_lists, taken_of
 from recsys.retrieval.threads import in_parts
 from recsys.retrieval.tiers import Tiers
 from recsys.retrieval.tile_scan import TileScan
-from recsys.retrieval.tiles import depth_of, have_tiles
+from recsys.retrieval.tiles import depth_of
 
 _CHUNK = 4096
 _FLOAT_CHUNK = 2048
@@ -43,10 +44,15 @@ class Scan:
         first = tiers.parts[0].vectors
         self.codes = first if _is_int8(first) and size <= first.dim else None
         self.tiled = self.codes is not None and depth_of(size) > 0 and have_tiles()
+        self._norms = norms
+
+    @cached_property
+    def factors(self) -> Float32 | None:
+        """`[N]`; made when they are needed: a funnel over an index seldom scans."""
         factors = None if self.codes is None else self.codes.rows.get("scales")
-        if norms is not None:
-            factors = np.float32(1) / norms if factors is None else factors / norms
-        self.factors: Float32 | None = None if factors is None else np.asarray(factors)
+        if self._norms is not None:
+            factors = np.float32(1) / self._norms if factors is None else factors / self._norms
+        return None if factors is None else np.asarray(factors)
 
     @property
     def extra_bytes(self) -> int:

@@ -10,11 +10,8 @@ Shape legend: B users, N items, d coordinates, D of a stored row, K coordinates 
 
 from __future__ import annotations
 
-import ctypes
 import math
-import platform
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +21,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from recsys.errors import InstallationError
+from recsys.retrieval.amx import call, configure, have_tiles, release, tile_numbers
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.listing import USERS_AT_ONCE, forbidden, shrink
 
@@ -32,23 +30,9 @@ ITEMS = 64
 """Items scored at once, in four tiles of 16."""
 _LANES, _WIDEST = 16, 64
 _CHUNK = 1 << 14  # bytes of items that all users meet before the next: half a first-level cache
-_ARCH_PRCTL, _REQUEST, _TILE_DATA = 158, 0x1023, 18
 _I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 _BYTES = _I8.as_pointer()
 _WHOLES, _FLOATS = ir.VectorType(_I32, _LANES), ir.VectorType(_F32, _LANES)
-
-
-@cache
-def have_tiles() -> bool:
-    """Whether this processor has int8 tiles, and the system lets us use them."""
-    info = Path("/proc/cpuinfo")
-    if platform.machine() != "x86_64" or not info.is_file():
-        return False
-    flags = next((line for line in info.open() if line.startswith("flags")), "").split()
-    if not {"amx_tile", "amx_int8", "avx512f"} <= set(flags):
-        return False
-    # Linux keeps the tiles' state only for processes that ask.
-    return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST, _TILE_DATA) == 0)
 
 
 def depth_of(size: int) -> int:
@@ -90,51 +74,6 @@ def configuration(depth: int) -> npt.NDArray[np.uint8]:
     return config
 
 
-def _call(builder: Any, name: str, kinds: list[Any], values: list[Any]) -> None:
-    known = builder.module.globals.get(f"llvm.x86.{name}")
-    function = known or ir.Function(
-        builder.module, ir.FunctionType(ir.VoidType(), kinds), f"llvm.x86.{name}"
-    )
-    builder.call(function, values)
-
-
-def _tiles(*numbers: int) -> list[Any]:
-    return [ir.Constant(_I8, number) for number in numbers]
-
-
-def _begins(context: Any, builder: Any, kind: Any, array: Any, place: Any) -> Any:
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.gep(data, [place])
-
-
-def _type_configure(_context, config):
-    """Sets the tiles' shapes for this thread."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        zero = ir.Constant(_I64, 0)
-        start = _begins(context, builder, signature.args[0], values[0], zero)
-        _call(builder, "ldtilecfg", [_BYTES], [builder.bitcast(start, _BYTES)])
-        return context.get_dummy_value()
-
-    return types.void(config), generate
-
-
-_configure: Any = intrinsic(_type_configure)
-
-
-def _type_release(_context):
-    """Gives the tiles back."""
-
-    def generate(context: Any, builder: Any, _signature: Any, _values: Any) -> Any:
-        _call(builder, "tilerelease", [], [])
-        return context.get_dummy_value()
-
-    return types.void(), generate
-
-
-_release: Any = intrinsic(_type_release)
-
-
 def _type_multiply(_context, codes, first, row, steps, depth, users, user, sums):
     """Sums of 64 items by 16 users: `sums [64, 16]` int32, flat.
 
@@ -166,10 +105,10 @@ def _write_products(
 
     def load(tile: int, array: Any, place: Any, apart: Any) -> None:
         where = builder.bitcast(builder.gep(array, [place]), _BYTES)
-        _call(builder, "tileloadd64", [_I8, _BYTES, _I64], [*_tiles(tile), where, apart])
+        call(builder, "tileloadd64", [_I8, _BYTES, _I64], [*tile_numbers(tile), where, apart])
 
     for tile in range(4):
-        _call(builder, "tilezero", [_I8], _tiles(tile))
+        call(builder, "tilezero", [_I8], tile_numbers(tile))
     before = builder.block
     body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
     builder.branch(body)
@@ -181,7 +120,7 @@ def _write_products(
     for quarter in range(4):
         tile = 4 + quarter % 2
         load(tile, arrays[0], builder.add(item, builder.mul(row, number(16 * quarter))), row)
-        _call(builder, "tdpbssd", [_I8] * 3, _tiles(quarter, tile, 6))
+        call(builder, "tdpbssd", [_I8] * 3, tile_numbers(quarter, tile, 6))
     following = builder.add(step, number(1))
     step.add_incoming(number(0), before)
     step.add_incoming(following, body)
@@ -190,7 +129,7 @@ def _write_products(
     for tile in range(4):
         where = builder.bitcast(builder.gep(arrays[7], [number(256 * tile)]), _BYTES)
         kinds = [_I8, _BYTES, _I64]
-        _call(builder, "tilestored64", kinds, [*_tiles(tile), where, number(64)])
+        call(builder, "tilestored64", kinds, [*tile_numbers(tile), where, number(64)])
 
 
 def _type_compare(_context, sums, place, factors, item, limits, row, hits):
@@ -319,7 +258,7 @@ def scan_tiles(
     for user in range(rows[0], rows[1]):
         limits[user] = (floors[user] - slack[user]) / 256
     together = max(1, _CHUNK // (size * ITEMS)) * ITEMS
-    _configure(config)
+    configure(config, 0)
     for chunk in range(0, last, together):
         end = min(chunk + together, last)
         for row in range(rows[0], rows[1], USERS):
@@ -351,4 +290,4 @@ def scan_tiles(
                                 floors[user] = shrink(scores[user], items[user], room, keep)
                                 limits[user] = (floors[user] - slack[user]) / 256
                                 counts[user] = keep
-    _release()
+    release()

@@ -7,7 +7,7 @@ from recsys.errors import ConfigError, DataError
 from recsys.retrieval.bundle import load_bundle, verify_bundle
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Funnel, Stage
-from recsys.retrieval.index import Index, build_index, check_kind, recall_of, tune
+from recsys.retrieval.index import FaissIndex, build_index, check_kind, recall_of, tune
 from recsys.retrieval.indexing import index_of, make_index, measuring_users, open_index, prefixes
 from recsys.retrieval.tiers import parse_tiers
 from recsys.retrieval.writing import write_bundle
@@ -129,7 +129,7 @@ def test_recall_is_counted_row_by_row():
     assert recall_of(found, np.array([[5, -1], [5, -1]])) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("kind", ["tree", "ivf,int8", "hnsw,", "ivf,pq5"])
+@pytest.mark.parametrize("kind", ["tree", "flat,int8", "ivf,int4", "hnsw,", "ivf,pq5"])
 def test_an_unknown_kind_is_refused(kind):
     with pytest.raises(ConfigError, match="index"):
         check_kind(kind, 16)
@@ -140,4 +140,4 @@ def test_a_bundle_without_an_index_says_so(bundle):
         open_index(bundle)
     with pytest.raises(DataError, match="too few"):
         build_index(vectors(100, 8), "flat,pq2")
-    assert isinstance(build_index(vectors(100, 8), "hnsw"), Index)
+    assert isinstance(build_index(vectors(100, 8), "hnsw"), FaissIndex)

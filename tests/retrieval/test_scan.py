@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from recsys.retrieval.amx import have_tiles
 from recsys.retrieval.codecs import encode
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.scan import Scan
 from recsys.retrieval.tiers import Tier, Tiers, TierSpec
 from recsys.retrieval.tile_scan import sample_of
-from recsys.retrieval.tiles import depth_of, have_tiles, pack_users
+from recsys.retrieval.tiles import depth_of, pack_users
 from tests.retrieval.bundles import vectors
 
 needs_tiles = pytest.mark.skipif(not have_tiles(), reason="this processor has no int8 tiles")
