@@ -6,23 +6,22 @@ Shape legend: B users of the batch, M targets (jagged), G granularities, K lengt
 from __future__ import annotations
 
 import numpy as np
+import torch
 
-from recsys.data.dataset import Int64
+from recsys.data.dataset import Int32, Int64
 from recsys.data.histories import Histories
 from recsys.evaluation.compiled import CompiledRanking
 from recsys.evaluation.metrics import MISS
 from recsys.evaluation.ranking import Shape, count_ranks, jagged_places, top_ranks
+from recsys.evaluation.repeats import RepeatRanking, as_levels
 from recsys.evaluation.scoring import Scorer, VectorScorer
 from recsys.evaluation.shares import SharedRanking
-
-_LOW_BITS = 0xFFFFFFFF
-_PAIRS = 8192
-"""Targets whose lists are looked through at once."""
+from recsys.kernels.ranking import count_levels
 
 
 def rank_batch(
     scorer: Scorer, histories: Histories, targets: Histories, hidden: Histories, k: int | None
-) -> tuple[Int64, Int64 | None]:
+) -> tuple[Int64, Int32 | None]:
     """Where the targets stand in the whole catalogue, and what stands first.
 
     Args:
@@ -44,31 +43,32 @@ def rank_batch(
     if k is None:
         return count_ranks(scorer.blocks(histories), shape, wanted, seen).cpu().numpy(), None
     ranks, lists = top_ranks(scorer.blocks(histories), shape, wanted, seen, k)
-    return ranks.cpu().numpy(), lists.cpu().numpy()
+    return ranks.cpu().numpy(), lists.to(torch.int32).cpu().numpy()
 
 
 def _by_kernels(
     scorer: VectorScorer,
-    ranking: CompiledRanking | SharedRanking,
+    ranking: CompiledRanking | SharedRanking | RepeatRanking,
     histories: Histories,
     targets: Histories,
     hidden: Histories,
     k: int | None,
-) -> tuple[Int64, Int64 | None]:
+) -> tuple[Int64, Int32 | None]:
     users = scorer.users(histories)
+    if scorer.repeat_bias is not None and hidden is not histories:
+        ranking = RepeatRanking(ranking, histories, scorer.repeat_bias(users).numpy())
     rows = np.repeat(np.arange(len(targets)), targets.lengths)
     lost = _among(rows, targets.items, hidden, scorer.num_items)
     if k is None:
         return np.where(lost, MISS, ranking.count_ranks(users, targets, hidden)), None
     keys = ranking.best(users, hidden, k + 1)
-    levels = _levels(ranking.pair_scores(users, rows, targets.items))
+    levels = as_levels(ranking.pair_scores(users, rows, targets.items))
     ranks = np.empty_like(levels)
-    for g in range(len(levels)):
-        for lo in range(0, len(rows), _PAIRS):
-            pairs = slice(lo, lo + _PAIRS)
-            ranks[g, pairs] = (keys[g, rows[pairs]] >> 32 >= levels[g, pairs, None]).sum(1)
-    lists = np.where(keys >> 32 > -(1 << 31), _LOW_BITS - (keys & _LOW_BITS), -1)
-    return np.where(lost | (ranks > k), MISS, ranks), lists[:, :, :k]
+    for of_size, level, rank in zip(keys, levels, ranks, strict=True):
+        count_levels(of_size, rows, level, rank)
+    # The lower half of an inverted key is the item, and -1 of one that is none.
+    lists = (~keys[:, :, :k]).astype(np.int32)
+    return np.where(lost | (ranks > k), MISS, ranks), lists
 
 
 def _among(
@@ -83,9 +83,3 @@ def _among(
         rows * num_items + items, other_rows * num_items + others.items
     )
     return found
-
-
-def _levels(scores: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> Int64:
-    """Whole numbers that sort like the scores, as in the kernels' keys."""
-    bits = (scores + np.float32(0.0)).view(np.int32).astype(np.int64)  # -0 and 0 are one score
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)

@@ -17,6 +17,7 @@ from recsys.data.dataset import Int64
 from recsys.data.histories import Histories
 from recsys.errors import GranularityError, RunError
 from recsys.evaluation.compiled import BATCH_USERS, CompiledRanking
+from recsys.evaluation.repeats import with_repeats
 from recsys.evaluation.shares import SharedRanking, shared_items, shared_users
 from recsys.granularity import Granularities, prefix_norms, prefix_scores
 from recsys.processes import ALONE, Processes
@@ -52,6 +53,17 @@ class VectorModel(Protocol):
 
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]`, one per row of `histories` (each at least one interaction long)."""
+        ...
+
+
+@runtime_checkable
+class RepeatModel(Protocol):
+    """A VectorModel that may score what a user has had by more than its vectors."""
+
+    def score_of_repeats(self, sizes: tuple[int, ...]) -> Tensor | None:
+        """`[G]` what is added to these scores (to cosines, where prefixes are normalized) when
+        prefixes of `sizes` are scored; None: nothing.
+        """
         ...
 
 
@@ -93,6 +105,8 @@ class VectorScorer(Scorer):
     """`[B, D]` float32 user vectors, known to be finite."""
     compiled: CompiledRanking | SharedRanking | None
     """The item vectors as the kernels take them; None: they are not on a CPU."""
+    repeat_bias: Callable[[Tensor], Tensor] | None = None
+    """User vectors `[B, D]` -> `[G, B]`, added to the scores of what the users have had."""
 
 
 def make_scorer(
@@ -147,7 +161,7 @@ def _vector_scorer(
         _check_finite(users, "user vectors")
         return users
 
-    norms: Tensor | None = None
+    norms, bias = None, _repeat_bias(model, granularities)
     if can_compile(items):
         compiled = CompiledRanking(items, granularities, budget_bytes)
         num_users, width = BATCH_USERS, num_items
@@ -165,12 +179,31 @@ def _vector_scorer(
             for _, scores in prefix_scores(users, items[lo:hi], granularities, item_norms=own):
                 yield scores
 
-        return block
+        return block if bias is None else with_repeats(block, histories, bias(users))
 
     return VectorScorer(
         granularities.sizes, num_users, width, num_items, items.device, blocks,
-        user_vectors, compiled,
+        user_vectors, compiled, bias,
     )  # fmt: skip
+
+
+def _repeat_bias(
+    model: VectorModel, granularities: Granularities
+) -> Callable[[Tensor], Tensor] | None:
+    added = None
+    if isinstance(model, RepeatModel):
+        added = model.score_of_repeats(granularities.sizes)
+    if added is None:
+        return None
+    amount = added.float()[:, None]
+
+    def bias(users: Tensor) -> Tensor:
+        if not granularities.normalize:
+            return amount.to(users.device).expand(-1, len(users))
+        # Scores are ranked as cosines times the length of the user's prefix (`prefix_scores`).
+        return amount.to(users.device) * prefix_norms(users, granularities)
+
+    return bias
 
 
 def _shared_scorer(
@@ -200,7 +233,7 @@ def _shared_scorer(
     ranking = SharedRanking(items, num_items, granularities, budget_bytes, processes)
     return VectorScorer(
         granularities.sizes, BATCH_USERS, num_items, num_items, items.device, no_blocks,
-        shared_users(user_vectors, processes), ranking,
+        shared_users(user_vectors, processes), ranking, _repeat_bias(model, granularities),
     )  # fmt: skip
 
 

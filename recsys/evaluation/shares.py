@@ -58,9 +58,12 @@ class SharedRanking:
         self._own = CompiledRanking(items, granularities, budget_bytes)
         self._num_sizes = len(granularities)
 
-    def count_ranks(self, users: Tensor, targets: Histories, seen: Histories) -> Int64:
+    def count_ranks(
+        self, users: Tensor, targets: Histories, seen: Histories, own: Float32 | None = None
+    ) -> Int64:
         """See `CompiledRanking`."""
-        own = self.pair_scores(users, np.arange(len(users)), targets.items)
+        if own is None:
+            own = self.pair_scores(users, np.arange(len(users)), targets.items)
         if self._lo == self._hi:
             counts = np.zeros(own.shape, np.int64)
         else:

@@ -62,6 +62,7 @@ def nested_softmax(
     negatives: Negatives | None = None,
     distillation: float = 0.0,
     extra: Tensor | None = None,
+    own_bias: Tensor | None = None,
 ) -> NestedLossOutput:
     """Cross-entropy at every granularity.
 
@@ -79,6 +80,7 @@ def nested_softmax(
         negatives: the sampled candidates; None: full softmax.
         distillation: share of the full width's probabilities in what the prefixes predict, 0..1.
         extra: `[G, T]` log-sum-exp of more negatives, each token's own; with `negatives` alone.
+        own_bias: `[G, T]` added to the logits of the targets; with `negatives` alone.
 
     Returns:
         The loss, averaged over tokens; its parts are the cross-entropies of the targets.
@@ -112,6 +114,8 @@ def nested_softmax(
             skip=find_places(negatives.items, targets),
             means=means,
         )
+        if own_bias is not None:
+            positive = positive + own_bias
         if extra is not None:
             others = torch.logaddexp(others, extra)
         everything = torch.logaddexp(others, positive)

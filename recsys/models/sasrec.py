@@ -22,7 +22,7 @@ from recsys.data.batching import Batch
 from recsys.data.features import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities
-from recsys.losses.seen import seen_logsumexp
+from recsys.losses.seen import RepeatBias, comes_again, seen_logsumexp
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.towers.dropout import Dropout
@@ -58,6 +58,9 @@ class SASRecConfig(StrictModel):
     seen_negatives: bool = False
     """With sampled_softmax: what a user has had is a negative of what comes next. For protocols
     that do not filter seen items; a full softmax has them among its negatives anyhow."""
+    repeat_bias: bool = False
+    """With sampled_softmax: what a user has had is a candidate like others, with a learned number
+    added to its scores, in training and in ranking (`losses.seen.RepeatBias`)."""
     output_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the item vectors that score (not on those the encoder reads)."""
     sparse_gradients: bool = False
@@ -143,6 +146,8 @@ class SASRec(nn.Module):
         self.output_dropout = Dropout(config.output_dropout)
         self.encoder = Transformer(sizes, config.encoder)
         self.scales = ScoreScales(config.granularities)
+        if config.repeat_bias:
+            self.repeats = RepeatBias(config.granularities)
 
     def encode(self, histories: Histories) -> Tensor:
         """A user vector at every position: `[T, D]`; position t has seen the items up to t."""
@@ -162,7 +167,8 @@ class SASRec(nn.Module):
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """The objective of the next item, at every position and granularity."""
         targets = torch.from_numpy(batch.targets)
-        with_seen = self.config.seen_negatives and negatives is not None
+        with_seen = self.config.seen_negatives or self.config.repeat_bias
+        with_seen = with_seen and negatives is not None
         negatives = self._chosen(negatives)
         read = torch.from_numpy(batch.histories.items).long()
         if negatives is None:
@@ -175,9 +181,13 @@ class SASRec(nn.Module):
         users = self._encode(batch.histories, inputs)
         scales, more = self.scales(), {}
         if with_seen:
-            layout = layout_of(batch.histories)
+            layout, bias = layout_of(batch.histories), None
+            if self.config.repeat_bias:
+                bias = self.repeats()
+                again = comes_again(read, targets, layout)
+                more["own_bias"] = bias[:, None] * again.to(bias.dtype)
             more["extra"] = seen_logsumexp(
-                users, inputs, read, targets, scales, self.granularities, layout
+                users, inputs, read, targets, scales, self.granularities, layout, bias
             )
         scored = self.output_dropout(items)
         return self.objective(
@@ -205,6 +215,12 @@ class SASRec(nn.Module):
     def item_vectors(self) -> Tensor:
         """`[N, D]`."""
         return self.table.vectors()
+
+    def score_of_repeats(self, sizes: tuple[int, ...]) -> Tensor | None:
+        """`[S]` what is added to the score of all that a user has had, by prefix; None: nothing."""
+        if not self.config.repeat_bias:
+            return None
+        return self.repeats.of_scores(sizes, self.scales())
 
     def item_vectors_at(self, items: Tensor) -> Tensor:
         """`[R]` int64 -> `[R, D]`."""

@@ -121,6 +121,8 @@ class RunConfig(StrictModel):
     def _loss_takes_seen_negatives(self) -> RunConfig:
         if getattr(self.model, "seen_negatives", 0) and self.loss.name == "gbce":
             raise ValueError("model.seen_negatives needs loss.name softmax or sampled_softmax")
+        if getattr(self.model, "repeat_bias", 0) and self.loss.name != "sampled_softmax":
+            raise ValueError("model.repeat_bias needs loss.name sampled_softmax")
         return self
 
     def split_rule(self, dataset: Dataset) -> SplitRule:

@@ -49,6 +49,7 @@ def source_of(
     with torch.inference_mode():
         items = model.item_vectors().detach().float().cpu()
         scales = tuple(float(scale) for scale in model.scales())
+        repeats = model.score_of_repeats(granularities.sizes) if isinstance(model, SASRec) else None
     if not torch.isfinite(items).all():
         raise RunError("the item vectors hold NaN or infinite values; train again, more gently")
     everything = Histories(np.arange(dataset.num_users), dataset.items, dataset.offsets)
@@ -62,6 +63,8 @@ def source_of(
             seen_items=histories.items,
             seen_offsets=histories.offsets,
         )
+    if repeats is not None:  # for callers that do not filter what a user has had
+        model_card = {**model_card, "score_of_repeats": repeats.tolist()}
     ids: pl.Series = dataset.item_frame()["item_id"]
     return BundleSource(
         items=items.numpy(),

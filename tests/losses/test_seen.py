@@ -7,7 +7,7 @@ import torch
 from recsys.data.batching import Batch
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities
-from recsys.losses.seen import seen_logsumexp
+from recsys.losses.seen import comes_again, seen_logsumexp
 from recsys.losses.softmax import Negatives, nested_softmax
 from recsys.models.sasrec import SASRec, SASRecConfig
 from recsys.recipes.run import RunConfig
@@ -29,7 +29,7 @@ def naive(users, table, scales, granularities):
     found, token = torch.zeros(len(granularities), len(users), dtype=users.dtype), 0
     for items in LISTS:
         for end in range(1, len(items) + 1):
-            had = [item for item in items[:end] if item != TARGETS[token]]
+            had = sorted({item for item in items[:end] if item != TARGETS[token]})
             for g, size in enumerate(granularities.sizes):
                 user, seen = users[token, :size], table[had, :size]
                 if granularities.normalize:
@@ -119,3 +119,71 @@ def test_gbce_does_not_take_them():
         RunConfig.model_validate(
             {"data": "x", "model": {"seen_negatives": True}, "loss": {"name": "gbce"}}
         )
+
+
+def test_what_was_had_several_times_is_one_candidate():
+    items, targets = torch.tensor([3, 5, 3, 3]), torch.tensor([5, 3, 5, 9])
+    some = Histories(np.array([0]), items.numpy().astype(np.int32), np.array([0, 4]))
+    layout, sizes = layout_of(some), Granularities(sizes=(4,))
+    users, read = torch.randn(4, 4), torch.randn(10, 4)[items]
+    found = seen_logsumexp(users, read, items, targets, torch.ones(1), sizes, layout)
+    had = [[0], [1], [2], [1, 2]]  # tokens; what is the target itself is no negative
+    for token, places in enumerate(had):
+        expected = (read[places] @ users[token]).logsumexp(0)
+        torch.testing.assert_close(found[0, token], expected)
+    assert comes_again(items, targets, layout).tolist() == [False, True, True, False]
+
+
+def test_a_bias_is_added_to_what_was_had_and_to_a_target_that_was():
+    torch.manual_seed(0)
+    sizes = Granularities(sizes=(2, 4))
+    bias, table = torch.tensor([-1.0, 2.0]), torch.randn(6, 4)
+    some = Histories(np.array([0]), np.array([1, 4], np.int32), np.array([0, 2]))
+    items, targets = torch.tensor([1, 4]), torch.tensor([2, 1])
+    layout, users = layout_of(some), torch.randn(2, 4)
+    extra = seen_logsumexp(users, table[items], items, targets, torch.ones(2), sizes, layout, bias)
+    own = bias[:, None] * comes_again(items, targets, layout)
+    given = nested_softmax(
+        users, table[[0, 2, 1]], targets, torch.ones(2), sizes, own_bias=own,
+        negatives=Negatives(torch.tensor([0]), None), extra=extra,
+    )  # fmt: skip
+    for g, size in enumerate(sizes.sizes):
+        logits = users[:, :size] @ table[:, :size].T
+        first = logits[0, [2, 0, 1]] + torch.tensor([0.0, 0.0, bias[g]])
+        second = logits[1, [1, 0, 4]] + torch.tensor([bias[g], 0.0, bias[g]])
+        expected = -torch.stack([first.log_softmax(0)[0], second.log_softmax(0)[0]]).mean()
+        torch.testing.assert_close(given.per_granularity[g], expected)
+
+
+@pytest.mark.parametrize("back", [True, False], ids=["they come back", "they never do"])
+def test_the_bias_learns_whether_users_come_back_to_what_they_had(back):
+    torch.manual_seed(0)
+    model = SASRec(
+        SASRecConfig(
+            granularities=Granularities(sizes=(8, 16)), history_length=5,
+            encoder=TransformerConfig(dropout=0.0), repeat_bias=True,
+        ),
+        num_items=40,
+    ).train()  # fmt: skip
+    walks = torch.stack([torch.randperm(40)[:6] for _ in range(60)])
+    if back:
+        walks[:, 3:] = walks[:, :3]
+    items = walks[:, :-1].reshape(-1).numpy().astype(np.int32)
+    some = Histories(np.arange(60), items, np.arange(61) * 5)
+    batch = Batch(some, walks[:, 1:].reshape(-1).numpy())
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model.loss(batch, Negatives(torch.arange(40), None)).total.backward()
+        optimizer.step()
+    found = model.score_of_repeats((8, 12, 16))
+    assert (found > 0).all() if back else (found < 0).all()
+    assert min(found[0], found[2]) <= found[1] <= max(found[0], found[2])
+
+
+def test_a_bias_is_not_learned_from_losses_that_do_not_see_it():
+    for name in ("softmax", "gbce", "bpr"):
+        with pytest.raises(ValueError, match="repeat_bias needs loss.name sampled_softmax"):
+            RunConfig.model_validate(
+                {"data": "x", "model": {"repeat_bias": True}, "loss": {"name": name}}
+            )
