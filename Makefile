@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help setup demo test check bench clean
 
 help:
-	@echo "make demo   train on real MovieLens data and print recall/NDCG at every granularity"
+	@echo "make demo   train on real MovieLens data and print recall/NDCG at every granularity, and what each byte buys"
 	@echo "make test   run the tests"
 	@echo "make check  style, types and the import contracts"
 	@echo "make bench  the benchmarks (ratios within one run)"
@@ -25,12 +25,14 @@ $(STAMP): pyproject.toml packaging/fbgemm-gpu-shim/pyproject.toml
 
 DEMO_RUN ?= runs/demo
 DEMO_ARGS ?=
+DEMO_SWEEP := 'granularities=[8,16,32]' 'indexes=[scan]' 'keeps=[50,100,200]'
 
 demo: setup
 	$(BIN)/recsys prepare ml-100k --if-missing
 	$(BIN)/recsys train configs/ml100k_sasrec.yaml $(DEMO_ARGS) --out $(DEMO_RUN) --resume
 	$(BIN)/recsys evaluate $(DEMO_RUN)
 	$(BIN)/recsys report $(DEMO_RUN)
+	$(BIN)/recsys tradeoff $(DEMO_RUN) $(DEMO_SWEEP) --users 0
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

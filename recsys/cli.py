@@ -345,11 +345,22 @@ def export(
 @verb
 def verify(
     bundle: Annotated[Path, typer.Argument(help="A bundle, as `recsys export` leaves it.")],
+    run: Annotated[
+        Path | None, typer.Option(help="Its run: what the bundle finds, beside its evaluation.")
+    ] = None,
+    users: Annotated[int, typer.Option(help="Users to compare with; 0: all.")] = 2000,
 ) -> None:
     """Finds any flipped byte, missing file or foreign version in a bundle."""
     from recsys.recipes.export import verify as check
 
     print(f"{bundle} is whole: {check(bundle)} files compared")
+    if run is not None:
+        from recsys.recipes.parity import compare_with_run
+
+        found = compare_with_run(bundle, run, num_users=users or None)
+        print("\n".join(found.lines()))
+        if not found.holds:
+            raise typer.Exit(1)
 
 
 @verb

@@ -1,38 +1,31 @@
-"""What each byte and each multiplication buys: funnels of every kind, measured end to end.
+"""What each byte and each multiplication buys: the funnels of a sweep, and the best of them.
 
 A point is one funnel: candidates by a prefix under a codec, by scanning or by an index, some of
-them kept and ranked by a longer prefix. Its quality is taken against the held-out truth and against
-exact search at full width, for the same users.
+them kept and ranked by a longer prefix. `funnels.measure` measures it.
 
 Shape legend: B users, N items, D coordinates, K length of the lists.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from recsys.config import StrictModel
 from recsys.data.dataset import Int64
-from recsys.errors import ConfigError, GranularityError
-from recsys.evaluation.metrics import MISS, ndcg, recall
-from recsys.progress import progress
-from recsys.retrieval.codecs import Float32, find_codec
+from recsys.evaluation.metrics import MISS
+from recsys.retrieval.codecs import Float32
 from recsys.retrieval.filters import Filters, rows_of
-from recsys.retrieval.funnel import Funnel, Stage
-from recsys.retrieval.index import Index, check_kind, recall_of
-from recsys.retrieval.indexing import make_index
-from recsys.retrieval.memory import InMemory
+from recsys.retrieval.funnel import Stage
 from recsys.retrieval.tiers import TierSpec
 
 SCAN = "scan"
-_BATCH = 256
-_SINGLES = 5
-_TURNS = 3
+BATCH = 256
+Cascade = Literal["direct", "halving", "quartering"]
+_SHIFTS: dict[Cascade, int] = {"direct": 0, "halving": 1, "quartering": 2}
 
 
 class Sweep(StrictModel):
@@ -48,6 +41,10 @@ class Sweep(StrictModel):
     """How many candidates are ranked."""
     rankings: tuple[int, ...]
     """Granularities of the ranking."""
+    cascades: tuple[Cascade, ...] = ("direct",)
+    """From candidates to ranking: at once, or by all granularities between, at each of which a half
+    goes on (32:200, 64:100, 128:50, 256; the funnel of Kusupati et al., Matryoshka Representation
+    Learning, 2022), or a quarter."""
     ranking_codec: str = "fp16"
     """Of the coordinates behind the candidates' tier."""
     index_recall: float = 0.99
@@ -69,10 +66,15 @@ class Queries:
     def __len__(self) -> int:
         return len(self.users)
 
+    def spread(self, count: int) -> Queries:
+        """At most so many of them, evenly spread, without what they are to find."""
+        rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+        return Queries(self.users[rows], rows_of(self.filters, rows), None, None)
+
     def batches(self) -> Iterator[tuple[Float32, Filters]]:
         """Users and their filters, in pieces."""
-        for lo in range(0, len(self), _BATCH):
-            rows = np.arange(lo, min(lo + _BATCH, len(self)))
+        for lo in range(0, len(self), BATCH):
+            rows = np.arange(lo, min(lo + BATCH, len(self)))
             yield self.users[rows], rows_of(self.filters, rows)
 
 
@@ -85,6 +87,7 @@ class Point:
     index: str
     keep: int
     ranking: int
+    cascade: Cascade
     recall: float | None
     """recall@k against the truth; None: there is none."""
     ndcg: float | None
@@ -98,13 +101,21 @@ class Point:
     cold_bytes: float
     """Per item, mapped from disk."""
     multiply_adds: float
-    """Per user."""
+    """Per user, counted."""
+    hot_share: float
+    """`hot_bytes` over those of the full vectors in float32."""
+    work_share: float
+    """`multiply_adds` over those of scoring every item at full width."""
     ms_single: float
     """One user at a time, median."""
     ms_batch: float
     """Per user in batches of 256, median."""
     best: bool = False
     """No other point keeps as much with fewer bytes and multiplications."""
+
+    def stages(self, sizes: Sequence[int], k: int) -> list[Stage]:
+        """Its funnel, for lists of `k`."""
+        return stages_of(self.granularity, self.keep, self.ranking, self.cascade, sizes, k)
 
 
 @dataclass(frozen=True)
@@ -117,100 +128,8 @@ class Tradeoff:
     k: int
     num_items: int
     num_users: int
-
-
-def measure(
-    vectors: Float32,
-    sizes: Sequence[int],
-    normalize: bool,
-    queries: Queries,
-    sweep: Sweep,
-    *,
-    k: int = 10,
-    threads: int | None = None,
-) -> Tradeoff:
-    """Measures every funnel of a sweep.
-
-    Args:
-        vectors: `[N, D]` items.
-        sizes: the granularities, the last one D.
-        normalize: scores are divided by the norms of the items' prefixes.
-        queries: users, what they have seen, and what they are to find.
-        sweep: the funnels.
-        k: K.
-        threads: of the searches; None: all cores.
-
-    Raises:
-        ConfigError, GranularityError: the sweep names something unknown.
-    """
-    _check(sweep, sizes, k)
-    dim = sizes[-1]
-    whole = InMemory(vectors, [TierSpec(0, dim, "fp32", "ram")], sizes, normalize=normalize)
-    keep = min(k, len(vectors))
-    reference = Funnel(whole, [Stage(dim, keep)], threads=threads)
-    exact = _lists(reference, queries, k)
-    quality = _quality(exact, exact, queries, k, None)
-    ndcg_of_exact = quality["ndcg"]
-    first = _point(reference, queries, ("fp32", SCAN), None, quality)
-    points = []
-    with progress() as bar:
-        task = bar.add_task("trade-off", total=_count(sweep, len(vectors)))
-        for items, label, index in _candidates(vectors, sizes, normalize, queries, sweep, threads):
-            for stages in _stages(sweep, items, label[0], k):
-                funnel = Funnel(items, stages, finder=index, threads=threads)
-                quality = _quality(_lists(funnel, queries, k), exact, queries, k, ndcg_of_exact)
-                # Coordinates that are never ranked by would not be exported.
-                ranked = stages[-1].granularity - label[0]
-                behind = _bytes(sweep, dim - label[0]) - _bytes(sweep, ranked)
-                point = _point(funnel, queries, label[1:], index, quality)
-                points.append(replace(point, cold_bytes=point.cold_bytes - behind))
-                bar.advance(task)
-    counts = {"k": k, "num_items": len(vectors), "num_users": len(queries)}
-    return Tradeoff(tuple(mark_best(points)), first, **counts)
-
-
-def _check(sweep: Sweep, sizes: Sequence[int], k: int) -> None:
-    for size in (*sweep.granularities, *sweep.rankings):
-        if size not in sizes:
-            raise GranularityError(f"granularity {size} is not among {tuple(sizes)}")
-    for codec in (*sweep.codecs, sweep.ranking_codec):
-        find_codec(codec)
-    for kind in sweep.indexes:
-        if kind != SCAN:
-            check_kind(kind, min(sweep.granularities))
-    if min(sweep.keeps) < k:
-        raise ConfigError(f"{min(sweep.keeps)} candidates cannot give lists of {k}; keep more")
-
-
-def _count(sweep: Sweep, num_items: int) -> int:
-    pairs = sum(r > g for g in sweep.granularities for r in sweep.rankings)
-    keeps = len({min(keep, num_items) for keep in sweep.keeps})
-    return pairs * keeps * len(sweep.codecs) * len(sweep.indexes)
-
-
-def _candidates(
-    vectors: Float32,
-    sizes: Sequence[int],
-    normalize: bool,
-    queries: Queries,
-    sweep: Sweep,
-    threads: int | None,
-) -> Iterator[tuple[InMemory, tuple[int, str, str], Index | None]]:
-    """Every way to find candidates: tiers, (granularity, codec, index), the index."""
-    dim = sizes[-1]
-    for size in sweep.granularities:
-        for codec in sweep.codecs:
-            for kind in sweep.indexes:
-                # With an index the tier is read for the kept items alone: it need not be hot.
-                tiers = tiers_of(size, dim, codec, sweep.ranking_codec, kind)
-                items = InMemory(vectors, tiers, sizes, normalize=normalize)
-                index = None
-                if kind != SCAN:
-                    sample = queries.users[:: max(1, len(queries) // 500)]
-                    index, _ = make_index(
-                        items, kind, size, sweep.index_recall, sample, threads=threads
-                    )
-                yield items, (size, codec, kind), index
+    sizes: tuple[int, ...]
+    """The granularities."""
 
 
 def tiers_of(size: int, dim: int, codec: str, ranking_codec: str, index: str) -> list[TierSpec]:
@@ -219,42 +138,14 @@ def tiers_of(size: int, dim: int, codec: str, ranking_codec: str, index: str) ->
     return [first] + ([TierSpec(size, dim, ranking_codec, "mmap")] if size < dim else [])
 
 
-def _bytes(sweep: Sweep, coordinates: int) -> int:
-    """Of one item's coordinates behind the candidates' tier."""
-    return find_codec(sweep.ranking_codec).bytes_per_row(coordinates) if coordinates else 0
-
-
-def _stages(sweep: Sweep, items: InMemory, size: int, k: int) -> Iterator[list[Stage]]:
-    last = min(k, items.num_items)
-    for keep in sorted({min(keep, items.num_items) for keep in sweep.keeps}):
-        for ranking in sweep.rankings:
-            if ranking > size:
-                yield [Stage(size, keep), Stage(ranking, last)]
-
-
-def _lists(funnel: Funnel, queries: Queries, k: int) -> Int64:
-    """`[B, K]` what each user gets."""
-    last = min(k, funnel.stages[-1].keep)
-    return np.concatenate(
-        [funnel.search(users, last, filters).items for users, filters in queries.batches()]
-    )
-
-
-def _quality(
-    found: Int64, exact: Int64, queries: Queries, k: int, reference: float | None
-) -> dict[str, float | None]:
-    overlap = recall_of(found, exact)
-    if queries.targets is None or queries.offsets is None:
-        return {"recall": None, "ndcg": None, "kept": overlap, "overlap": overlap}
-    ranks = ranks_in(found, queries.targets, queries.offsets)
-    value = float(ndcg(ranks, queries.offsets, (k,)).mean())
-    against = value if reference is None else reference
-    return {
-        "recall": float(recall(ranks, queries.offsets, (k,)).mean()),
-        "ndcg": value,
-        "kept": value / against if against else float("nan"),
-        "overlap": overlap,
-    }
+def stages_of(
+    size: int, keep: int, ranking: int, cascade: Cascade, sizes: Sequence[int], k: int
+) -> list[Stage]:
+    """From candidates by `size` to lists of `k` by `ranking`."""
+    shift = _SHIFTS[cascade]
+    between = [s for s in sizes if shift and size < s < ranking]
+    fewer = [Stage(s, max(k, keep >> shift * n)) for n, s in enumerate(between, 1)]
+    return [Stage(size, keep), *fewer, Stage(ranking, k)]
 
 
 def ranks_in(found: Int64, targets: Int64, offsets: Int64) -> Int64:
@@ -262,53 +153,6 @@ def ranks_in(found: Int64, targets: Int64, offsets: Int64) -> Int64:
     rows = np.repeat(np.arange(len(found)), np.diff(offsets))
     hits = found[rows] == targets[:, None]
     return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, MISS)
-
-
-def _point(
-    funnel: Funnel,
-    queries: Queries,
-    label: tuple[str, str],
-    index: Index | None,
-    quality: dict[str, float | None],
-) -> Point:
-    first, last = funnel.stages[0], funnel.stages[-1]
-    prefix = np.ascontiguousarray(queries.users[:_BATCH, : first.granularity])
-    visited = None if index is None else index.multiply_adds(prefix, first.keep)
-    single, batch = _milliseconds(funnel, queries)
-    kept, overlap = quality["kept"], quality["overlap"]
-    assert kept is not None and overlap is not None
-    return Point(
-        granularity=first.granularity,
-        codec=label[0],
-        index=label[1],
-        keep=first.keep,
-        ranking=last.granularity,
-        recall=quality["recall"],
-        ndcg=quality["ndcg"],
-        kept=kept,
-        overlap=overlap,
-        hot_bytes=funnel.hot_bytes / funnel.bundle.num_items,
-        cold_bytes=funnel.cold_bytes / funnel.bundle.num_items,
-        multiply_adds=funnel.multiply_adds(visited),
-        ms_single=single,
-        ms_batch=batch,
-    )
-
-
-def _milliseconds(funnel: Funnel, queries: Queries) -> tuple[float, float]:
-    """Per user: one at a time, and in a batch."""
-    users, filters = next(queries.batches())
-    alone = [(users[[row]], rows_of(filters, np.array([row]))) for row in range(len(users))]
-
-    def median(pieces: Sequence[tuple[Float32, Filters]]) -> float:
-        times = []
-        for piece in pieces:
-            started = time.perf_counter()
-            funnel.search(piece[0], None, piece[1])
-            times.append(time.perf_counter() - started)
-        return 1e3 * statistics.median(times)
-
-    return median(alone[:_SINGLES]), median([(users, filters)] * _TURNS) / len(users)
 
 
 def mark_best(points: Sequence[Point]) -> list[Point]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ import torch
 
 from recsys.config import apply_overrides, parse
 from recsys.data.histories import jagged_positions
+from recsys.evaluation.funnels import measure
 from recsys.evaluation.protocol import Part
 from recsys.evaluation.tradeoff import (
     SCAN,
@@ -19,7 +23,6 @@ from recsys.evaluation.tradeoff import (
     Sweep,
     Tradeoff,
     cheapest,
-    measure,
     tiers_of,
 )
 from recsys.recipes.queries import queries_of, sample
@@ -88,7 +91,8 @@ def tradeoff(
         found=found,
         floor=keep_ndcg,
         chosen=chosen,
-        command=export_command(source, chosen, sweep) if chosen else None,
+        command=export_command(source, chosen, sweep, loaded.sizes) if chosen else None,
+        machine=machine_of(threads),
     )
     default = source / "tradeoff" if is_run else source.parent / f"{source.name}-tradeoff"
     write_tradeoff(Path(out) if out else default, content)
@@ -103,7 +107,21 @@ def _sweep(sizes: tuple[int, ...], overrides: Sequence[str]) -> Sweep:
     return parse(Sweep, apply_overrides(tree, list(overrides)), "the sweep of `recsys tradeoff`")
 
 
-def export_command(source: Path, point: Point, sweep: Sweep) -> str:
+def machine_of(threads: int | None) -> str:
+    """What the searches are timed on, in words."""
+    cores = os.cpu_count() or 1
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.is_file() else ""
+    named = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
+    processor = named[1] if named else platform.processor() or platform.machine()
+    used = min(threads or cores, cores)
+    return (
+        f"{processor}, {cores} core{'s' * (cores > 1)}, {used} thread{'s' * (used > 1)}, "
+        f"{platform.system()}"
+    )
+
+
+def export_command(source: Path, point: Point, sweep: Sweep, sizes: Sequence[int]) -> str:
     """The `recsys export` that makes a point, of a run or of a bundle."""
     tiers = tiers_of(
         point.granularity, point.ranking, point.codec, sweep.ranking_codec, point.index
@@ -112,7 +130,9 @@ def export_command(source: Path, point: Point, sweep: Sweep) -> str:
     words = ["recsys", "export", str(source), str(out), "--tiers", ",".join(map(str, tiers))]
     if point.index != SCAN:
         words += ["--index", point.index, "--recall", str(sweep.index_recall)]
-    return shlex.join([*words, "--stages", f"{point.granularity}:{point.keep},{point.ranking}"])
+    *stages, last = point.stages(sizes, 1)
+    text = [*(f"{stage.granularity}:{stage.keep}" for stage in stages), str(last.granularity)]
+    return shlex.join([*words, "--stages", ",".join(text)])
 
 
 def _from_run(

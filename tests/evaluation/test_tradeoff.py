@@ -1,14 +1,27 @@
 """The trade-off: figures against naive search, bytes and work worked by hand, the front."""
 
 from dataclasses import replace
+from itertools import pairwise
 
+import faiss
 import numpy as np
 import pytest
 
 from recsys.errors import ConfigError, GranularityError
+from recsys.evaluation.funnels import measure
 from recsys.evaluation.metrics import MISS
-from recsys.evaluation.tradeoff import Point, Queries, Sweep, cheapest, mark_best, measure, ranks_in
+from recsys.evaluation.tradeoff import (
+    Point,
+    Queries,
+    Sweep,
+    cheapest,
+    mark_best,
+    ranks_in,
+    tiers_of,
+)
 from recsys.retrieval.filters import make_filters
+from recsys.retrieval.indexing import make_index
+from recsys.retrieval.memory import InMemory
 
 N, B, K = 200, 40, 10
 SIZES = (4, 8, 16)
@@ -77,7 +90,8 @@ def test_bytes_and_work_are_those_worked_by_hand():
     assert full.multiply_adds == N * 4 + 50 * 4 + 50 * 12
     exact = measure(items, SIZES, False, q, settings, threads=1).exact
     assert (exact.hot_bytes, exact.cold_bytes) == (64, 0)
-    assert exact.multiply_adds == N * 16 + K * 16
+    assert (exact.multiply_adds, exact.work_share, exact.hot_share) == (N * 16, 1, 1)
+    assert full.work_share == (N * 4 + 50 * 4 + 50 * 12) / (N * 16) and full.hot_share == 8 / 64
 
 
 def test_an_index_replaces_the_hot_tier():
@@ -91,6 +105,43 @@ def test_an_index_replaces_the_hot_tier():
     assert indexed.ms_single > 0 and indexed.ms_batch > 0
 
 
+def test_half_of_the_candidates_go_on_at_each_granularity_between():
+    settings = sweep(granularities=(4, 8), cascades=("direct", "halving"), keeps=(50,))
+    found = measure(vectors(N, 0), SIZES, False, queries(), settings, threads=1)
+    # Nothing lies between 8 and 16: both ways are the same funnel.
+    ways = [(p.granularity, p.cascade) for p in found.points]
+    assert ways == [(4, "direct"), (4, "halving"), (8, "direct")]
+    direct, halving = found.points[:2]
+    assert direct.multiply_adds == N * 4 + 50 * 4 + 50 * 12
+    assert halving.multiply_adds == N * 4 + 50 * 4 + 50 * 4 + 25 * 8
+    stages = [(stage.granularity, stage.keep) for stage in halving.stages(SIZES, K)]
+    assert stages == [(4, 50), (8, 25), (16, K)]
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_the_work_of_an_index_is_what_it_visits_and_what_is_scanned_where_it_falls_short(filtered):
+    q, items = queries(filtered=filtered), vectors(N, 0)
+    settings = sweep(indexes=("ivf",), index_recall=0.01, keeps=(70,))
+    point = measure(items, SIZES, False, q, settings, threads=1).points[0]
+    memory = InMemory(items, tiers_of(4, 16, "fp32", "fp32", "ivf"), SIZES, normalize=False)
+    index, _ = make_index(memory, "ivf", 4, 0.01, q.users, threads=1)
+    ivf = index.inner
+    probed = ivf.quantizer.search(q.users[:, :4].copy(), index.search["nprobe"])[1]
+    lists = [items_of(ivf, number) for number in range(ivf.nlist)]
+    visited = [set().union(*(lists[number] for number in row)) for row in probed]
+    hidden = [set(q.filters.seen[lo:hi]) for lo, hi in pairwise(q.filters.offsets)]
+    short = np.mean([len(v - h) < 70 for v, h in zip(visited, hidden, strict=True)])
+    assert 0 < short < 1
+    first = ivf.nlist * 4 + np.mean([len(v) for v in visited]) * 4 + short * N * 4
+    assert point.multiply_adds == pytest.approx(first + 70 * 4 + 70 * 12)
+
+
+def items_of(ivf, number):
+    """The items of one list of a faiss index."""
+    size = ivf.invlists.list_size(number)
+    return set(faiss.rev_swig_ptr(ivf.invlists.get_ids(number), size).tolist())
+
+
 def test_every_combination_is_a_point_once():
     settings = sweep(
         granularities=(4, 8), codecs=("fp16", "int8"), keeps=(20, 500, 900), rankings=(8, 16)
@@ -102,7 +153,11 @@ def test_every_combination_is_a_point_once():
 
 
 def point(kept, hot, work):
-    return Point(4, "int8", "scan", 50, 16, None, None, kept, kept, hot, 0, work, 0, 0)
+    return Point(
+        granularity=4, codec="int8", index="scan", keep=50, ranking=16, cascade="direct",
+        recall=None, ndcg=None, kept=kept, overlap=kept, hot_bytes=hot, cold_bytes=0,
+        multiply_adds=work, hot_share=hot / 64, work_share=work / 100, ms_single=0, ms_batch=0,
+    )  # fmt: skip
 
 
 def test_the_front_is_what_nothing_beats():

@@ -111,6 +111,7 @@ def test_a_run_is_measured_and_the_printed_command_makes_the_chosen_bundle(run):
     call(*shlex.split(command)[1:], "--no-tower")
     bundle = load_bundle(run / "bundle")
     assert bundle.manifest.stages == f"4:{content.chosen.keep},8"
+    assert content.machine in (run / "tradeoff" / "tradeoff.html").read_text()
     hot = bundle.items.bytes_per_row("ram")
     assert hot <= content.chosen.hot_bytes <= hot + 4
     page = (run / "tradeoff" / "tradeoff.html").read_text()

@@ -13,6 +13,7 @@ from recsys.evaluation.tradeoff import Point, Tradeoff
 from recsys.files import atomic_path, write_text
 from recsys.reports.drawing import to_svg
 from recsys.reports.tradeoff.plots import tradeoff_plots
+from recsys.reports.tradeoff.words import ARROWS, share
 
 PAGE, TABLE = "tradeoff.html", "tradeoff.csv"
 
@@ -30,6 +31,8 @@ class TradeoffContent:
     chosen: Point | None
     command: str | None
     """The `recsys export` that makes the chosen point."""
+    machine: str
+    """What the milliseconds were measured on."""
 
     @property
     def what(self) -> str:
@@ -40,7 +43,7 @@ class TradeoffContent:
     @property
     def headline(self) -> str:
         """The finding in one sentence."""
-        exact, chosen = self.found.exact, self.chosen
+        chosen = self.chosen
         if chosen is None:
             best = max(point.kept for point in self.found.points)
             return (
@@ -48,9 +51,9 @@ class TradeoffContent:
                 f"the best one keeps {best:.2%}."
             )
         return (
-            f"{chosen.hot_bytes:.1f} bytes an item in memory instead of {exact.hot_bytes:,.0f}, "
-            f"{chosen.multiply_adds / exact.multiply_adds:.1%} of the multiply-adds, and "
-            f"{chosen.kept:.2%} of exact search's {self.what}."
+            f"{chosen.kept:.1%} of exact search's {self.what} with {share(chosen.work_share)} of "
+            f"its multiply-adds and {share(chosen.hot_share)} of its memory: "
+            f"{chosen.hot_bytes:.1f} bytes an item."
         )
 
     def rows(self) -> list[Point]:
@@ -95,5 +98,8 @@ def to_html(content: TradeoffContent, drawn: dict[str, str]) -> str:
         content=content,
         plots={name: Markup(svg) for name, svg in drawn.items()},
         exact=content.found.exact,
+        share=share,
+        cascades=any(point.cascade != "direct" for point in content.rows()),
+        arrows=ARROWS,
     )
     return page

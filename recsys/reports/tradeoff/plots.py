@@ -9,15 +9,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from recsys.evaluation.tradeoff import Point, Tradeoff
-from recsys.reports.drawing import COLOURS, GRID, INK, QUIET, EndLabel, label_ends, new_axes
+from recsys.reports.drawing import COLOURS, GRID, INK, QUIET, EndLabel, label_ends, new_axes, ramp
+from recsys.reports.tradeoff.words import funnel_of
 
-_OFFSETS = ((7, -11), (-7, 7))
+_ABOVE = 7
 
 
 def tradeoff_plots(
     found: Tradeoff, chosen: Point | None, floor: float, what: str, under: str
 ) -> dict[str, Figure]:
-    """`bytes` and `work`, by name.
+    """`bytes`, a line for each codec, and `work`, a line for each granularity of candidates.
+
+    What a prefix is stored as does not change how much is multiplied, so codecs would hide each
+    other there.
 
     Args:
         found: the points.
@@ -26,58 +30,86 @@ def tradeoff_plots(
         what: the name of what is kept, `ndcg@10`.
         under: the subtitle.
     """
+    shares = max(point.work_share for point in found.points) < 1
     return {
         "bytes": _plot(
-            found,
+            found.points,
             chosen,
             floor,
             (f"{what} kept by bytes in memory", under, "bytes of one item in memory"),
             lambda point: point.hot_bytes,
+            lambda point: point.codec,
+            "{:,.4g}",
         ),
         "work": _plot(
-            found,
+            found.points,
             chosen,
             floor,
             (f"{what} kept by work", under, "share of exact search's multiply-adds"),
-            lambda point: point.multiply_adds / found.exact.multiply_adds,
+            lambda point: (100 if shares else 1) * point.work_share,
+            lambda point: f"{point.granularity} of {found.sizes[-1]}",
+            "{:.3g} %" if shares else "{:.3g}",
+            ordered=True,
         ),
     }
 
 
 def _plot(
-    found: Tradeoff,
+    points: Sequence[Point],
     chosen: Point | None,
     floor: float,
     words: tuple[str, str, str],
     cost: Callable[[Point], float],
+    group: Callable[[Point], str],
+    ticks: str,
+    ordered: bool = False,
 ) -> Figure:
-    codecs = list(dict.fromkeys(point.codec for point in found.points))
-    figure, axes = new_axes(*words, 18 + 5.8 * max(map(len, [*codecs, "floor 99.9 %"])))
+    names = list(dict.fromkeys(map(group, points)))
+    colours = ramp(len(names)) if ordered else COLOURS * 9
+    figure, axes = new_axes(*words, 18 + 5.8 * max(map(len, [*names, "floor 99.9 %"])))
     axes.set_xscale("log")
-    shown = _window(found.points, floor)
+    shown = _window(points, floor)
+    costs = [cost(point) for point in points]
+    right = max(costs) * (max(costs) / min(costs)) ** 0.04 * 1.02
     labels = []
-    for codec, colour in zip(codecs, COLOURS * 9, strict=False):
-        points = [point for point in found.points if point.codec == codec]
-        axes.scatter(
-            [cost(p) for p in points],
-            [100 * p.kept for p in points],
-            s=13,
-            color=colour,
-            alpha=0.3,
-            linewidth=0,
-            zorder=2,
-        )
-        edge = front(points, cost)
-        places = [cost(p) for p in edge], [100 * p.kept for p in edge]
-        axes.plot(*places, color=colour, linewidth=1.8, marker="o", markersize=4, zorder=3)
-        labels.append(EndLabel(codec, min(100 * edge[-1].kept, shown[1]), colour))
+    for number, (name, colour) in enumerate(zip(names, colours, strict=False)):
+        own = [point for point in points if group(point) == name]
+        # Of lines that lie on each other the later one is thinner: the earlier one is its rim.
+        _line(axes, own, cost, colour, 1.4 + 1.3 * (len(names) - 1 - number), right)
+        labels.append(EndLabel(name, min(100 * max(p.kept for p in own), shown[1]), colour))
     axes.axhline(100 * floor, color=QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     labels.append(EndLabel(f"floor {100 * floor:.4g} %", 100 * floor, QUIET))
-    _finish(axes, shown, max(map(cost, found.points)) < 1)
+    axes.set_xlim(right=right)
+    _finish(axes, shown, ticks)
     if chosen is not None:
         _name(axes, chosen, cost(chosen))
     label_ends(axes, labels)
     return figure
+
+
+def _line(
+    axes: Axes,
+    points: Sequence[Point],
+    cost: Callable[[Point], float],
+    colour: str,
+    width: float,
+    right: float,
+) -> None:
+    """Points, and their front as a stair: what is kept for so much or less."""
+    axes.scatter(
+        [cost(p) for p in points],
+        [100 * p.kept for p in points],
+        s=13,
+        color=colour,
+        alpha=0.3,
+        linewidth=0,
+        zorder=2,
+    )
+    edge = front(points, cost)
+    x, y = [cost(p) for p in edge], [100 * p.kept for p in edge]
+    axes.plot(x, y, color=colour, linewidth=0, marker="o", markersize=width + 2.4, zorder=3)
+    stair = [*x, right], [*y, y[-1]]
+    axes.plot(*stair, color=colour, linewidth=width, drawstyle="steps-post", zorder=3)
 
 
 def front(points: Sequence[Point], cost: Callable[[Point], float]) -> list[Point]:
@@ -98,27 +130,26 @@ def _window(points: Sequence[Point], floor: float) -> tuple[float, float]:
     return max(0.0, low - room), high + room
 
 
-def _finish(axes: Axes, shown: tuple[float, float], shares: bool) -> None:
+def _finish(axes: Axes, shown: tuple[float, float], ticks: str) -> None:
     axes.set_ylim(*shown)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g} %"))
     axes.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{100 * value:.3g} %" if shares else f"{value:,.4g}")
-    )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: ticks.format(value)))
     axes.grid(axis="x", color=GRID, linewidth=0.6)
 
 
 def _name(axes: Axes, point: Point, cost: float) -> None:
-    right = cost < sum(axes.get_xlim()) / 2
+    low, high = axes.get_xlim()
+    right = cost < (low * high) ** 0.5  # of the middle of a logarithmic axis
     axes.plot(
         [cost], [100 * point.kept], marker="o", markersize=10, markerfacecolor="none",
         markeredgecolor=INK, markeredgewidth=1.6, zorder=5,
     )  # fmt: skip
     axes.annotate(
-        f"{point.granularity} {point.codec}, keep {point.keep}",
+        funnel_of(point),
         (cost, 100 * point.kept),
-        xytext=_OFFSETS[0] if right else _OFFSETS[1],
+        xytext=(_ABOVE if right else -_ABOVE, _ABOVE),
         textcoords="offset points",
         ha="left" if right else "right",
         size=8.5,

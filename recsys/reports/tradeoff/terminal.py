@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys.reports.tradeoff.page import TradeoffContent
+from recsys.reports.tradeoff.words import funnel_of, share
 
 
 def print_tradeoff(content: TradeoffContent, console: Console | None = None) -> None:
@@ -18,29 +19,29 @@ def print_tradeoff(content: TradeoffContent, console: Console | None = None) -> 
         title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
     table.add_column("funnel", no_wrap=True)
-    for name in ("kept", content.what, "hot B", "cold B", "work", "ms", "batch"):
+    for name in ("kept", content.what, "hot B", "of it", "work", "ms", "batch"):
         table.add_column(name, justify="right", no_wrap=True)
     for point in content.rows():
         exact = point is content.found.exact
-        funnel = "exact, fp32" if exact else (
-            f"{point.granularity} {point.codec} {point.index} {point.keep}>{point.ranking}"
-        )  # fmt: skip
+        funnel = "exact, fp32" if exact else funnel_of(point)
         value = point.overlap if point.ndcg is None else point.ndcg
         table.add_row(
             funnel,
             f"{point.kept:.1%}",
             f"{value:.4f}",
             f"{point.hot_bytes:,.0f}",
-            f"{point.cold_bytes:,.0f}",
-            f"{point.multiply_adds / content.found.exact.multiply_adds:.1%}",
+            share(point.hot_share),
+            share(point.work_share),
             f"{point.ms_single:.2f}",
             f"{point.ms_batch:.3f}",
             style="bold" if point == content.chosen else None,
         )
     console.print(table)
     console.print(
-        "kept: share of exact search's; work: of its multiply-adds; B: bytes an item; ms: of one "
-        "user, alone and in a batch",
+        "kept: share of exact search's; hot B: bytes an item in memory, of it: of the full fp32 "
+        "vectors; work: multiply-adds of exact search's; ms: of one user, alone and in a batch of "
+        f"256, in this run ({content.machine}); /2>, /4>: a half, a quarter goes on at each "
+        "granularity between",
         style="dim",
     )
     console.print(content.headline, soft_wrap=True)

@@ -1,0 +1,301 @@
+"""Measures the funnels of a sweep end to end: quality, bytes, work and time.
+
+Quality is taken against the held-out truth and against exact search at full width, for the same
+users. Work is counted while the users are searched; bytes are those of what is held.
+
+Shape legend: B users, N items, D coordinates, K length of the lists.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from recsys.data.dataset import Int64
+from recsys.errors import ConfigError, GranularityError
+from recsys.evaluation.metrics import ndcg, recall
+from recsys.evaluation.tradeoff import (
+    SCAN,
+    Cascade,
+    Point,
+    Queries,
+    Sweep,
+    Tradeoff,
+    mark_best,
+    ranks_in,
+    stages_of,
+    tiers_of,
+)
+from recsys.progress import progress
+from recsys.retrieval.codecs import Float32, find_codec
+from recsys.retrieval.filters import Filters, rows_of
+from recsys.retrieval.funnel import Funnel, Stage
+from recsys.retrieval.index import Index, check_kind, recall_of
+from recsys.retrieval.indexing import make_index
+from recsys.retrieval.memory import InMemory
+from recsys.retrieval.tiers import TierSpec
+
+_SINGLES = 15
+_TURNS = 3
+_COUNTED = 1024
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """A way to find candidates."""
+
+    items: InMemory
+    granularity: int
+    codec: str
+    kind: str
+    index: Index | None
+
+
+@dataclass
+class _Counting:
+    """An index that counts the rows it leaves short: the funnel scans every item for them."""
+
+    index: Index
+    num_items: int
+    short: int = 0
+
+    @property
+    def extra_bytes(self) -> int:
+        return self.index.extra_bytes
+
+    def find(self, users: Float32, keep: int, filters: Filters) -> Int64:
+        items = self.index.find(users, keep, filters)
+        possible = np.minimum(filters.num_left(self.num_items), keep)
+        self.short += int(((items >= 0).sum(axis=1) < possible).sum())
+        return items
+
+
+def measure(
+    vectors: Float32,
+    sizes: Sequence[int],
+    normalize: bool,
+    queries: Queries,
+    sweep: Sweep,
+    *,
+    k: int = 10,
+    threads: int | None = None,
+) -> Tradeoff:
+    """Measures every funnel of a sweep.
+
+    Args:
+        vectors: `[N, D]` items.
+        sizes: the granularities, the last one D.
+        normalize: scores are divided by the norms of the items' prefixes.
+        queries: users, what they have seen, and what they are to find.
+        sweep: the funnels.
+        k: K.
+        threads: of the searches; None: all cores.
+
+    Raises:
+        ConfigError, GranularityError: the sweep names something unknown.
+    """
+    _check(sweep, sizes, k)
+    one = _Measuring(vectors, sizes, normalize, queries, sweep, k, threads)
+    points = []
+    with progress() as bar:
+        task = bar.add_task("trade-off", total=_count(sweep, len(vectors), sizes))
+        for finding in _candidates(vectors, sizes, normalize, queries, sweep, threads):
+            for point in one.points(finding):
+                points.append(point)
+                bar.advance(task)
+    best = tuple(mark_best(points))
+    return Tradeoff(best, one.first, k, len(vectors), len(queries), tuple(sizes))
+
+
+class _Measuring:
+    """The users of a sweep and what exact search gives them, to measure funnels against."""
+
+    def __init__(
+        self,
+        vectors: Float32,
+        sizes: Sequence[int],
+        normalize: bool,
+        queries: Queries,
+        sweep: Sweep,
+        k: int,
+        threads: int | None,
+    ) -> None:
+        """Searches exactly; arguments as of `measure`."""
+        self.queries, self.sweep, self.sizes = queries, sweep, tuple(sizes)
+        self.k, self.threads = min(k, len(vectors)), threads
+        whole = TierSpec(0, sizes[-1], "fp32", "ram")
+        items = InMemory(vectors, [whole], sizes, normalize=normalize)
+        funnel = Funnel(items, [Stage(sizes[-1], self.k)], threads=threads)
+        self.lists = _lists(funnel, queries, self.k)
+        self.ndcg: float | None = None
+        finding = _Finding(items, sizes[-1], "fp32", SCAN, None)
+        point = self._point(funnel, finding, self.lists, 0.0)
+        # Every item scored once: the funnel's count holds the scores of the lists twice.
+        work = float(items.num_items * sizes[-1])
+        self.first = replace(point, multiply_adds=work, work_share=1.0, kept=1.0)
+        self.ndcg = point.ndcg
+
+    def points(self, finding: _Finding) -> Iterator[Point]:
+        """Every funnel of the sweep that begins with these candidates."""
+        num_items = finding.items.num_items
+        for keep in sorted({min(keep, num_items) for keep in self.sweep.keeps}):
+            for ranking, cascade in _rankings(self.sweep, finding.granularity, self.sizes):
+                stages = stages_of(finding.granularity, keep, ranking, cascade, self.sizes, self.k)
+                counting = finding.index and _Counting(finding.index, num_items)
+                funnel = Funnel(finding.items, stages, finder=counting, threads=self.threads)
+                found = _lists(funnel, self.queries, self.k)
+                short = counting.short / len(self.queries) if counting else 0.0
+                point = self._point(funnel, finding, found, short)
+                yield replace(
+                    point, cascade=cascade, cold_bytes=point.cold_bytes - self._unread(stages)
+                )
+
+    def _unread(self, stages: Sequence[Stage]) -> int:
+        """Bytes of one item's coordinates that are never ranked by: no export would write them."""
+        first, last, dim = stages[0].granularity, stages[-1].granularity, self.sizes[-1]
+        of = find_codec(self.sweep.ranking_codec).bytes_per_row
+        return of(dim - first) - of(last - first) if last < dim else 0
+
+    def _point(self, funnel: Funnel, finding: _Finding, found: Int64, short: float) -> Point:
+        first, last = funnel.stages[0], funnel.stages[-1]
+        num_items, dim = finding.items.num_items, self.sizes[-1]
+        hot = _held(funnel) / num_items
+        visited = _visited(finding.index, first, self.queries)
+        if visited is not None:
+            visited += short * funnel.scan.multiply_adds
+        work = funnel.multiply_adds(visited)
+        single, batch = _milliseconds(funnel, self.queries)
+        value, reached, kept, overlap = self._quality(found)
+        return Point(
+            granularity=first.granularity,
+            codec=finding.codec,
+            index=finding.kind,
+            keep=first.keep,
+            ranking=last.granularity,
+            cascade="direct",
+            recall=reached,
+            ndcg=value,
+            kept=kept,
+            overlap=overlap,
+            hot_bytes=hot,
+            cold_bytes=funnel.cold_bytes / num_items,
+            multiply_adds=work,
+            hot_share=hot / (4 * dim),
+            work_share=work / (num_items * dim),
+            ms_single=single,
+            ms_batch=batch,
+        )
+
+    def _quality(self, found: Int64) -> tuple[float | None, float | None, float, float]:
+        """ndcg, recall, share kept, overlap with exact search."""
+        queries, overlap = self.queries, recall_of(found, self.lists)
+        if queries.targets is None or queries.offsets is None:
+            return None, None, overlap, overlap
+        ranks = ranks_in(found, queries.targets, queries.offsets)
+        value = float(ndcg(ranks, queries.offsets, (self.k,)).mean())
+        reached = float(recall(ranks, queries.offsets, (self.k,)).mean())
+        return value, reached, value / self.ndcg if self.ndcg else float("nan"), overlap
+
+
+def _check(sweep: Sweep, sizes: Sequence[int], k: int) -> None:
+    for size in (*sweep.granularities, *sweep.rankings):
+        if size not in sizes:
+            raise GranularityError(f"granularity {size} is not among {tuple(sizes)}")
+    for codec in (*sweep.codecs, sweep.ranking_codec):
+        find_codec(codec)
+    for kind in sweep.indexes:
+        if kind != SCAN:
+            check_kind(kind, min(sweep.granularities))
+    if min(sweep.keeps) < k:
+        raise ConfigError(f"{min(sweep.keeps)} candidates cannot give lists of {k}; keep more")
+
+
+def _rankings(sweep: Sweep, size: int, sizes: Sequence[int]) -> list[tuple[int, Cascade]]:
+    """What candidates by `size` are ranked by, and how; nothing twice."""
+    ways = {}
+    for ranking in sweep.rankings:
+        for cascade in sweep.cascades if ranking > size else ():
+            stages = stages_of(size, 1 << 20, ranking, cascade, sizes, 1)
+            ways.setdefault(tuple(stages), (ranking, cascade))
+    return list(ways.values())
+
+
+def _count(sweep: Sweep, num_items: int, sizes: Sequence[int]) -> int:
+    ways = sum(len(_rankings(sweep, size, sizes)) for size in sweep.granularities)
+    keeps = len({min(keep, num_items) for keep in sweep.keeps})
+    return ways * keeps * len(sweep.codecs) * len(sweep.indexes)
+
+
+def _candidates(
+    vectors: Float32,
+    sizes: Sequence[int],
+    normalize: bool,
+    queries: Queries,
+    sweep: Sweep,
+    threads: int | None,
+) -> Iterator[_Finding]:
+    """Every way to find candidates."""
+    for size in sweep.granularities:
+        for codec in sweep.codecs:
+            for kind in sweep.indexes:
+                # With an index the tier is read for the kept items alone: it need not be hot.
+                tiers = tiers_of(size, sizes[-1], codec, sweep.ranking_codec, kind)
+                items = InMemory(vectors, tiers, sizes, normalize=normalize)
+                index = None
+                if kind != SCAN:
+                    users = queries.spread(500).users
+                    index, _ = make_index(
+                        items, kind, size, sweep.index_recall, users, threads=threads
+                    )
+                yield _Finding(items, size, codec, kind, index)
+
+
+def _held(funnel: Funnel) -> int:
+    """Bytes in memory: of the funnel, and of what a scan beside its index holds ready."""
+    beside = funnel.finder is not funnel.scan and "factors" in vars(funnel.scan)
+    return funnel.hot_bytes + (funnel.scan.extra_bytes if beside else 0)
+
+
+def _visited(index: Index | None, first: Stage, queries: Queries) -> float | None:
+    """Multiply-adds of an index for one user, counted while some are searched; None: no index.
+
+    As many items are asked for as the search asks for: those to keep, and as many as the longest
+    history of the batch holds.
+    """
+    if index is None:
+        return None
+    some = queries.spread(_COUNTED)
+    total = 0.0
+    for users, filters in some.batches():
+        prefix = np.ascontiguousarray(users[:, : first.granularity])
+        asked = first.keep + int(np.diff(filters.offsets).max(initial=0))
+        total += len(users) * index.multiply_adds(prefix, asked)
+    return total / len(some)
+
+
+def _lists(funnel: Funnel, queries: Queries, k: int) -> Int64:
+    """`[B, K]` what each user gets."""
+    return np.concatenate(
+        [funnel.search(users, k, filters).items for users, filters in queries.batches()]
+    )
+
+
+def _milliseconds(funnel: Funnel, queries: Queries) -> tuple[float, float]:
+    """Per user: one at a time, and in a batch."""
+    users, filters = next(queries.batches())
+    rows = range(min(_SINGLES, len(users)))
+    alone = [(users[[row]], rows_of(filters, np.array([row]))) for row in rows]
+
+    def median(pieces: Sequence[tuple[Float32, Filters]]) -> float:
+        times = []
+        for piece in pieces:
+            started = time.perf_counter()
+            funnel.search(piece[0], None, piece[1])
+            times.append(time.perf_counter() - started)
+        return 1e3 * statistics.median(times)
+
+    return median(alone), median([(users, filters)] * _TURNS) / len(users)

@@ -1,0 +1,61 @@
+"""`recsys verify BUNDLE --run RUN`: a bundle beside the evaluation of its run."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import recsys
+from recsys.cli import app
+from recsys.data.dataset import write_dataset
+from recsys.errors import ConfigError
+from recsys.recipes.parity import TOLERANCE, compare_with_run
+from recsys.recipes.run import LoadedRun
+from tests.recipes.test_verbs import config, frame
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    place = tmp_path_factory.mktemp("parity")
+    data = write_dataset(place / "data", frame(), name="walks").folder
+    return recsys.train(config(data, trainer={"epochs": 1}), out=place / "run")
+
+
+def exported(run, out, codec, **options):
+    tiers = f"0:4:{codec}:ram,4:8:{codec}:mmap"
+    recsys.export(run, out, tiers=tiers, users=False, tower=False, stages="4:12,8", **options)
+    return out
+
+
+def test_a_bundle_in_float32_finds_what_its_run_ranks(run, tmp_path):
+    found = compare_with_run(exported(run, tmp_path / "b", "fp32"), run, threads=1)
+    table = recsys.evaluate(run, with_baselines=False)
+    assert found.exact and found.holds
+    assert found.lists_of_run == found.lists_of_exact == found.num_users > 0
+    assert found.stage_difference <= TOLERANCE and found.score_difference <= TOLERANCE
+    assert found.ndcg == found.ndcg_of_run
+    assert found.ndcg == pytest.approx(table.value("ndcg", 10, 8), abs=1e-9)
+
+
+def test_rounding_codecs_are_held_to_what_they_store(run, tmp_path):
+    bundle = exported(run, tmp_path / "b", "int4")
+    found = compare_with_run(bundle, run, threads=1)
+    assert found.holds and not found.exact
+    assert found.stage_difference <= TOLERANCE < found.score_difference
+    printed = CliRunner().invoke(app, ["verify", str(bundle), "--run", str(run), "--users", "0"])
+    assert printed.exit_code == 0 and "its codecs round" in printed.output
+
+
+def test_a_bundle_of_other_vectors_does_not_hold(run, tmp_path):
+    bundle = exported(run, tmp_path / "b", "fp32")
+    other = recsys.train(LoadedRun(run).config, ["trainer.epochs=2"], out=tmp_path / "other")
+    found = compare_with_run(bundle, other, threads=1)
+    assert not found.holds and found.lists_of_run < found.num_users
+    printed = CliRunner().invoke(app, ["verify", str(bundle), "--run", str(other)])
+    assert printed.exit_code == 1 and "is whole" in printed.output
+
+
+def test_a_bundle_of_another_catalogue_is_refused(run, tmp_path):
+    np.save(tmp_path / "items.npy", np.eye(9, 8, dtype=np.float32))
+    recsys.nest(tmp_path / "items.npy", tmp_path / "b", method="none", sizes=[4, 8])
+    with pytest.raises(ConfigError, match="name the run it was exported from"):
+        compare_with_run(tmp_path / "b", run)
