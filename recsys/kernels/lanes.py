@@ -33,6 +33,7 @@ _WHOLES = ir.VectorType(_INT32, LANES)
 _LOG2_E = 1.4426950408889634
 _LOG2_E_HIGH = 1.44269502162933349609375
 """log2(e) as float32; what it lacks is added apart, or exp(-80) would be off by 2e-6."""
+_ROUNDING = 1.5 * 2**23
 _EXP2 = (1.5403530e-4, 1.3333558e-3, 9.6181291e-3, 5.5504109e-2, 0.24022651, 0.69314718, 1.0)
 """2 ** r on [-1/2, 1/2] to 1e-7: Taylor's polynomial of degree 6, highest power first."""
 
@@ -130,22 +131,23 @@ class Lanes:
         return self.builder.select(self.builder.fcmp_ordered(">", x, y), x, y)
 
     def exp(self, x: Any) -> Any:
-        """Exp of `x <= 0` to 2e-7 (relative); exactly 0 below -88."""
-        y = self.larger(self.mul(x, self.same(_LOG2_E)), self.same(-127.0))
-        whole = self.call("llvm.rint.v16f32", y)
+        """Exp of `x <= 0` to 2e-7 (relative); exactly 0 below -87.3."""
+        y = self.mul(x, self.same(_LOG2_E))
+        # Beyond 2 ** 23 floats are whole numbers: the sum is rounded, and ends in their bits.
+        shifted = self.add(y, self.same(_ROUNDING))
+        whole = self.sub(shifted, self.same(_ROUNDING))
         rest = self.fma(x, self.same(_LOG2_E_HIGH), self.builder.fsub(self.same(-0.0), whole))
         rest = self.fma(x, self.same(_LOG2_E - _LOG2_E_HIGH), rest)
         power = self.same(_EXP2[0])
         for coefficient in _EXP2[1:]:
             power = self.fma(power, rest, self.same(coefficient))
-        bits = self.builder.add(
-            self.builder.fptosi(whole, _WHOLES), ir.Constant(_WHOLES, [127] * LANES)
+        exponent = self.builder.shl(
+            self.builder.bitcast(shifted, _WHOLES), ir.Constant(_WHOLES, [23] * LANES)
         )
-        shifted = self.builder.shl(bits, ir.Constant(_WHOLES, [23] * LANES))
-        scaled = self.mul(self.builder.bitcast(shifted, _VECTOR), power)
-        # Far below, `rest` is anything at all and the exponent is 0: the product could be NaN.
-        lost = self.builder.fcmp_ordered("<=", y, self.same(-127.0))
-        return self.builder.select(lost, self.same(0.0), scaled)
+        scaled = self.builder.add(self.builder.bitcast(power, _WHOLES), exponent)
+        # Far below, `rest` is anything at all and the exponent wraps around.
+        lost = self.builder.fcmp_ordered("<=", y, self.same(-126.0))
+        return self.builder.select(lost, self.same(0.0), self.builder.bitcast(scaled, _VECTOR))
 
     def mask(self, relation: str, x: Any, y: Any) -> Any:
         """Lane by lane, does `x > y` (or `>=`) hold? Never where one is NaN."""

@@ -73,14 +73,47 @@ def _sum_exp(lanes: Lanes, x: Any, start: Any, peak: Any) -> Any:
     return lanes.fold(total, lanes.add)
 
 
+@piece(types.float32, "aiaifaiaif")
+def _sum_logits(
+    lanes: Lanes,
+    peaks: Any,
+    peak_place: Any,
+    scores: Any,
+    start: Any,
+    row_scale: Any,
+    col_scale: Any,
+    col_start: Any,
+    bias: Any,
+    bias_start: Any,
+    peak: Any,
+) -> Any:
+    """`_logits` and `_sum_exp` in one pass that writes no logits, for the peak of tiles before.
+
+    Writes the largest logit to `peaks[peak_place]`. Where it is larger than `peak` the sum is of no
+    use; otherwise it has the very bits of the two passes.
+    """
+    scale, shift, largest = lanes.same(row_scale), lanes.same(peak), lanes.same(-np.inf)
+    totals = [lanes.same(0.0)] * 4
+    for n in range(SWEEP_COLUMNS // LANES):
+        step = lanes.index(n * LANES)
+        factor = lanes.mul(lanes.load(col_scale, lanes.builder.add(col_start, step)), scale)
+        offset = lanes.load(bias, lanes.builder.add(bias_start, step))
+        logits = lanes.fma(lanes.load(scores, lanes.builder.add(start, step)), factor, offset)
+        logits = lanes.larger(lanes.same(float(HIDDEN)), logits)  # as in `_logits`
+        largest = lanes.larger(largest, logits)
+        totals[n % 4] = lanes.add(totals[n % 4], lanes.exp(lanes.sub(logits, shift)))
+    lanes.builder.store(lanes.fold(largest, lanes.larger), lanes.builder.gep(peaks, [peak_place]))
+    total = lanes.add(lanes.add(totals[0], totals[1]), lanes.add(totals[2], totals[3]))
+    return lanes.fold(total, lanes.add)
+
+
 @piece(types.float32, "f")
 def _exp(lanes: Lanes, x: Any) -> Any:
     """Exp of one number."""
     return lanes.builder.extract_element(lanes.exp(lanes.same(x)), lanes.index(0))
 
 
-@piece(types.float32, "aiaiaiaiaiaiffff")
-def _slopes(
+def _write_slopes(
     lanes: Lanes,
     slopes: Any,
     slope_start: Any,
@@ -92,21 +125,20 @@ def _slopes(
     bias_start: Any,
     col_grad: Any,
     grad_start: Any,
-    teacher: Any,
-    teacher_start: Any,
     row_scale: Any,
     level: Any,
     weight: Any,
-    pull: Any,
+    *teaching: Any,
 ) -> Any:
     """The gradient of a tile's row by its raw scores, and what it adds to those of the scales.
+
+    `teaching`: teacher, teacher_start and pull, or nothing.
 
     Writes `slopes = p * row_scale * col_scale` with `p = weight * exp(logits - level) + pull *
     teacher`, adds `p * scores * row_scale` to col_grad, returns the sum of `p * scores *
     col_scale`.
     """
     scale, shift, factor = lanes.same(row_scale), lanes.same(level), lanes.same(weight)
-    pulled = lanes.same(pull)
     total = lanes.same(0.0)
     for n in range(TILE_COLUMNS // LANES):
         step = lanes.index(n * LANES)
@@ -116,14 +148,20 @@ def _slopes(
         both = lanes.mul(column, scale)
         logits = lanes.fma(score, both, offset)
         p = lanes.mul(lanes.exp(lanes.sub(logits, shift)), factor)
-        taught = lanes.load(teacher, lanes.builder.add(teacher_start, step))
-        p = lanes.fma(taught, pulled, p)
+        if teaching:
+            teacher, teacher_start, pull = teaching
+            taught = lanes.load(teacher, lanes.builder.add(teacher_start, step))
+            p = lanes.fma(taught, lanes.same(pull), p)
         lanes.store(lanes.mul(p, both), slopes, lanes.builder.add(slope_start, step))
         product = lanes.mul(p, score)
         place = lanes.builder.add(grad_start, step)
         lanes.store(lanes.fma(product, scale, lanes.load(col_grad, place)), col_grad, place)
         total = lanes.fma(product, column, total)
     return lanes.fold(total, lanes.add)
+
+
+_plain_slopes = piece(types.float32, "aiaiaiaiaifff")(_write_slopes)
+_taught_slopes = piece(types.float32, "aiaiaiaiaifffaif")(_write_slopes)
 
 
 @piece(types.void, "aiaiaiaiff")
@@ -268,6 +306,7 @@ def sum_exponentials(
     scores = np.empty(area, np.float32)
     logits = np.empty(num_sizes * area, np.float32)
     taught = np.empty(SWEEP_COLUMNS, np.float32)
+    largest = np.empty(1, np.float32)
     peaks[:] = -np.inf
     sums[:] = 0.0
     means[:] = 0.0
@@ -284,6 +323,14 @@ def sum_exponentials(
                 )  # fmt: skip
                 for i in range(ROWS):
                     at = g * num_rows + row + i
+                    if not len(means):
+                        total = _sum_logits(
+                            largest, 0, scores, i * SWEEP_COLUMNS, row_scale[at],
+                            factors, g * SWEEP_COLUMNS, offsets, 0, peaks[at],
+                        )  # fmt: skip
+                        if not largest[0] > peaks[at]:
+                            sums[at] += total
+                            continue
                     # One row is used again and again unless all are wanted for the means.
                     here = g * area + i * SWEEP_COLUMNS if len(means) else 0
                     peak = _logits(
@@ -314,15 +361,22 @@ def _tile_slopes(
     slopes, g, scores, start, factors, offsets, factor_grads, taught,
     row_scale, levels, weights, pulls, row_grad, num_rows, row,
 ):  # fmt: skip
-    """`_slopes` of all rows of a tile."""
+    """The slopes of all rows of a tile."""
     for i in range(TILE_ROWS):
         at = g * num_rows + row + i
-        row_grad[at] += _slopes(
-            slopes, g * TILE_ROWS * TILE_COLUMNS + i * TILE_COLUMNS,
-            scores, start + i * TILE_COLUMNS, factors, g * TILE_COLUMNS, offsets, 0,
-            factor_grads, g * TILE_COLUMNS, taught, i * TILE_COLUMNS,
-            row_scale[at], levels[at], weights[at], pulls[at] if len(pulls) else np.float32(0.0),
-        )  # fmt: skip
+        place = g * TILE_ROWS * TILE_COLUMNS + i * TILE_COLUMNS
+        if len(pulls):
+            row_grad[at] += _taught_slopes(
+                slopes, place, scores, start + i * TILE_COLUMNS, factors, g * TILE_COLUMNS,
+                offsets, 0, factor_grads, g * TILE_COLUMNS,
+                row_scale[at], levels[at], weights[at], taught, i * TILE_COLUMNS, pulls[at],
+            )  # fmt: skip
+        else:
+            row_grad[at] += _plain_slopes(
+                slopes, place, scores, start + i * TILE_COLUMNS, factors, g * TILE_COLUMNS,
+                offsets, 0, factor_grads, g * TILE_COLUMNS,
+                row_scale[at], levels[at], weights[at],
+            )  # fmt: skip
 
 
 @njit(nogil=True, cache=True)
