@@ -172,7 +172,8 @@ class SASRec(nn.Module):
         negatives = self._chosen(negatives)
         read = torch.from_numpy(batch.histories.items).long()
         if negatives is None:
-            inputs, items = self.table(read), self.table.vectors()
+            # Sparse: the gradient of what was read adds no second [N, D] to that of all items.
+            inputs, items = self.table(read, sparse=True), self.table.vectors()
         else:
             # One lookup for all: its backward makes one gradient of the table instead of two.
             places = torch.cat([read, negatives.items, targets])
