@@ -22,6 +22,7 @@ _VERBS = {
     "report": "recsys.recipes.report",
     "study": "recsys.recipes.study",
     "cut": "recsys.recipes.cut",
+    "calibrate": "recsys.recipes.calibrate",
     "export": "recsys.recipes.export",
     "verify": "recsys.recipes.export",
     "tradeoff": "recsys.recipes.tradeoff",

@@ -296,6 +296,20 @@ def cut(
 
 
 @verb
+def calibrate(
+    run: Run,
+    out: Annotated[Path, typer.Argument(help="Run folder of the calibrated model.")],
+    steps: Annotated[int, typer.Option(help="Of the fit, at most.")] = 200,
+    learning_rate: Annotated[float, typer.Option(help="Of the fit.")] = 0.01,
+) -> None:
+    """Fits how items nobody has had are scored to the validation part: a run of its own."""
+    from recsys.recipes.calibrate import calibrate as write
+
+    folder = write(run, out, steps=steps, learning_rate=learning_rate)
+    print(f"calibrated: {folder} (next: recsys evaluate {folder})")
+
+
+@verb
 def export(
     source: Annotated[Path, typer.Argument(help="A run folder; or a bundle, for other tiers.")],
     out: Annotated[Path, typer.Argument(help="Folder of all versions of the bundle.")],
