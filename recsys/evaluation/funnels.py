@@ -216,7 +216,7 @@ def _check(sweep: Sweep, sizes: Sequence[int], k: int) -> None:
 
 def _rankings(sweep: Sweep, size: int, sizes: Sequence[int]) -> list[tuple[int, Cascade]]:
     """What candidates by `size` are ranked by, and how; nothing twice."""
-    ways = {}
+    ways: dict[tuple[object, ...], tuple[int, Cascade]] = {}
     for ranking in sweep.rankings:
         for cascade in sweep.cascades if ranking > size else ():
             stages = stages_of(size, 1 << 20, ranking, cascade, sizes, 1)

@@ -48,15 +48,16 @@ def rank_batch(
 
 def _by_kernels(
     scorer: VectorScorer,
-    ranking: CompiledRanking | SharedRanking | RepeatRanking,
+    vectors: CompiledRanking | SharedRanking,
     histories: Histories,
     targets: Histories,
     hidden: Histories,
     k: int | None,
 ) -> tuple[Int64, Int32 | None]:
     users = scorer.users(histories)
+    ranking: CompiledRanking | SharedRanking | RepeatRanking = vectors
     if scorer.repeat_bias is not None and hidden is not histories:
-        ranking = RepeatRanking(ranking, histories, scorer.repeat_bias(users).numpy())
+        ranking = RepeatRanking(vectors, histories, scorer.repeat_bias(users).numpy())
     rows = np.repeat(np.arange(len(targets)), targets.lengths)
     lost = _among(rows, targets.items, hidden, scorer.num_items)
     if k is None:

@@ -183,7 +183,7 @@ def test_the_bias_learns_whether_users_come_back_to_what_they_had(back):
 
 def test_a_bias_is_not_learned_from_losses_that_do_not_see_it():
     for name in ("softmax", "gbce", "bpr"):
-        with pytest.raises(ValueError, match="repeat_bias needs loss.name sampled_softmax"):
+        with pytest.raises(ValueError, match=r"repeat_bias needs loss\.name sampled_softmax"):
             RunConfig.model_validate(
                 {"data": "x", "model": {"repeat_bias": True}, "loss": {"name": name}}
             )
