@@ -13,7 +13,7 @@ from recsys.evaluation.tradeoff import Point, Tradeoff
 from recsys.files import atomic_path, write_text
 from recsys.reports.drawing import to_svg
 from recsys.reports.tradeoff.plots import tradeoff_plots
-from recsys.reports.tradeoff.words import ARROWS, share
+from recsys.reports.tradeoff.words import ARROWS, milliseconds, share
 
 PAGE, TABLE = "tradeoff.html", "tradeoff.csv"
 
@@ -99,6 +99,7 @@ def to_html(content: TradeoffContent, drawn: dict[str, str]) -> str:
         plots={name: Markup(svg) for name, svg in drawn.items()},
         exact=content.found.exact,
         share=share,
+        ms=milliseconds,
         cascades=any(point.cascade != "direct" for point in content.rows()),
         arrows=ARROWS,
     )

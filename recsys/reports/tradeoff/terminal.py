@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys.reports.tradeoff.page import TradeoffContent
-from recsys.reports.tradeoff.words import funnel_of, share
+from recsys.reports.tradeoff.words import funnel_of, milliseconds, share
 
 
 def print_tradeoff(content: TradeoffContent, console: Console | None = None) -> None:
@@ -32,8 +32,8 @@ def print_tradeoff(content: TradeoffContent, console: Console | None = None) -> 
             f"{point.hot_bytes:,.0f}",
             share(point.hot_share),
             share(point.work_share),
-            f"{point.ms_single:.2f}",
-            f"{point.ms_batch:.3f}",
+            milliseconds(point.ms_single),
+            milliseconds(point.ms_batch),
             style="bold" if point == content.chosen else None,
         )
     console.print(table)

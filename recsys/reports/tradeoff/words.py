@@ -19,3 +19,8 @@ def funnel_of(point: Point) -> str:
     """How candidates are found and ranked: `32 int8 ivf,sq8 200>256`."""
     way = f"{point.keep}{ARROWS[point.cascade]}{point.ranking}"
     return f"{point.granularity} {point.codec} {point.index} {way}"
+
+
+def milliseconds(value: float) -> str:
+    """As many digits as a clock deserves."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
