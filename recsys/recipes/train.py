@@ -12,6 +12,7 @@ from recsys.data.dataset import Dataset, load_dataset
 from recsys.data.histories import item_counts
 from recsys.data.negatives import NegativeSampler
 from recsys.data.splitting import Split, make_split
+from recsys.errors import ConfigError
 from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.protocol import find_protocol
 from recsys.files import remove
@@ -47,7 +48,7 @@ def train(
 
     Args:
         config: a YAML file, or a config object.
-        overrides: `key=value` changes to the file.
+        overrides: `key=value` changes to the file; none with a config object.
         out: the run folder; several processes must see the same one.
         resume: continue the run that stands there; a finished one is left as it is.
 
@@ -59,6 +60,11 @@ def train(
         StoppedError: SIGTERM or Ctrl-C came; the state is saved.
         PeerError: another process of the run has failed, with its reason.
     """
+    if isinstance(config, RunConfig) and overrides:
+        raise ConfigError(
+            f"overrides {list(overrides)} change a file, and a config object was given; "
+            "change the object (model_copy), or give the file"
+        )
     settings = config if isinstance(config, RunConfig) else read_config(config, overrides)
     with joined() as processes:
         _train(settings, Path(out), processes, resume=resume)

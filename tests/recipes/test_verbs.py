@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import recsys
 from recsys.cli import app
 from recsys.data.dataset import SplitRule, write_dataset
-from recsys.errors import ProtocolError, RunError
+from recsys.errors import ConfigError, ProtocolError, RunError
 from recsys.evaluation.table import load_table
 from recsys.recipes.run import RunConfig
 
@@ -57,6 +57,12 @@ def call(*arguments, code=0):
     result = RUNNER.invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == code, result.output
     return result.output
+
+
+def test_overrides_of_a_config_object_are_refused(data, tmp_path):
+    with pytest.raises(ConfigError, match="a config object was given"):
+        recsys.train(config(data), ["trainer.epochs=1"], out=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_evaluate_measures_the_run_beside_the_four_baselines(run):
