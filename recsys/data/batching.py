@@ -26,6 +26,9 @@ class BatchingConfig(StrictModel):
     """Targets per batch, about; every target weighs the same whatever its history's length."""
     bucket_batches: int = Field(default=32, ge=1)
     """Users are sorted by length within chunks of about this many batches; 1: hardly sorted."""
+    windows: int = Field(default=1, ge=1)
+    """Pieces of `history_length` targets that a user's rows are cut to, the most recent first;
+    older rows are left out. With as many as the longest history has, none is."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +53,28 @@ class TrainBatches:
         history_length: int,
         seed: int,
     ) -> None:
-        """Takes each user's most recent rows that may be fitted on; fewer than two: left out.
+        """Takes each user's most recent rows that may be fitted on, in windows of which each ends
+        where the next begins; of fewer than two rows: left out.
 
         Raises:
             DataError: no user has two training interactions.
         """
         self._config, self._dataset, self._seed = config, dataset, seed
-        hi = split.fit_end(fit_on)
-        self._users = np.flatnonzero(hi - split.start >= 2)
-        if not len(self._users):
+        users, start, hi = np.arange(len(split.start)), split.start, split.fit_end(fit_on)
+        pieces = []
+        for _ in range(config.windows):
+            enough = hi - start >= 2
+            users, start, hi = users[enough], start[enough], hi[enough]
+            if not len(users):
+                break
+            # One more than the history: the first is input alone, the last target alone.
+            pieces.append((users, np.maximum(start, hi - history_length - 1), hi))
+            hi = hi - history_length
+        if not pieces:
             raise DataError("no user has two training interactions; there is nothing to learn")
-        self._hi = hi[self._users]
-        # One more than the history: the first is input alone, the last target alone.
-        self._lo = np.maximum(split.start[self._users], self._hi - history_length - 1)
+        self._users, self._lo, self._hi = (
+            np.concatenate(part) for part in zip(*pieces, strict=True)
+        )
         self._epoch_plan = lru_cache(maxsize=2)(self._plan)
         self.num_tokens = int((self._hi - self._lo - 1).sum())
 
@@ -88,7 +100,7 @@ class TrainBatches:
         return item_counts(self._dataset, self._lo + 1, self._hi)
 
     def _plan(self, epoch: int) -> list[Int64]:
-        """Rows of each batch: shuffled, sorted by length within chunks, cut, shuffled again."""
+        """Windows of each batch: shuffled, sorted by length within chunks, cut, shuffled again."""
         rng = np.random.default_rng([self._seed, epoch])
         order = rng.permutation(len(self._users))
         lengths = (self._hi - self._lo - 1)[order]

@@ -1,16 +1,15 @@
-"""A table larger than memory: weights and optimizer state in files that are mapped.
+"""A table larger than memory: weights and optimizer state, row by row, in a file that is mapped.
 
 A step reads and writes, in place, the rows it touches. Losses over the full catalogue take the
 gradient of every row: train with sampled negatives.
 
-The files have no name: their room is free again when the process ends, however it ends. What lasts
+The file has no name: its room is free again when the process ends, however it ends. What lasts
 is the checkpoint of a run, which is whole or absent, so a run that was killed goes on from rows and
 moments of one and the same step.
 
-Shape legend: N rows, D embedding_dim.
+Shape legend: N rows, D embedding_dim, W numbers of a record.
 """
 
-import math
 import mmap
 import os
 import tempfile
@@ -31,6 +30,9 @@ _PAGE = 1 << 12
 """Bytes that become this process's when a row is written."""
 _BLOCK = 1 << 22
 """Numbers written at once when a table is filled."""
+_ADAMW = ("weight", "exp_avg", "exp_avg_sq")
+_ADAGRAD = ("weight", "sum")
+"""Parts of a record. Weights come first: a prefix of them is a prefix of the record."""
 
 
 class MappedConfig(StrictModel):
@@ -40,7 +42,7 @@ class MappedConfig(StrictModel):
     optimizer: Literal["adamw", "adagrad"] = "adamw"
     """adamw: two moments, each as large as the table. adagrad (row-wise): one number a row."""
     folder: Path | None = None
-    """Where the files are made; None: /var/tmp, as /tmp is memory on some systems."""
+    """Where the file is made; None: /var/tmp, as /tmp is memory on some systems."""
     resident_mib: int = Field(default=512, ge=1)
     """Memory that rows written to may take, about, before they are let go."""
 
@@ -48,13 +50,13 @@ class MappedConfig(StrictModel):
 class MappedArray:
     """A float32 tensor in a file without a name; zeros at first."""
 
-    def __init__(self, shape: tuple[int, ...], folder: Path) -> None:
+    def __init__(self, shape: tuple[int, int], folder: Path) -> None:
         """Reserves the room on disk.
 
         Raises:
             ConfigError: it is not there, or the folder cannot be written.
         """
-        size = 4 * math.prod(shape)
+        size = 4 * shape[0] * shape[1]
         try:
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as the array
             # Without it a full disk would kill the process at some later write.
@@ -75,14 +77,14 @@ class MappedArray:
             IndexError: a row is not there.
             OSError: the file could not be read.
         """
-        width = math.prod(self.tensor.shape[1:])
-        shape = self.tensor.shape[1:] if size is None else (size,)
-        found = torch.empty(len(rows), *shape)
+        width = self.tensor.shape[1]
+        wanted = width if size is None else size
+        found = torch.empty(len(rows), wanted)
         indices = rows.numpy()
         if len(rows) and not 0 <= indices.min() <= indices.max() < len(self.tensor):
             raise IndexError(f"row {indices.max()} is asked for, the table has {len(self.tensor)}")
-        wanted = 4 * (width if size is None else size)
-        read = read_rows(self._file.fileno(), indices, 4 * width, wanted, found.data_ptr())
+        file, address = self._file.fileno(), found.data_ptr()
+        read = read_rows(file, indices, 4 * width, 4 * wanted, address)
         if read < len(rows):
             raise OSError(f"row {indices[read]} of a mapped table could not be read from its file")
         return found
@@ -98,38 +100,39 @@ class MappedTable(nn.Module):
     def __init__(
         self, config: MappedConfig, num_rows: int, embedding_dim: int, *, init_std: float
     ) -> None:
-        """Raises ConfigError when the files cannot be made."""
+        """Raises ConfigError when the file cannot be made."""
         super().__init__()
         self.config, self.num_rows, self.embedding_dim = config, num_rows, embedding_dim
         folder = config.folder or Path("/var/tmp")
-        shape = (num_rows, embedding_dim)
-        shapes: dict[str, tuple[int, ...]] = {"exp_avg": shape, "exp_avg_sq": shape}
-        if config.optimizer == "adagrad":
-            shapes = {"sum": (num_rows,)}
-        self._arrays = {name: MappedArray(part, folder) for name, part in shapes.items()}
-        self._slots = {name: array.tensor for name, array in self._arrays.items()}
+        names = _ADAMW if config.optimizer == "adamw" else _ADAGRAD
+        widths = [1 if name == "sum" else embedding_dim for name in names]
+        # Side by side, as each page that is written to costs a fault: one a row, not one a file.
+        self._file = MappedArray((num_rows, sum(widths)), folder)
+        self._names, self._widths = names, widths
+        self._slots = self._parts(self._file.tensor)
         if config.optimizer == "adamw":
             self._slots["step"] = torch.zeros(())
-        self._arrays["weight"] = MappedArray(shape, folder)
-        self.weight = nn.Parameter(self._arrays["weight"].tensor)
+        self.weight = nn.Parameter(self._slots.pop("weight"))
         self._written = 0
-        flat = self.weight.detach().view(-1)
-        for start in range(0, len(flat), _BLOCK):
-            flat[start : start + _BLOCK].normal_(std=init_std)
+        for block in self.weight.detach().split(max(1, _BLOCK // embedding_dim)):
+            block.copy_(torch.empty(block.shape).normal_(std=init_std))
             self.release()
 
     def forward(self, rows: Tensor, *, size: int | None = None, sparse: bool = True) -> Tensor:  # noqa: ARG002
         """See `EmbeddingTable`; the gradient is always sparse."""
-        found: Tensor = _lookup(self.weight, self._arrays["weight"], rows, size)
+        found: Tensor = _lookup(self.weight, self._file, rows, size or self.embedding_dim)
         return found
 
     def vectors(self) -> Tensor:
-        """`[num_rows, D]`, all of them; mapped as well, so reading them takes no memory."""
+        """`[num_rows, D]`, all of them; mapped as well, so reading them takes no memory.
+
+        A view: from one row to the next it passes over what the optimizer keeps.
+        """
         return self.weight
 
     @property
     def nbytes(self) -> int:
-        """4 N D, on disk."""
+        """4 N D, on disk; what the optimizer keeps lies there besides."""
         return self.weight.nbytes
 
     def update_rows(self, rule: UpdateRule) -> None:
@@ -137,15 +140,14 @@ class MappedTable(nn.Module):
         if self.weight.grad is None:
             return
         rows, values = touched_rows(self.weight.grad)
-        kept = {name: array.read(rows) for name, array in self._arrays.items()}
-        weight = kept.pop("weight")
-        state = self._slots | kept
+        records = self._file.read(rows)
+        parts = self._parts(records)
+        weight, state = parts.pop("weight"), self._slots | parts
         update = adamw_rows if self.config.optimizer == "adamw" else adagrad_rows
         update(weight, state, torch.arange(len(rows)), values, rule)
-        for name, new in {"weight": weight, **kept}.items():
-            self._arrays[name].tensor.index_copy_(0, rows, new)
+        self._file.tensor.index_copy_(0, rows, records)
         self.weight.grad = None
-        self._count(len(rows) * len(self._arrays))
+        self._count(len(rows))
 
     def optimizer_slots(self) -> dict[str, Tensor]:
         """See `SelfUpdating`."""
@@ -154,12 +156,16 @@ class MappedTable(nn.Module):
     def release(self) -> None:
         """See `SelfUpdating`."""
         self._written = 0
-        for array in self._arrays.values():
-            array.release()
+        self._file.release()
+
+    def _parts(self, records: Tensor) -> dict[str, Tensor]:
+        """Weights and slots of `records [..., W]`, as views."""
+        parts = dict(zip(self._names, records.split(self._widths, dim=1), strict=True))
+        return parts | ({"sum": parts["sum"][:, 0]} if "sum" in parts else {})
 
     def _count(self, rows: int) -> None:
         """Releases before the rows written to take more memory than they may."""
-        self._written += rows * max(_PAGE, 4 * self.embedding_dim)
+        self._written += rows * max(_PAGE, 4 * sum(self._widths))
         if self._written > self.config.resident_mib << 20:
             self.release()
 
@@ -168,18 +174,20 @@ class _Lookup(torch.autograd.Function):
     """`rows [...]` of a file, `[..., size]`; the gradient of its weight is sparse."""
 
     @staticmethod
-    def forward(
-        ctx: Any, weight: Tensor, array: MappedArray, rows: Tensor, size: int | None
-    ) -> Tensor:
-        ctx.rows, ctx.shape = rows.flatten(), weight.shape
-        return array.read(ctx.rows, size).view(*rows.shape, -1)
+    def forward(ctx: Any, weight: Tensor, array: MappedArray, rows: Tensor, size: int) -> Tensor:
+        # A batch names popular rows again and again; each is a call to the system.
+        ctx.distinct, ctx.places = rows.flatten().unique(return_inverse=True)
+        ctx.shape = weight.shape
+        return array.read(ctx.distinct, size)[ctx.places].view(*rows.shape, -1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        values = grad.reshape(len(ctx.rows), -1)
-        missing = ctx.shape[1] - values.shape[1]
-        values = nn.functional.pad(values, (0, missing)) if missing else values
-        found = torch.sparse_coo_tensor(ctx.rows[None], values, ctx.shape, check_invariants=False)
+        size = grad.shape[-1]
+        values = grad.new_zeros(len(ctx.distinct), ctx.shape[1])
+        values[:, :size].index_add_(0, ctx.places, grad.reshape(-1, size))
+        found = torch.sparse_coo_tensor(
+            ctx.distinct[None], values, ctx.shape, check_invariants=False, is_coalesced=True
+        )
         return found, None, None, None
 
 

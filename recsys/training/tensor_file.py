@@ -8,7 +8,7 @@ maps the file and is used as it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -57,8 +57,17 @@ def write_tensors(
     with path.open("wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         for name in names:
-            flat = tensors[name].detach().contiguous().view(-1)
-            for block in flat.split(_BLOCK // flat.element_size()) if len(flat) else ():
-                stream.write(block.view(torch.uint8).numpy().data)
+            for block in _blocks(tensors[name].detach()):
+                stream.write(block.contiguous().view(-1).view(torch.uint8).numpy().data)
                 if after_block is not None:
                     after_block()
+
+
+def _blocks(tensor: Tensor) -> Iterator[Tensor]:
+    """Parts in the order of the file; of a tensor that lies in pieces, only a part is copied."""
+    if not tensor.numel():
+        return iter(())
+    if tensor.is_contiguous():
+        tensor = tensor.view(-1)
+    row_bytes = tensor.element_size() * tensor.numel() // len(tensor)
+    return iter(tensor.split(max(1, _BLOCK // row_bytes)))

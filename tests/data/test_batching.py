@@ -52,6 +52,21 @@ def test_an_epoch_holds_every_recent_training_pair_once(dataset):
     assert batches.num_tokens == len(expected)
 
 
+@pytest.mark.parametrize("windows", [2, 10])
+def test_windows_take_in_older_rows_each_as_a_target_once(dataset, windows):
+    split = make_split(dataset)
+    expected = []
+    for user in range(dataset.num_users):
+        rows = dataset.items[split.start[user] : split.train_end[user]][-(windows * HISTORY + 1) :]
+        expected += [(user, a, b) for a, b in pairwise(rows.tolist())]
+    batches = batches_of(dataset, batch_tokens=16, bucket_batches=3, windows=windows)
+    assert sorted(pairs(batches, 0)) == sorted(expected)
+    assert batches.num_tokens == len(expected) > batches_of(dataset).num_tokens
+    assert batches.target_counts().sum() == len(expected)
+    longest = [batches.batch(0, n).histories.lengths.max() for n in range(batches.num_batches(0))]
+    assert max(longest) == HISTORY
+
+
 def test_epochs_differ_and_repeat_by_seed(dataset):
     batches = batches_of(dataset, batch_tokens=16)
     assert pairs(batches, 0) != pairs(batches, 1)
