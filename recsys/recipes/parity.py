@@ -22,6 +22,7 @@ from recsys.recipes.queries import queries_of, sample
 from recsys.recipes.run import LoadedRun
 from recsys.retrieval.bundle import Bundle, load_bundle
 from recsys.retrieval.encoding import Float32
+from recsys.retrieval.filters import Filters
 from recsys.retrieval.funnel import Funnel, Stage, parse_stages
 
 TOLERANCE = 1e-6
@@ -119,7 +120,9 @@ def compare_with_run(
         stage_difference=_stage_difference(opened, stages, queries, threads),
         lists_of_exact=int((found == kept).all(axis=1).sum()),
         lists_of_run=int((found == own).all(axis=1).sum()),
-        score_difference=_difference(items, norms, queries.users, found, scores, dim),
+        score_difference=_difference(
+            items, norms, queries.users, found, scores, dim, queries.filters
+        ),
         ndcg=float(ndcg(ranks_in(found, *truth), truth[1], (k,)).mean()),
         ndcg_of_run=float(ndcg(ranks_in(own, *truth), truth[1], (k,)).mean()),
     )
@@ -159,7 +162,7 @@ def _stage_difference(
             size = stage.granularity
             norms = bundle.norms(size)
             listed = found.items, found.scores
-            worst = max(worst, _difference(items, norms, users, *listed, size))
+            worst = max(worst, _difference(items, norms, users, *listed, size, filters))
     return worst
 
 
@@ -170,22 +173,29 @@ def _difference(
     listed: Int64,
     scores: Float32,
     size: int,
+    filters: Filters,
 ) -> float:
     """Largest difference of `scores [B, n]` from dot products in float64, -1 left out.
 
-    A share of the sum of the sizes of what was added up: what float32 can promise.
+    A share of the sum of the sizes of what was added up: what float32 can promise. To that belongs
+    what the model adds to the score of what a user has had, where that is not filtered.
 
     Raises:
         RunError: a score is not finite.
     """
     worst = 0.0
-    for user, row, given in zip(users[:, :size].astype(np.float64), listed, scores, strict=True):
+    histories = np.split(filters.seen, filters.offsets[1:-1])
+    given_rows = zip(users[:, :size].astype(np.float64), listed, scores, histories, strict=True)
+    for user, row, given, had in given_rows:
         shown = row >= 0
+        gain = filters.added(size) if filters.repeats else 0.0
+        gain *= 1.0 if norms is None else float(np.linalg.norm(user))
+        gains = gain * np.isin(row[shown], had)
         products = items[row[shown], :size] * user
         factors = 1.0 if norms is None else 1.0 / norms[row[shown]].astype(np.float64)
-        sizes = np.abs(products).sum(axis=1) * factors
+        sizes = np.abs(products).sum(axis=1) * factors + np.abs(gains)
         if not np.isfinite(given[shown]).all():
             raise RunError("the bundle gives scores that are not finite; export it again")
-        gaps = np.abs(products.sum(axis=1) * factors - given[shown]) / np.maximum(sizes, 1e-30)
-        worst = max(worst, float(gaps.max(initial=0)))
+        gaps = np.abs(products.sum(axis=1) * factors + gains - given[shown])
+        worst = max(worst, float((gaps / np.maximum(sizes, 1e-30)).max(initial=0)))
     return worst

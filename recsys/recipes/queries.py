@@ -11,13 +11,14 @@ from recsys.evaluation.protocol import Part, find_protocol
 from recsys.evaluation.tradeoff import Queries
 from recsys.recipes.run import LoadedRun
 from recsys.retrieval.filters import make_filters
-from recsys.serving.export import user_vectors
+from recsys.serving.export import repeats_of, user_vectors
 
 
 def queries_of(
     loaded: LoadedRun, part: Part, protocol: str | None, num_users: int | None
 ) -> Queries:
-    """Users of a part, evenly spread; what they have seen is filtered where the protocol says so.
+    """Users of a part, evenly spread; what they have seen is filtered where the protocol says so,
+    and scored as the model does where it does not.
 
     Raises:
         ProtocolError: the part was trained on, or the protocol wants another split.
@@ -34,10 +35,11 @@ def queries_of(
     rows = sample(len(held.users), num_users)
     histories = held.histories(loaded.dataset, rows)
     places, offsets = held.targets_of(rows)
-    seen = (histories.items, histories.offsets) if preset.filter_seen else None
+    repeats = {} if preset.filter_seen else repeats_of(loaded.model)
+    seen = (histories.items, histories.offsets) if preset.filter_seen or repeats else None
     return Queries(
         user_vectors(loaded.model, histories),
-        make_filters(len(rows), loaded.dataset.num_items, seen=seen),
+        make_filters(len(rows), loaded.dataset.num_items, seen=seen, repeats=repeats),
         held.targets[places].astype(np.int64),
         offsets,
     )

@@ -5,7 +5,8 @@ Shape legend: B users, N items.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,23 @@ class Filters:
     """Items each row has had, ascending within the row; empty where none has any."""
     offsets: Int64
     """`[B + 1]`: those of row b are `seen[offsets[b]:offsets[b + 1]]`."""
+    repeats: Mapping[int, float] = field(default_factory=dict)
+    """By granularity, what is added to the score of what a row has had: it is found like anything
+    else. Empty: it is not found."""
+
+    def added(self, size: int) -> float:
+        """`repeats` at any granularity: between two, interpolated by the logarithm of the size."""
+        sizes = sorted(self.repeats)
+        values = [self.repeats[known] for known in sizes]
+        return float(np.interp(np.log(size), np.log(sizes), values))
+
+    def returning(self) -> tuple[Int64, Int64]:
+        """Rows and items, by row, that may be found again."""
+        rows, items = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets)), self.seen
+        if len(self.hidden):
+            shown = self.hidden[items] == 0
+            rows, items = rows[shown], items[shown]
+        return rows, items
 
     def num_left(self, num_items: int) -> Int64:
         """`[B]` how many items a row can still get."""
@@ -46,6 +64,7 @@ def make_filters(
     seen: tuple[npt.NDArray[np.integer], Int64] | None = None,
     allowed: npt.NDArray[np.integer] | None = None,
     blocked: npt.NDArray[np.integer] | None = None,
+    repeats: Mapping[int, float] | None = None,
 ) -> Filters:
     """Filters for a batch.
 
@@ -55,6 +74,9 @@ def make_filters(
         seen: `(items, offsets [B + 1])`: row b shall not get `items[offsets[b]:offsets[b + 1]]`.
         allowed: the only items anyone shall get.
         blocked: items nobody shall get.
+        repeats: makes `seen` what each row may get again, its score raised by so much at each
+            granularity (`manifest.repeats`; a share of the length of the user's prefix where scores
+            are cosines).
 
     Raises:
         DataError: an item is not in 0..N-1, or the offsets are of other users.
@@ -75,7 +97,8 @@ def make_filters(
     rows = np.repeat(np.arange(num_users), np.diff(offsets))
     distinct = np.unique(rows * num_items + items)
     lengths = np.bincount(distinct // num_items, minlength=num_users)
-    return Filters(hidden, distinct % num_items, np.concatenate([[0], np.cumsum(lengths)]))
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    return Filters(hidden, distinct % num_items, ends, repeats or {})
 
 
 def rows_of(filters: Filters, rows: Int64) -> Filters:
@@ -83,7 +106,7 @@ def rows_of(filters: Filters, rows: Int64) -> Filters:
     lengths = np.diff(filters.offsets)[rows]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     places = np.arange(offsets[-1]) + np.repeat(filters.offsets[rows] - offsets[:-1], lengths)
-    return Filters(filters.hidden, filters.seen[places], offsets)
+    return Filters(filters.hidden, filters.seen[places], offsets, filters.repeats)
 
 
 def _checked(items: npt.NDArray[np.integer] | None, num_items: int) -> Int64:

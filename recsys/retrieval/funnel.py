@@ -26,6 +26,8 @@ from recsys.retrieval.routing import Routing, confidence
 from recsys.retrieval.scan import Scan
 from recsys.retrieval.tiers import Tiers
 
+Flags = npt.NDArray[np.bool_]
+
 _GATHERED = 1 << 21  # floats of item vectors to hold at once
 
 
@@ -194,13 +196,15 @@ class Funnel:
         users, filters = self._checked(users, filters)
         done = _nothing(len(users), k)
         going, items = np.arange(len(users)), self._first(users, filters)
+        items, again = _with_returning(items, filters)
         sums, edge = np.zeros(items.shape, np.float32), 0
         thresholds = (*self.routing.thresholds, -np.inf)
         for stage, norms, threshold in zip(self.stages, self._norms, thresholds, strict=True):
             if threshold == np.inf and items.shape[1] <= stage.keep:
                 continue  # nobody stops, nothing is left out: the next stage adds up all of it
             self._add(users[going], items, sums, edge, stage.granularity)
-            order, found = self._rank(items, sums, norms, stage)
+            added = self._added(users[going], again, filters, stage)
+            order, found = self._rank(items, sums, norms, stage, added)
             stops = _stops(found.scores, k, threshold)
             rows, count = going[stops], min(k, found.items.shape[1])
             done.items[rows, :count] = found.items[stops, :count]
@@ -208,6 +212,8 @@ class Funnel:
             done.widths[rows] = stage.granularity
             going, items, edge = going[~stops], found.items[~stops], stage.granularity
             sums = np.take_along_axis(sums, order, axis=1)[~stops]
+            if again is not None:
+                again = np.take_along_axis(again, order, axis=1)[~stops]
         return done
 
     def trace(self, users: Float32, filters: Filters | None = None) -> list[Candidates]:
@@ -217,14 +223,17 @@ class Funnel:
             DataError: as `search`.
         """
         users, filters = self._checked(users, filters)
-        items = self._first(users, filters)
+        items, again = _with_returning(self._first(users, filters), filters)
         sums, edge, stages = np.zeros(items.shape, np.float32), 0, []
         for stage, norms in zip(self.stages, self._norms, strict=True):
             self._add(users, items, sums, edge, stage.granularity)
-            order, found = self._rank(items, sums, norms, stage)
+            added = self._added(users, again, filters, stage)
+            order, found = self._rank(items, sums, norms, stage, added)
             stages.append(found)
             items, edge = found.items, stage.granularity
             sums = np.take_along_axis(sums, order, axis=1)
+            if again is not None:
+                again = np.take_along_axis(again, order, axis=1)
         return stages
 
     def _checked(self, users: Float32, filters: Filters | None) -> tuple[Float32, Filters]:
@@ -275,11 +284,29 @@ class Funnel:
             vectors = self.bundle.items.decode(distinct, lo, hi)[places.reshape(items[rows].shape)]
             sums[rows] += np.matmul(vectors, users[rows, :, None])[:, :, 0]
 
+    def _added(
+        self, users: Float32, again: Flags | None, filters: Filters, stage: Stage
+    ) -> Float32 | None:
+        """`[B, n]` what scores of a stage gain where an item was had before; None: nothing does."""
+        if again is None:
+            return None
+        size = stage.granularity
+        gain = np.full(len(users), filters.added(size), np.float32)
+        if self.bundle.norms(size) is not None:  # scores: cosines times the user's length
+            gain *= np.linalg.norm(users[:, :size], axis=1)
+        return np.where(again, gain[:, None], np.float32(0))
+
     def _rank(
-        self, items: Int64, sums: Float32, norms: Float32 | None, stage: Stage
+        self,
+        items: Int64,
+        sums: Float32,
+        norms: Float32 | None,
+        stage: Stage,
+        added: Float32 | None,
     ) -> tuple[Int64, Candidates]:
         """Places of the best that the stage keeps, and these."""
         scores = sums if norms is None else sums / norms[items.clip(0)]
+        scores = scores if added is None else scores + added
         scores = np.where(items < 0, np.float32(-np.inf), scores)
         order = best_places(scores, items, stage.keep, self.scan.threads)
         return order, Candidates(
@@ -287,6 +314,18 @@ class Funnel:
             np.take_along_axis(scores, order, axis=1),
             np.full(len(items), stage.granularity),
         )
+
+
+def _with_returning(items: Int64, filters: Filters) -> tuple[Int64, Flags | None]:
+    """Candidates `[B, n]` with those that have been had before behind them, and which these are."""
+    if not filters.repeats or not len(filters.seen):
+        return items, None
+    rows, had = filters.returning()
+    places = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    more = np.full((len(items), int(places.max(initial=-1)) + 1), -1, np.int64)
+    more[rows, places] = had
+    both = np.concatenate([items, more], axis=1)
+    return both, np.broadcast_to(np.arange(both.shape[1]) >= items.shape[1], both.shape)
 
 
 def _nothing(num_users: int, k: int) -> Candidates:

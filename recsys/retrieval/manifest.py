@@ -123,6 +123,10 @@ class BundleManifest(StrictModel):
     """Granularities that can be stages: the trained ones and the ends of the tiers."""
     scales: tuple[float, ...]
     """What the model multiplies the scores of each trained granularity by; ranks the same."""
+    repeats: dict[int, float] = Field(default_factory=dict)
+    """What is added to the score of what a user has had, where it is not filtered, by trained
+    granularity (before `scales`; where the metric is cosine, a share of the length of the user's
+    prefix). Empty: nothing."""
     items: VectorsEntry
     norms: dict[int, ArrayEntry]
     """Norms of the items' prefixes as stored, by granularity; empty where the metric is dot."""

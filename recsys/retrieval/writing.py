@@ -54,6 +54,8 @@ class BundleSource:
     """Granularities, ascending."""
     normalize: bool = False
     scales: tuple[float, ...] = ()
+    repeats: dict[int, float] = field(default_factory=dict)
+    """What the model adds to scores of what a user has had, by granularity; empty: nothing."""
     users: UserSource | None = None
     model: dict[str, Any] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)
@@ -140,6 +142,7 @@ def _write_vectors(
         metric="cosine" if source.normalize else "dot",
         sizes=tuple(sizes),
         scales=source.scales,
+        repeats=source.repeats,
         items=VectorsEntry(count=len(source.items), tiers=items, ids="ids/items.parquet"),
         norms=norms if source.normalize else {},
         users=users,

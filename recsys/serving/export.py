@@ -49,7 +49,7 @@ def source_of(
     with torch.inference_mode():
         items = model.item_vectors().detach().float().cpu()
         scales = tuple(float(scale) for scale in model.scales())
-        repeats = model.score_of_repeats(granularities.sizes) if isinstance(model, SASRec) else None
+        repeats = repeats_of(model)
     if not torch.isfinite(items).all():
         raise RunError("the item vectors hold NaN or infinite values; train again, more gently")
     everything = Histories(np.arange(dataset.num_users), dataset.items, dataset.offsets)
@@ -63,8 +63,6 @@ def source_of(
             seen_items=histories.items,
             seen_offsets=histories.offsets,
         )
-    if repeats is not None:  # for callers that do not filter what a user has had
-        model_card = {**model_card, "score_of_repeats": repeats.tolist()}
     ids: pl.Series = dataset.item_frame()["item_id"]
     return BundleSource(
         items=items.numpy(),
@@ -72,10 +70,18 @@ def source_of(
         sizes=granularities.sizes,
         normalize=granularities.normalize,
         scales=scales,
+        repeats=repeats,
         users=users,
         model=model_card,
         protocol=protocol,
     )
+
+
+def repeats_of(model: Model) -> dict[int, float]:
+    """What a model adds to scores of what a user has had, by granularity; empty: nothing."""
+    sizes = model.granularities.sizes
+    added = model.score_of_repeats(sizes) if isinstance(model, SASRec) else None
+    return {} if added is None else dict(zip(sizes, added.tolist(), strict=True))
 
 
 def user_vectors(model: Model, histories: Histories) -> Float32:

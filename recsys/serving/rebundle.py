@@ -34,6 +34,7 @@ def source_of_bundle(bundle: Bundle, *, with_users: bool) -> BundleSource:
         sizes=manifest.sizes,
         normalize=bundle.normalize,
         scales=manifest.scales,
+        repeats=manifest.repeats,
         users=users,
         model=manifest.model | {"tiers_before": [str(tier.spec) for tier in bundle.items.parts]},
         protocol=manifest.protocol,

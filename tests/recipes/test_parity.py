@@ -10,6 +10,7 @@ from recsys.data.dataset import write_dataset
 from recsys.errors import ConfigError
 from recsys.recipes.parity import TOLERANCE, compare_with_run
 from recsys.recipes.run import LoadedRun
+from recsys.retrieval.bundle import load_bundle
 from tests.recipes.test_verbs import config, frame
 
 
@@ -34,6 +35,20 @@ def test_a_bundle_in_float32_finds_what_its_run_ranks(run, tmp_path):
     assert found.stage_difference <= TOLERANCE and found.score_difference <= TOLERANCE
     assert found.ndcg == found.ndcg_of_run
     assert found.ndcg == pytest.approx(table.value("ndcg", 10, 8), abs=1e-9)
+
+
+def test_what_is_added_to_repeats_comes_along(run, tmp_path):
+    data = LoadedRun(run).config.data
+    settings = config(data, trainer={"epochs": 2}, protocol="fmrlrec")
+    model = settings.model.model_copy(update={"repeat_bias": True})
+    biased = recsys.train(settings.model_copy(update={"model": model}), out=tmp_path / "biased")
+    bundle = exported(biased, tmp_path / "b", "fp32")
+    repeats = load_bundle(bundle).manifest.repeats
+    assert repeats.keys() == {4, 8} and all(repeats.values())
+    found = compare_with_run(bundle, biased, threads=1)
+    assert found.exact and found.holds and found.lists_of_run == found.num_users
+    again = recsys.export(bundle, tmp_path / "again", tiers="0:8:int8:ram", users=False)
+    assert load_bundle(again).manifest.repeats == repeats
 
 
 def test_rounding_codecs_are_held_to_what_they_store(run, tmp_path):

@@ -1,5 +1,6 @@
 """The funnel against naive loops: exactness, filters, ties, batches, every codec."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -98,6 +99,29 @@ def test_every_stage_scores_what_the_stage_before_kept(bundles):
                     for items, row in zip(kept, scores, strict=True)
                 ]
             assert found.items.tolist() == [list(row) for row in kept]
+
+
+def test_what_was_had_may_be_found_again_with_what_is_added_to_its_score(bundles):
+    users, rng = users_of(7), np.random.default_rng(3)
+    had = [np.unique(rng.integers(0, N, 9)) for _ in users[:-1]] + [np.empty(0, np.int64)]
+    seen = np.concatenate(had), np.cumsum([0, *map(len, had)])
+    for bundle, gain in itertools.product(bundles, (-0.5, 0.0, 0.6)):
+        repeats = {4: 2 * gain, 16: gain, 32: -gain}
+        filters = make_filters(7, N, seen=seen, repeats=repeats, blocked=had[0][:2])
+        found = Funnel(bundle, [Stage(8, 40), Stage(32, 12)], threads=1).search(
+            users, None, filters
+        )
+        scores = []
+        for size, added in ((8, 1.5 * gain), (32, -gain)):  # 8: half way from 4 to 16
+            scores.append(naive_scores(bundle, users, size))
+            lengths = np.linalg.norm(users[:, :size], axis=1) if bundle.normalize else np.ones(7)
+            for row, items in enumerate(had):
+                scores[-1][row, items] += added * lengths[row]
+        for row, (short, long) in enumerate(zip(*scores, strict=True)):
+            kept = naive_top(short, 40, hidden=set(had[0][:2].tolist()))
+            wanted = sorted(kept, key=lambda item: -long[item])[:12]
+            assert found.items[row].tolist() == wanted
+            np.testing.assert_allclose(found.scores[row], long[wanted], rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("codec", CODECS)
