@@ -58,12 +58,15 @@ def test_gradients_become_their_mean_where_any_process_has_one():
         np.testing.assert_allclose(means[2], expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("lists", [False, True])
-def test_a_shared_catalogue_is_ranked_to_the_bit_as_by_one_process(lists, tmp_path):
+@pytest.mark.parametrize(("lists", "repeats"), [(False, 0.0), (True, 0.0), (True, -0.05)])
+def test_a_shared_catalogue_is_ranked_to_the_bit_as_by_one_process(lists, repeats, tmp_path):
     folder = training.write_data(tmp_path / "data").folder
-    ranks, counts = run(1, training.rank_together, folder, "test", lists)[0]
+    ranks, counts = run(1, training.rank_together, folder, "test", lists, repeats)[0]
     assert len(np.unique(ranks)) > 3
-    for found in run(3, training.rank_together, folder, "test", lists):
+    if repeats:
+        plain, _ = run(1, training.rank_together, folder, "test", lists, 1e-9)[0]
+        assert (plain != ranks).any()
+    for found in run(3, training.rank_together, folder, "test", lists, repeats):
         np.testing.assert_array_equal(found[0], ranks)
         if lists:
             np.testing.assert_array_equal(found[1], counts)

@@ -236,15 +236,18 @@ def read_rows(kinds, num_rows, sizes):
     return found
 
 
-def rank_together(folder, part, lists):
+def rank_together(folder, part, lists, repeats=0.0):
     """Ranks and counts of every granularity, and the table of figures, by all processes."""
     dataset = load_dataset(folder)
     split = make_split(dataset)
     torch.manual_seed(0)
-    model = SASRec(model_config(DenseConfig()), num_items=dataset.num_items).eval()
+    config = model_config(DenseConfig()).model_copy(update={"repeat_bias": bool(repeats)})
+    model = SASRec(config, num_items=dataset.num_items).eval()
+    if repeats:
+        torch.nn.init.constant_(model.repeats.weight, repeats)
     with joined() as processes:
         found = rank_held_out(
-            model, dataset, split, part=part, filter_seen=True, ks=(1, 5), lists=lists,
+            model, dataset, split, part=part, filter_seen=not repeats, ks=(1, 5), lists=lists,
             processes=processes,
         )  # fmt: skip
     return found.ranks, found.counts
