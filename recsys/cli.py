@@ -299,13 +299,17 @@ def cut(
 def calibrate(
     run: Run,
     out: Annotated[Path, typer.Argument(help="Run folder of the calibrated model.")],
-    steps: Annotated[int, typer.Option(help="Of the fit, at most.")] = 200,
-    learning_rate: Annotated[float, typer.Option(help="Of the fit.")] = 0.01,
+    overrides: Overrides = None,
+    steps: Annotated[int, typer.Option(help="Of the fit, at most.")] = 120,
+    learning_rate: Annotated[float, typer.Option(help="Of the fit.")] = 0.02,
+    weight: Annotated[float, typer.Option(help="Of new targets; known ones weigh 1.")] = 0.3,
 ) -> None:
     """Fits how items nobody has had are scored to the validation part: a run of its own."""
     from recsys.recipes.calibrate import calibrate as write
 
-    folder = write(run, out, steps=steps, learning_rate=learning_rate)
+    folder = write(
+        run, out, overrides or [], steps=steps, learning_rate=learning_rate, weight=weight
+    )
     print(f"calibrated: {folder} (next: recsys evaluate {folder})")
 
 

@@ -1,15 +1,18 @@
 """`recsys calibrate`: how items nobody has had are scored beside those that training has seen.
 
 What items without an id are made of is fitted to the validation part of a global-time split
-(`towers.newcomers`). Figures of the test part remain those of users and items that nothing was
-fitted to.
+(`towers.newcomers`). Figures of the test part remain those of users and targets that nothing was
+fitted to; some of these targets are of items that the validation part knew.
+
+A run of ids alone can be given content here: what is trained stays as it is, to the last bit, and
+content makes the vectors of items without an id alone.
 
 Shape legend: P (user, target) pairs, B users of a block, G granularities, N items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,49 +20,68 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.config import apply_overrides, parse
+from recsys.data.histories import item_counts
 from recsys.errors import ConfigError, RunError
 from recsys.evaluation.held_out import held_out
 from recsys.files import atomic_path
-from recsys.models import SASRec
+from recsys.models import SASRec, SASRecConfig
 from recsys.progress import progress
-from recsys.recipes.run import LoadedRun, create_run, update_run_info
+from recsys.recipes.run import LoadedRun, RunConfig, build_model, create_run, update_run_info
 from recsys.towers.items import ItemTower
+from recsys.towers.late_content import leave_content, match_lengths
 from recsys.towers.newcomers import Targets, fit_newcomers
 from recsys.training.checkpoint import WEIGHTS, save_weights
 
 _BLOCK = 256
+_ITEMS = "model.items."
 
 
 def calibrate(
-    run: str | Path, out: str | Path, *, steps: int = 200, learning_rate: float = 0.01
+    run: str | Path,
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    steps: int = 120,
+    learning_rate: float = 0.02,
+    weight: float = 0.3,
 ) -> Path:
     """Fits how items without an id are scored to a run's validation part; a run of its own.
 
     Args:
-        run: a run folder whose config has `model.items` with ids, of a global-time split.
+        run: a run folder of a global-time split, whose items are ids and content or ids alone.
         out: the new run folder; its validation figures are of what it was fitted to.
+        overrides: for a run of ids alone, what new items are made of, such as
+            `model.items.features=[text,genres]`.
         steps: of the fit, at most.
         learning_rate: of Adam.
+        weight: how much a target without an id counts beside one with an id: more brings new
+            items up, at the cost of known ones.
 
     Returns:
         The new run folder.
 
     Raises:
         RunError: `run` is no run, something stands at `out`, or no validation target is new.
-        ConfigError: the run's items are not made of ids and content.
+        ConfigError: the run's items are not made of ids, and content of its own or of `overrides`.
+        DataError: the data set lacks a feature.
     """
     loaded, folder = LoadedRun(run), Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} is not empty; choose another folder for the calibrated run")
+    if overrides:
+        _give_content(loaded, overrides)
     model, tower = _parts(loaded)
-    new = (~tower.trained).nonzero().squeeze(1)
-    targets = _targets(loaded, model, new)
+    new, targets = _targets(loaded, model, tower, weight)
     with progress() as bar:
         task = bar.add_task("calibrating", total=steps)
         fit = fit_newcomers(
             tower, new, targets, model.scales().detach(), model.granularities, steps=steps,
-            learning_rate=learning_rate, on_step=lambda: bar.advance(task),
+            learning_rate=learning_rate, content=bool(overrides),
+            on_step=lambda: bar.advance(task),
         )  # fmt: skip
+    if overrides and model.granularities.normalize:
+        match_lengths(tower, new)
     with atomic_path(folder) as temporary:
         create_run(temporary, loaded.config, loaded.dataset, resume=False)
         save_weights(model, temporary / WEIGHTS)
@@ -69,32 +91,75 @@ def calibrate(
     return folder
 
 
+def _give_content(loaded: LoadedRun, overrides: Sequence[str]) -> None:
+    """Makes the items of a run of ids alone ids and content, of which ids read nothing.
+
+    Raises:
+        ConfigError: they have content already, or an override is of something else.
+    """
+    if strangers := [given for given in overrides if not given.startswith(_ITEMS)]:
+        raise ConfigError(
+            f"calibrate changes nothing but {_ITEMS[:-1]}, not {', '.join(strangers)}; train again"
+        )
+    if not isinstance(loaded.model, SASRec) or isinstance(loaded.model.table, ItemTower):
+        raise ConfigError(
+            f"{loaded.folder} is no run of the model sasrec on ids alone, so content cannot be "
+            f"added; leave {', '.join(overrides)} out, or train without model.items"
+        )
+    tree = loaded.config.model_dump(mode="json")
+    tree["model"]["items"] = {"modality_dropout": 0.0, "id_dropout": 0.0}  # nothing is trained
+    tree = apply_overrides(tree, list(overrides))
+    config = parse(RunConfig, tree, " ".join(overrides))
+    items = config.model.items if isinstance(config.model, SASRecConfig) else None
+    if items is None or not items.ids or items.fusion != "gated_sum":
+        raise ConfigError(
+            "content added to a run of ids alone needs model.items.ids: true and "
+            "model.items.fusion: gated_sum, whose gates can leave it out where there is an id"
+        )
+    model = build_model(config, loaded.dataset)
+    assert isinstance(model, SASRec) and isinstance(model.table, ItemTower)
+    tensors = {
+        f"table.ids.{name.removeprefix('table.')}" if name.startswith("table.") else name: tensor
+        for name, tensor in loaded.model.state_dict().items()
+    }
+    model.load_state_dict(model.state_dict() | tensors)
+    end = loaded.split.fit_end(config.fit_on)
+    model.table.note_trained(item_counts(loaded.dataset, loaded.split.start, end))
+    leave_content(model.table)
+    loaded.config, loaded.model = config, model.eval()
+
+
 def _parts(loaded: LoadedRun) -> tuple[SASRec, ItemTower]:
     """Raises ConfigError where there is nothing to fit."""
     table = getattr(loaded.model, "table", None)
     if not isinstance(loaded.model, SASRec) or not isinstance(table, ItemTower) or not table.ids:
         raise ConfigError(
             f"the items of {loaded.folder} are not made of ids and content, so there is nothing to "
-            "calibrate; train with model.items: {features: [...], ids: true}"
+            "calibrate; train with model.items: {features: [...], ids: true}, or name the content "
+            "of new items: model.items.features=[...]"
         )
     return loaded.model, table
 
 
-def _targets(loaded: LoadedRun, model: SASRec, new: Tensor) -> Targets:
-    """The validation targets, with scores of all items that have an id.
+def _targets(
+    loaded: LoadedRun, model: SASRec, tower: ItemTower, weight: float
+) -> tuple[Tensor, Targets]:
+    """The new items among the validation targets `[C]`, and all these targets, with scores of all
+    items that have an id. What came later still was not to be had: it is not held against it.
 
     Raises:
         RunError: none of them is new.
     """
     held = held_out(loaded.dataset, loaded.split, "valid")
-    place = torch.full((loaded.dataset.num_items,), -1)
-    place[new] = torch.arange(len(new))
     items = torch.from_numpy(held.targets).long()
-    if not (place[items] >= 0).any():
+    new = items[~tower.trained[items]].unique()
+    if not len(new):
         raise RunError(
             f"no validation target of {loaded.folder} is an item that training has not seen, so "
             "there is nothing to calibrate by; it takes a global-time split"
         )
+    place = torch.full((loaded.dataset.num_items,), -1)
+    place[new] = torch.arange(len(new))
     rows = torch.from_numpy(np.repeat(np.arange(len(held.users)), np.diff(held.offsets)))
     users, others = [], []
     own = torch.empty(len(model.granularities), len(items))
@@ -104,7 +169,7 @@ def _targets(loaded: LoadedRun, model: SASRec, new: Tensor) -> Targets:
         for block in torch.arange(len(held.users)).split(_BLOCK):
             histories = held.histories(loaded.dataset, block.numpy())
             vectors = model.user_vectors(histories)
-            hidden = (place >= 0).repeat(len(block), 1)
+            hidden = (~tower.trained).repeat(len(block), 1)
             had = np.repeat(np.arange(len(block)), histories.lengths)
             hidden[torch.from_numpy(had), torch.from_numpy(histories.items).long()] = True
             pairs = ((rows >= block[0]) & (rows <= block[-1])).nonzero().squeeze(1)
@@ -117,7 +182,8 @@ def _targets(loaded: LoadedRun, model: SASRec, new: Tensor) -> Targets:
             users.append(vectors)
             others.append(torch.stack(sums))
             bar.advance(task, len(block))
-    return Targets(torch.cat(users), rows, place[items], torch.cat(others, 1), own)
+    every = (torch.cat(users), rows, place[items], torch.cat(others, 1), own)
+    return new, Targets(*every, weight)
 
 
 def _logits(model: SASRec, users: Tensor, items: Tensor) -> Iterator[Tensor]:

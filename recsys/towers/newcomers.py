@@ -4,10 +4,11 @@ Training sees items of its own time alone. What is new later is wanted more, or 
 content by itself tells. How much, the validation part of a global-time split shows: items that
 training has not seen are among its targets. To the likelihood of these targets among the whole
 catalogue are fitted: the vector that stands in the place of an id, and, with gates, how far content
-is let through where there is no id. Items with an id keep their vectors.
+is let through where there is no id; or, where items with an id do not read their content
+(`towers.late_content`), all that content is mapped by. Items with an id keep their vectors.
 
 Shape legend: U users, P (user, target) pairs, C items without an id, M modalities, G granularities,
-D embedding_dim.
+D embedding_dim, W width of what a modality maps.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.func import functional_call
 from recsys.granularity import Granularities, prefix_norms
 from recsys.towers.fusion import GatedSum
 from recsys.towers.items import IDS, ItemTower
+from recsys.towers.late_content import start_content
 
 _LOOK_EVERY = 10
 _APART = 5
@@ -42,6 +44,8 @@ class Targets:
     """`[G, U]` log-sum-exp of the logits of all items with an id that may be recommended."""
     own: Tensor
     """`[G, P]` logits of targets with an id; of others anything finite."""
+    weight: float = 1.0
+    """How much a target without an id counts beside one with an id."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,10 @@ def fit_newcomers(
     *,
     steps: int,
     learning_rate: float,
+    content: bool = False,
     on_step: Callable[[], None] = lambda: None,
 ) -> Fit:
-    """Changes the tower's fusion where an item has no id.
+    """Changes what the tower makes of items without an id.
 
     Args:
         tower: with ids, in evaluation mode.
@@ -74,19 +79,27 @@ def fit_newcomers(
         granularities: sizes, weights and normalization.
         steps: of Adam, at most.
         learning_rate: of Adam.
+        content: also what content is mapped by, from nothing; items with an id do not read it.
         on_step: called after every step.
     """
-    place = tower.names.index(IDS)
+    place, names = tower.names.index(IDS), tower.config.features
+    if content:
+        start_content(tower, targets.users)
     with torch.no_grad():
-        parts = [tower.modalities[name](new) for name in tower.config.features]
-        parts.insert(place, torch.zeros_like(parts[0]))
+        rows = [_rows(tower.modalities[name], new) for name in names]
         present = tower.present(new)
+    weights = [tower.modalities[name].get_parameter("weight").detach() for name in names]
     moved = [torch.zeros(tower.embedding_dim, requires_grad=True)]
-    if isinstance(tower.fusion, GatedSum):
+    if content:
+        moved += [torch.zeros_like(weight, requires_grad=True) for weight in weights]
+    elif isinstance(tower.fusion, GatedSum):
         moved.append(torch.zeros_like(tower.fusion.bias, requires_grad=True))
 
     def loss(apart: bool) -> Tensor:
-        fusion = _moved(tower.fusion, place, moved)
+        now = _content(weights, moved) if content else weights
+        parts = [row @ weight for row, weight in zip(rows, now, strict=True)]
+        parts.insert(place, torch.zeros_like(parts[0]))
+        fusion = _moved(tower.fusion, place, moved[:1] if content else moved)
         vectors = functional_call(tower.fusion, fusion, (parts, present))
         return _likelihood(vectors, targets, scales, granularities, apart=apart)
 
@@ -106,9 +119,25 @@ def fit_newcomers(
                 best, kept_at = value, step
                 kept = [tensor.detach().clone() for tensor in moved]
     with torch.no_grad():
-        for name, tensor in _moved(tower.fusion, place, kept).items():
+        changed = _moved(tower.fusion, place, kept[:1] if content else kept)
+        for name, tensor in changed.items():
             tower.fusion.get_parameter(name).copy_(tensor)
+        for name, tensor in zip(
+            names, _content(weights, kept) if content else weights, strict=True
+        ):
+            tower.modalities[name].get_parameter("weight").copy_(tensor)
     return Fit(before, best, kept_at)
+
+
+def _rows(modality: nn.Module, items: Tensor) -> Tensor:
+    """`[C, W]` what a modality maps linearly."""
+    num = len(modality.get_parameter("weight"))
+    rows: Tensor = functional_call(modality, {"weight": torch.eye(num)}, (items,))
+    return rows
+
+
+def _content(weights: list[Tensor], moved: list[Tensor]) -> list[Tensor]:
+    return [weight + change for weight, change in zip(weights, moved[1:], strict=True)]
 
 
 def _moved(fusion: nn.Module, place: int, moved: list[Tensor]) -> dict[str, Tensor]:
@@ -138,6 +167,8 @@ def _likelihood(
     row_norms, column_norms = None, None
     if granularities.normalize:
         row_norms, column_norms = (prefix_norms(side, granularities) for side in (users, items))
+    shares = torch.where(places >= 0, targets.weight, 1.0)
+    shares = shares / shares.sum()
     products, total = torch.zeros(()), torch.zeros(())
     for g, (lo, hi) in enumerate(granularities.slices):
         products = products + users[:, lo:hi] @ items[:, lo:hi].T
@@ -146,5 +177,5 @@ def _likelihood(
             logits = logits / row_norms[g][:, None] / column_norms[g]
         everything = torch.logaddexp(others[g], logits.logsumexp(1))[rows]
         chosen = torch.where(places >= 0, logits[rows, places.clamp_min(0)], own[g])
-        total = total + granularities.normalized_weights[g] * (everything - chosen).mean()
+        total = total + granularities.normalized_weights[g] * shares @ (everything - chosen)
     return total

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -9,7 +10,8 @@ import torch
 import recsys
 from recsys.data.dataset import SplitRule, write_dataset
 from recsys.errors import ConfigError, RunError
-from tests.recipes.test_content import content_config, write_features
+from recsys.evaluation.held_out import held_out
+from tests.recipes.test_content import content_config, new_items_of, write_features
 from tests.recipes.test_verbs import call, config, frame
 
 
@@ -45,6 +47,49 @@ def test_the_calibrated_run_has_the_same_known_items_and_other_new_ones(run, pla
     told = json.loads((out / "run.json").read_text())["calibrated"]
     assert told["run"] == "one" and told["part"] == "valid"
     assert told["after"] < told["before"]
+
+
+def test_content_comes_to_a_run_of_ids_alone_and_known_items_and_their_users_stay(run, place):
+    data = recsys.load_run(run).config.data
+    plain = recsys.train(config(data, protocol="global-time"), out=place / "ids")
+    out, names = place / "late", "model.items.features=[text,genres,year]"
+    call("calibrate", plain, out, names, "--steps", "40", "--learning-rate", "0.05")
+    before, after = recsys.load_run(plain), recsys.load_run(out)
+    known = after.model.table.trained
+    old, new = before.model.item_vectors().detach(), after.model.item_vectors().detach()
+    assert torch.equal(new[known], old[known])
+    assert new[~known].norm(dim=1).mean() == pytest.approx(
+        float(old[known].norm(dim=1).mean()), rel=0.5
+    )
+    held = held_out(before.dataset, before.split, "valid")
+    histories = held.histories(before.dataset, np.arange(len(held.users)))
+    with torch.no_grad():
+        users = [loaded.model.user_vectors(histories) for loaded in (before, after)]
+    torch.testing.assert_close(users[1], users[0])
+    told = json.loads((out / "run.json").read_text())["calibrated"]
+    assert told["after"] < told["before"]
+
+
+def test_new_items_of_a_calibrated_run_and_of_its_bundle_have_the_vectors_of_cold_ones(place):
+    loaded = recsys.load_run(place / "late")
+    cold = (~loaded.model.table.trained).nonzero().squeeze(1).numpy()
+    given = new_items_of(loaded.dataset.folder, cold)
+    expected = loaded.model.item_vectors().detach().numpy()[cold]
+    found = recsys.vectors_for_new_items(place / "late", given)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    recsys.export(place / "late", place / "shelf")
+    np.testing.assert_array_equal(recsys.vectors_for_new_items(place / "shelf", given), found)
+
+
+def test_content_is_added_by_gates_alone_and_nothing_else_is_changed(run, place):
+    plain = place / "ids"
+    with pytest.raises(ConfigError, match="gated_sum"):
+        wanted = ["model.items.features=[text]", "model.items.fusion=projection"]
+        recsys.calibrate(plain, place / "x", wanted)
+    with pytest.raises(ConfigError, match=r"nothing but model\.items"):
+        recsys.calibrate(plain, place / "x", ["trainer.epochs=3"])
+    with pytest.raises(ConfigError, match="no run of the model sasrec on ids alone"):
+        recsys.calibrate(run, place / "x", ["model.items.features=[text]"])
 
 
 def test_what_cannot_be_calibrated_says_why(run, place):

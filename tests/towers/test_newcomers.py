@@ -1,5 +1,7 @@
 """What items without an id are made of, fitted to targets: they alone move, and towards them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from recsys.data.features import ItemFeatures, NumericFeature
 from recsys.granularity import Granularities, truncate
 from recsys.tables import DenseConfig, build_table
 from recsys.towers.items import ItemsConfig, ItemTower
+from recsys.towers.late_content import leave_content, match_lengths
 from recsys.towers.newcomers import Targets, _likelihood, fit_newcomers
 
 NUM_ITEMS, NUM_USERS = 12, 20
@@ -69,6 +72,44 @@ def test_the_likelihood_is_that_of_the_whole_catalogue(normalize):
             for g in range(2)
         ]
         torch.testing.assert_close(found, torch.stack(each).mean())
+
+
+def test_a_target_without_an_id_counts_as_often_as_its_weight_says():
+    sizes, scales = Granularities(sizes=(4, 8)), torch.tensor([2.0, 3.0])
+    tower = tower_of("gated_sum", sizes)
+    targets, _ = targets_of(tower, sizes, scales, new_share=0.4)
+    vectors = tower.vectors().detach()[NEW]
+    again = (targets.places >= 0).long() + 1
+    twice = replace(
+        targets,
+        rows=targets.rows.repeat_interleave(again),
+        places=targets.places.repeat_interleave(again),
+        own=targets.own.repeat_interleave(again, 1),
+    )
+    torch.testing.assert_close(
+        _likelihood(vectors, replace(targets, weight=2.0), scales, sizes, apart=False),
+        _likelihood(vectors, twice, scales, sizes, apart=False),
+    )
+
+
+def test_late_content_moves_what_has_no_id_alone():
+    sizes, scales = Granularities(sizes=(4, 8), normalize=True), torch.tensor([5.0, 5.0])
+    tower = tower_of("gated_sum", sizes)
+    known, ids = tower.trained, tower.ids.vectors().detach().clone()
+    leave_content(tower)
+    assert torch.equal(tower.vectors().detach()[known], ids[known])
+    targets, _ = targets_of(tower, sizes, scales, new_share=0.8)
+    fit = fit_newcomers(
+        tower, NEW, targets, scales, sizes, steps=60, learning_rate=0.05, content=True
+    )
+    assert fit.after < fit.before
+    scores = dense(targets.users, tower.vectors().detach(), sizes, scales)
+    match_lengths(tower, NEW)
+    after = tower.vectors().detach()
+    assert torch.equal(after[known], ids[known])
+    assert after[NEW].norm(dim=1).mean() == pytest.approx(float(ids[known].norm(dim=1).mean()))
+    assert not torch.allclose(after[3], after[11])
+    torch.testing.assert_close(dense(targets.users, after, sizes, scales), scores)
 
 
 @pytest.mark.parametrize("fusion", ["gated_sum", "projection"])
