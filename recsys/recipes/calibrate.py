@@ -42,9 +42,9 @@ def calibrate(
     out: str | Path,
     overrides: Sequence[str] = (),
     *,
-    steps: int = 120,
-    learning_rate: float = 0.02,
-    weight: float = 0.3,
+    steps: int = 100,
+    learning_rate: float = 0.05,
+    weight: float = 0.6,
 ) -> Path:
     """Fits how items without an id are scored to a run's validation part; a run of its own.
 
