@@ -302,7 +302,7 @@ def calibrate(
     overrides: Overrides = None,
     steps: Annotated[int, typer.Option(help="Of the fit, at most.")] = 100,
     learning_rate: Annotated[float, typer.Option(help="Of the fit.")] = 0.05,
-    weight: Annotated[float, typer.Option(help="Of new targets; known ones weigh 1.")] = 0.6,
+    weight: Annotated[float, typer.Option(help="Of new targets; known ones weigh 1.")] = 0.7,
 ) -> None:
     """Fits how items nobody has had are scored to the validation part: a run of its own."""
     from recsys.recipes.calibrate import calibrate as write

@@ -18,8 +18,9 @@ Float64 = npt.NDArray[np.float64]
 class NegativesConfig(StrictModel):
     """How many negatives come from where."""
 
-    uniform: int = Field(default=512, ge=0)
-    """Draws per batch, every item alike."""
+    uniform: int = Field(default=6144, ge=0)
+    """Draws per batch, every item alike; of small catalogues nearly all are drawn, each once. A
+    step with fewer is faster."""
     popularity: int = Field(default=0, ge=0)
     """Draws per batch in proportion to (how often an item is a target) ** popularity_power."""
     popularity_power: float = Field(default=0.75, ge=0)

@@ -44,7 +44,7 @@ def calibrate(
     *,
     steps: int = 100,
     learning_rate: float = 0.05,
-    weight: float = 0.6,
+    weight: float = 0.7,
 ) -> Path:
     """Fits how items without an id are scored to a run's validation part; a run of its own.
 
