@@ -53,7 +53,7 @@ def test_content_comes_to_a_run_of_ids_alone_and_known_items_and_their_users_sta
     data = recsys.load_run(run).config.data
     plain = recsys.train(config(data, protocol="global-time"), out=place / "ids")
     out, names = place / "late", "model.items.features=[text,genres,year]"
-    call("calibrate", plain, out, names, "--steps", "40", "--learning-rate", "0.05")
+    call("calibrate", plain, out, names, "--steps", "40", "--weight", "1")
     before, after = recsys.load_run(plain), recsys.load_run(out)
     known = after.model.table.trained
     old, new = before.model.item_vectors().detach(), after.model.item_vectors().detach()
