@@ -168,6 +168,9 @@ class _Measuring:
         if visited is not None:
             visited += short * funnel.scan.multiply_adds
         work = funnel.multiply_adds(visited)
+        if self.queries.filters.repeats is not None:  # scored beside what the first stage finds
+            again = len(self.queries.filters.returning()[0]) / len(self.queries)
+            work += again * first.granularity
         single, batch = _milliseconds(funnel, self.queries)
         value, reached, kept, overlap = self._quality(found)
         return Point(

@@ -27,7 +27,14 @@ from recsys.evaluation.held_out import held_out
 from recsys.files import atomic_path
 from recsys.models import SASRec, SASRecConfig
 from recsys.progress import progress
-from recsys.recipes.run import LoadedRun, RunConfig, build_model, create_run, update_run_info
+from recsys.recipes.run import (
+    LoadedRun,
+    RunConfig,
+    build_model,
+    create_run,
+    on_one_process,
+    update_run_info,
+)
 from recsys.towers.items import ItemTower
 from recsys.towers.late_content import leave_content, match_lengths
 from recsys.towers.newcomers import Targets, fit_newcomers
@@ -63,12 +70,15 @@ def calibrate(
 
     Raises:
         RunError: `run` is no run, something stands at `out`, or no validation target is new.
-        ConfigError: the run's items are not made of ids, and content of its own or of `overrides`.
+        ConfigError: the run's items are not made of ids, and content of its own or of `overrides`;
+            or the weight is none.
         DataError: the data set lacks a feature.
     """
     loaded, folder = LoadedRun(run), Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} is not empty; choose another folder for the calibrated run")
+    if not 0 < weight < float("inf"):
+        raise ConfigError(f"weight {weight} is no weight of new targets; a number above 0 is")
     if overrides:
         _give_content(loaded, overrides)
     model, tower = _parts(loaded)
@@ -116,7 +126,7 @@ def _give_content(loaded: LoadedRun, overrides: Sequence[str]) -> None:
             "content added to a run of ids alone needs model.items.ids: true and "
             "model.items.fusion: gated_sum, whose gates can leave it out where there is an id"
         )
-    model = build_model(config, loaded.dataset)
+    model = build_model(on_one_process(config), loaded.dataset)
     assert isinstance(model, SASRec) and isinstance(model.table, ItemTower)
     tensors = {
         f"table.ids.{name.removeprefix('table.')}" if name.startswith("table.") else name: tensor

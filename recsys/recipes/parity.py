@@ -6,7 +6,7 @@ Shape legend: B users, N items, D coordinates, K length of the lists.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +98,9 @@ def compare_with_run(
     """
     opened, loaded = load_bundle(bundle), LoadedRun(run)
     queries = queries_of(loaded, "test", None, num_users)
+    if queries.filters.repeats is not None:  # what the bundle tells, not what the run knows
+        filters = replace(queries.filters, repeats=opened.manifest.repeats)
+        queries = replace(queries, filters=filters)
     dim = loaded.model.granularities.embedding_dim
     if (opened.num_items, opened.dim) != (loaded.dataset.num_items, dim):
         raise ConfigError(
@@ -188,7 +191,7 @@ def _difference(
     given_rows = zip(users[:, :size].astype(np.float64), listed, scores, histories, strict=True)
     for user, row, given, had in given_rows:
         shown = row >= 0
-        gain = filters.added(size) if filters.repeats else 0.0
+        gain = filters.added(size)
         gain *= 1.0 if norms is None else float(np.linalg.norm(user))
         gains = gain * np.isin(row[shown], had)
         products = items[row[shown], :size] * user

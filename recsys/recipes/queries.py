@@ -35,11 +35,11 @@ def queries_of(
     rows = sample(len(held.users), num_users)
     histories = held.histories(loaded.dataset, rows)
     places, offsets = held.targets_of(rows)
-    repeats = {} if preset.filter_seen else repeats_of(loaded.model)
-    seen = (histories.items, histories.offsets) if preset.filter_seen or repeats else None
+    repeats = None if preset.filter_seen else repeats_of(loaded.model)
+    seen = (histories.items, histories.offsets) if repeats != {} else None
     return Queries(
         user_vectors(loaded.model, histories),
-        make_filters(len(rows), loaded.dataset.num_items, seen=seen, repeats=repeats),
+        make_filters(len(rows), loaded.dataset.num_items, seen=seen, repeats=repeats or None),
         held.targets[places].astype(np.int64),
         offsets,
     )

@@ -125,6 +125,15 @@ class RunConfig(StrictModel):
             raise ValueError("model.repeat_bias needs loss.name sampled_softmax")
         return self
 
+    @model_validator(mode="after")
+    def _windows_are_of_sequences(self) -> RunConfig:
+        if self.batching.windows > 1 and self.model.name == "two_tower":
+            raise ValueError(
+                "batching.windows would count the row between two windows twice in two_tower; "
+                "raise model.history_length instead"
+            )
+        return self
+
     def split_rule(self, dataset: Dataset) -> SplitRule:
         """The rule this run cuts histories by.
 
@@ -323,7 +332,7 @@ class LoadedRun:
         self.dataset = _load_data(self.config, self.folder)
         check_dataset(self.folder, self.dataset)
         self.split: Split = make_split(self.dataset, self.config.split_rule(self.dataset))
-        self.model = build_model(_on_one_process(self.config), self.dataset)
+        self.model = build_model(on_one_process(self.config), self.dataset)
         load_weights(self.model, self.folder / WEIGHTS)
         self.model.eval()
 
@@ -333,7 +342,7 @@ class LoadedRun:
         return self.folder.resolve().name
 
 
-def _on_one_process(config: RunConfig) -> RunConfig:
+def on_one_process(config: RunConfig) -> RunConfig:
     """The same with tables that one process can read: a sharded one is stored as a dense one is."""
     model = config.model
     swapped = {

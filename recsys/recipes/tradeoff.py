@@ -151,9 +151,12 @@ def _from_bundle(bundle: Bundle, num_users: int | None) -> _Source:
     rows = sample(len(bundle.users), num_users)
     items, offsets = bundle.seen
     places, kept = jagged_positions(offsets[rows], offsets[rows + 1])
+    # Bundles of vectors from elsewhere name no protocol; what a user has is then no find.
+    filters = bundle.manifest.protocol.get("filter_seen", True)
+    repeats = None if filters else bundle.manifest.repeats
     queries = Queries(
         bundle.users.decode(rows, 0, bundle.dim),
-        make_filters(len(rows), bundle.num_items, seen=(items[places], kept)),
+        make_filters(len(rows), bundle.num_items, seen=(items[places], kept), repeats=repeats),
         None,
         None,
     )

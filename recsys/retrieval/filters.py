@@ -6,7 +6,7 @@ Shape legend: B users, N items.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +28,14 @@ class Filters:
     """Items each row has had, ascending within the row; empty where none has any."""
     offsets: Int64
     """`[B + 1]`: those of row b are `seen[offsets[b]:offsets[b + 1]]`."""
-    repeats: Mapping[int, float] = field(default_factory=dict)
-    """By granularity, what is added to the score of what a row has had: it is found like anything
-    else. Empty: it is not found."""
+    repeats: Mapping[int, float] | None = None
+    """By granularity, what is added to the score of what a row has had, which is then found like
+    anything else (empty: nothing is added); None: it is not found."""
 
     def added(self, size: int) -> float:
         """`repeats` at any granularity: between two, interpolated by the logarithm of the size."""
+        if not self.repeats:
+            return 0.0
         sizes = sorted(self.repeats)
         values = [self.repeats[known] for known in sizes]
         return float(np.interp(np.log(size), np.log(sizes), values))
@@ -76,7 +78,7 @@ def make_filters(
         blocked: items nobody shall get.
         repeats: makes `seen` what each row may get again, its score raised by so much at each
             granularity (`manifest.repeats`; a share of the length of the user's prefix where scores
-            are cosines).
+            are cosines; empty: by nothing). None: no row gets what it has seen.
 
     Raises:
         DataError: an item is not in 0..N-1, or the offsets are of other users.
@@ -98,7 +100,7 @@ def make_filters(
     distinct = np.unique(rows * num_items + items)
     lengths = np.bincount(distinct // num_items, minlength=num_users)
     ends = np.concatenate([[0], np.cumsum(lengths)])
-    return Filters(hidden, distinct % num_items, ends, repeats or {})
+    return Filters(hidden, distinct % num_items, ends, repeats)
 
 
 def rows_of(filters: Filters, rows: Int64) -> Filters:

@@ -318,7 +318,7 @@ class Funnel:
 
 def _with_returning(items: Int64, filters: Filters) -> tuple[Int64, Flags | None]:
     """Candidates `[B, n]` with those that have been had before behind them, and which these are."""
-    if not filters.repeats or not len(filters.seen):
+    if filters.repeats is None or not len(filters.seen):
         return items, None
     rows, had = filters.returning()
     places = np.arange(len(rows)) - np.searchsorted(rows, rows)

@@ -124,9 +124,8 @@ class MappedTable(nn.Module):
         return found
 
     def vectors(self) -> Tensor:
-        """`[num_rows, D]`, all of them; mapped as well, so reading them takes no memory.
-
-        A view: from one row to the next it passes over what the optimizer keeps.
+        """`[num_rows, D]`, all of them: a mapped view that passes, from one row to the next, over
+        what the optimizer keeps. Whoever needs them in one piece, as ranking does, makes a copy.
         """
         return self.weight
 
@@ -159,7 +158,7 @@ class MappedTable(nn.Module):
         self._file.release()
 
     def _parts(self, records: Tensor) -> dict[str, Tensor]:
-        """Weights and slots of `records [..., W]`, as views."""
+        """Weights and slots of `records [R, W]`, as views."""
         parts = dict(zip(self._names, records.split(self._widths, dim=1), strict=True))
         return parts | ({"sum": parts["sum"][:, 0]} if "sum" in parts else {})
 
@@ -178,7 +177,7 @@ class _Lookup(torch.autograd.Function):
         # A batch names popular rows again and again; each is a call to the system.
         ctx.distinct, ctx.places = rows.flatten().unique(return_inverse=True)
         ctx.shape = weight.shape
-        return array.read(ctx.distinct, size)[ctx.places].view(*rows.shape, -1)
+        return array.read(ctx.distinct, size)[ctx.places].view(*rows.shape, size)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:

@@ -1,9 +1,8 @@
 """Content that comes to a model of ids after training: it makes the vectors of new items alone.
 
-Items with an id stay what they are, to the last bit, so nothing that users get of them changes but
-for what new items displace. DropoutNet (Volkovs et al., NeurIPS 2017) and CLCRec (Wei et al., MM
-2021) map content to such vectors in training; a map that is made after it cannot cost known items
-anything.
+Items with an id stay what they are, to the last bit, so users who have had no new item get of them
+what they got, but for what new items displace. DropoutNet (Volkovs et al., NeurIPS 2017) and CLCRec
+(Wei et al., MM 2021) map content to such vectors in training, which changes known items too.
 
 Shape legend: U users, C items without an id, D embedding_dim.
 """

@@ -8,7 +8,7 @@ is let through where there is no id; or, where items with an id do not read thei
 (`towers.late_content`), all that content is mapped by. Items with an id keep their vectors.
 
 Shape legend: U users, P (user, target) pairs, C items without an id, M modalities, G granularities,
-D embedding_dim, W width of what a modality maps.
+D embedding_dim.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Fit:
-    """What came of it: mean negative log-likelihood of the targets of the users left out."""
+    """What came of it: weighted mean negative log-likelihood of what the users left out came to."""
 
     before: float
     after: float
@@ -85,8 +85,9 @@ def fit_newcomers(
     place, names = tower.names.index(IDS), tower.config.features
     if content:
         start_content(tower, targets.users)
+    modalities = [tower.modalities[name] for name in names]
     with torch.no_grad():
-        rows = [_rows(tower.modalities[name], new) for name in names]
+        fixed = [modality(new) for modality in modalities]
         present = tower.present(new)
     weights = [tower.modalities[name].get_parameter("weight").detach() for name in names]
     moved = [torch.zeros(tower.embedding_dim, requires_grad=True)]
@@ -96,8 +97,10 @@ def fit_newcomers(
         moved.append(torch.zeros_like(tower.fusion.bias, requires_grad=True))
 
     def loss(apart: bool) -> Tensor:
-        now = _content(weights, moved) if content else weights
-        parts = [row @ weight for row, weight in zip(rows, now, strict=True)]
+        parts = list(fixed)
+        if content:
+            pairs = zip(modalities, _content(weights, moved), strict=True)
+            parts = [functional_call(part, {"weight": weight}, (new,)) for part, weight in pairs]
         parts.insert(place, torch.zeros_like(parts[0]))
         fusion = _moved(tower.fusion, place, moved[:1] if content else moved)
         vectors = functional_call(tower.fusion, fusion, (parts, present))
@@ -129,13 +132,6 @@ def fit_newcomers(
     return Fit(before, best, kept_at)
 
 
-def _rows(modality: nn.Module, items: Tensor) -> Tensor:
-    """`[C, W]` what a modality maps linearly."""
-    num = len(modality.get_parameter("weight"))
-    rows: Tensor = functional_call(modality, {"weight": torch.eye(num)}, (items,))
-    return rows
-
-
 def _content(weights: list[Tensor], moved: list[Tensor]) -> list[Tensor]:
     return [weight + change for weight, change in zip(weights, moved[1:], strict=True)]
 
@@ -157,7 +153,7 @@ def _moved(fusion: nn.Module, place: int, moved: list[Tensor]) -> dict[str, Tens
 def _likelihood(
     items: Tensor, targets: Targets, scales: Tensor, granularities: Granularities, *, apart: bool
 ) -> Tensor:
-    """Mean negative log-likelihood of the targets of one share of the users, `items [C, D]`."""
+    """Weighted mean negative log-likelihood of targets of one share of users, `items [C, D]`."""
     left_out = torch.arange(len(targets.users)) % _APART == 0
     which = left_out if apart else ~left_out
     mine = which[targets.rows]

@@ -49,12 +49,23 @@ def test_the_calibrated_run_has_the_same_known_items_and_other_new_ones(run, pla
     assert told["after"] < told["before"]
 
 
-def test_content_comes_to_a_run_of_ids_alone_and_known_items_and_their_users_stay(run, place):
+@pytest.fixture(scope="module")
+def plain(run, place):
+    """A run of ids alone."""
     data = recsys.load_run(run).config.data
-    plain = recsys.train(config(data, protocol="global-time"), out=place / "ids")
-    out, names = place / "late", "model.items.features=[text,genres,year]"
-    call("calibrate", plain, out, names, "--steps", "40", "--weight", "1")
-    before, after = recsys.load_run(plain), recsys.load_run(out)
+    return recsys.train(config(data, protocol="global-time"), out=place / "ids")
+
+
+@pytest.fixture(scope="module")
+def late(plain, place):
+    """The same with content for new items, fitted with them weighing like known ones."""
+    names = "model.items.features=[text,genres,year]"
+    call("calibrate", plain, place / "late", names, "--steps", "40", "--weight", "1")
+    return place / "late"
+
+
+def test_content_comes_to_a_run_of_ids_alone_and_known_items_and_their_users_stay(plain, late):
+    before, after = recsys.load_run(plain), recsys.load_run(late)
     known = after.model.table.trained
     old, new = before.model.item_vectors().detach(), after.model.item_vectors().detach()
     assert torch.equal(new[known], old[known])
@@ -66,23 +77,29 @@ def test_content_comes_to_a_run_of_ids_alone_and_known_items_and_their_users_sta
     with torch.no_grad():
         users = [loaded.model.user_vectors(histories) for loaded in (before, after)]
     torch.testing.assert_close(users[1], users[0])
-    told = json.loads((out / "run.json").read_text())["calibrated"]
+    told = json.loads((late / "run.json").read_text())["calibrated"]
     assert told["after"] < told["before"]
 
 
-def test_new_items_of_a_calibrated_run_and_of_its_bundle_have_the_vectors_of_cold_ones(place):
-    loaded = recsys.load_run(place / "late")
+def test_a_weight_that_is_none_is_refused(run, place):
+    for weight in (0.0, -1.0, float("nan")):
+        with pytest.raises(ConfigError, match="is no weight of new targets"):
+            recsys.calibrate(run, place / "refused", weight=weight)
+    assert not (place / "refused").exists()
+
+
+def test_new_items_of_a_calibrated_run_and_of_its_bundle_have_the_vectors_of_cold_ones(late, place):
+    loaded = recsys.load_run(late)
     cold = (~loaded.model.table.trained).nonzero().squeeze(1).numpy()
     given = new_items_of(loaded.dataset.folder, cold)
     expected = loaded.model.item_vectors().detach().numpy()[cold]
-    found = recsys.vectors_for_new_items(place / "late", given)
+    found = recsys.vectors_for_new_items(late, given)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    recsys.export(place / "late", place / "shelf")
+    recsys.export(late, place / "shelf")
     np.testing.assert_array_equal(recsys.vectors_for_new_items(place / "shelf", given), found)
 
 
-def test_content_is_added_by_gates_alone_and_nothing_else_is_changed(run, place):
-    plain = place / "ids"
+def test_content_is_added_by_gates_alone_and_nothing_else_is_changed(run, plain, place):
     with pytest.raises(ConfigError, match="gated_sum"):
         wanted = ["model.items.features=[text]", "model.items.fusion=projection"]
         recsys.calibrate(plain, place / "x", wanted)

@@ -108,10 +108,8 @@ def test_what_was_had_may_be_found_again_with_what_is_added_to_its_score(bundles
     for bundle, gain in itertools.product(bundles, (-0.5, 0.0, 0.6)):
         repeats = {4: 2 * gain, 16: gain, 32: -gain}
         filters = make_filters(7, N, seen=seen, repeats=repeats, blocked=had[0][:2])
-        found = Funnel(bundle, [Stage(8, 40), Stage(32, 12)], threads=1).search(
-            users, None, filters
-        )
-        scores = []
+        funnel = Funnel(bundle, [Stage(8, 40), Stage(32, 12)], threads=1)
+        found, scores = funnel.search(users, None, filters), []
         for size, added in ((8, 1.5 * gain), (32, -gain)):  # 8: half way from 4 to 16
             scores.append(naive_scores(bundle, users, size))
             lengths = np.linalg.norm(users[:, :size], axis=1) if bundle.normalize else np.ones(7)
@@ -122,6 +120,10 @@ def test_what_was_had_may_be_found_again_with_what_is_added_to_its_score(bundles
             wanted = sorted(kept, key=lambda item: -long[item])[:12]
             assert found.items[row].tolist() == wanted
             np.testing.assert_allclose(found.scores[row], long[wanted], rtol=2e-5, atol=2e-5)
+        plain = replace(filters, repeats={})  # of a model without repeat bias: nothing is filtered
+        free = make_filters(7, N, blocked=had[0][:2])
+        found, wanted = (funnel.search(users, None, one) for one in (plain, free))
+        np.testing.assert_array_equal(found.items, wanted.items)
 
 
 @pytest.mark.parametrize("codec", CODECS)
