@@ -125,10 +125,9 @@ def fit_newcomers(
         changed = _moved(tower.fusion, place, kept[:1] if content else kept)
         for name, tensor in changed.items():
             tower.fusion.get_parameter(name).copy_(tensor)
-        for name, tensor in zip(
-            names, _content(weights, kept) if content else weights, strict=True
-        ):
-            tower.modalities[name].get_parameter("weight").copy_(tensor)
+        if content:
+            for weight, tensor in zip(weights, _content(weights, kept), strict=True):
+                weight.copy_(tensor)
     return Fit(before, best, kept_at)
 
 
