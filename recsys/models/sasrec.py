@@ -96,6 +96,8 @@ class SASRecConfig(StrictModel):
             check_blocks(self.blocks, heads=heads, ratio=self.encoder.hidden_ratio)
         elif self.encoder.nested_from:
             raise ValueError("encoder.nested_from says nothing without encoder.nested: true")
+        if self.encoder.nested and self.encoder.distances:
+            raise ValueError("encoder.distances is of the plain attention, not of encoder.nested")
         if dim % heads:
             raise ValueError(f"encoder.num_heads {heads} does not divide embedding_dim {dim}")
         return self

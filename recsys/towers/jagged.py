@@ -51,16 +51,37 @@ class JaggedLayout:
         return _gather(flat, self.slots)
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, *, dropout: float) -> Tensor:
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, *, dropout: float, bias: Tensor | None = None
+) -> Tensor:
     """Causal attention of padded rows, `[B, H, L, W]` each; in float32 whatever the others are:
     the backward pass of a CPU is several times slower in bfloat16.
 
     Right padding: a real token never sees a padded one, since those come after it.
+
+    Args:
+        queries: of the tokens that look.
+        keys: of the tokens that are looked at.
+        values: of the same.
+        dropout: share of the attention weights that is dropped.
+        bias: `[H, L]` added to the scores of tokens 0, 1, ... L - 1 steps back.
     """
     with torch.autocast(queries.device.type, enabled=False):
         return nn.functional.scaled_dot_product_attention(
-            queries.float(), keys.float(), values.float(), is_causal=True, dropout_p=dropout
+            queries.float(),
+            keys.float(),
+            values.float(),
+            attn_mask=None if bias is None else _by_distance(bias),
+            is_causal=bias is None,
+            dropout_p=dropout,
         )
+
+
+def _by_distance(bias: Tensor) -> Tensor:
+    """`[H, L]` -> `[H, L, L]`: row i holds `bias[i - j]` at column j, -inf after i."""
+    steps = torch.arange(bias.shape[1], device=bias.device)
+    back = steps[:, None] - steps
+    return bias[:, back.clamp_min(0)].masked_fill(back < 0, -torch.inf)
 
 
 class _Spread(torch.autograd.Function):

@@ -1,7 +1,8 @@
 """Causal transformer layers over jagged histories.
 
 References: Kang and McAuley, SASRec, ICDM 2018; Borisyuk et al., LiGR, 2025 (gated residuals) and
-Tikhonovich et al., eSASRec, RecSys 2025, which puts them into SASRec.
+Tikhonovich et al., eSASRec, RecSys 2025, which puts them into SASRec; Zhai et al., HSTU, ICML 2024
+(a learned bias by distance, after Raffel et al., T5, 2020).
 
 Shape legend: T packed tokens, D embedding_dim, H heads, B users, L longest history.
 """
@@ -30,6 +31,10 @@ class TransformerConfig(StrictModel):
     dropout: float = Field(default=0.4, ge=0, lt=1)
     """On the input, on what each sub-layer gives, and inside the feed-forward layer."""
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    distances: int = Field(default=0, ge=0)
+    """Numbers that each head learns to add to the score of a token 0, 1, 2, ... steps back; all
+    that lie further back share the last. 0: none. What a token learns of its neighbours is then
+    the same wherever it stands, which position vectors must learn place by place."""
     layer: Literal["prenorm", "sasrec", "ligr"] = "sasrec"
     """prenorm: x + f(LN(x)). sasrec: LN(x) + f(LN(x)), as the original code adds it.
     ligr: x + f(LN(x)) * sigmoid(W x), SwiGLU inside."""
@@ -53,6 +58,15 @@ class CausalAttention(nn.Module):
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
+        self.distance_bias: nn.Parameter | None = None
+        if config.distances:
+            self.distance_bias = nn.Parameter(torch.zeros(config.num_heads, config.distances))
+
+    def _bias(self, back: Tensor) -> Tensor | None:
+        """Steps back `[...]` -> `[H, ...]` what is added to the scores; None: nothing."""
+        if self.distance_bias is None:
+            return None
+        return self.distance_bias[:, back.clamp(0, self.distance_bias.shape[1] - 1)]
 
     def forward(self, queries: Tensor, context: Tensor, layout: JaggedLayout) -> Tensor:
         """`[T, D], [T, D] -> [T, D]`: token t sees the tokens of its user up to t."""
@@ -60,7 +74,13 @@ class CausalAttention(nn.Module):
         grid = layout.pad(packed)
         heads = grid.view(*grid.shape[:2], 3, self.num_heads, -1)
         heads = heads.permute(2, 0, 3, 1, 4)  # [3, B, H, L, D / H]
-        seen = attend(heads[0], heads[1], heads[2], dropout=self.dropout if self.training else 0.0)
+        seen = attend(
+            heads[0],
+            heads[1],
+            heads[2],
+            dropout=self.dropout if self.training else 0.0,
+            bias=self._bias(torch.arange(layout.longest, device=grid.device)),
+        )
         attended: Tensor = self.out(layout.pack(seen.transpose(1, 2).flatten(2)))
         return attended
 
@@ -77,7 +97,10 @@ class CausalAttention(nn.Module):
         query = self.query(queries).view(num_users, *heads) * heads[1] ** -0.5
         grid = layout.pad(context)
         scores = torch.einsum("bhe,hed->bhd", query, keys) @ grid.transpose(1, 2)  # [B, H, L]
-        beyond = torch.arange(layout.longest, device=grid.device) >= layout.lengths[:, None]
+        back = layout.lengths[:, None] - 1 - torch.arange(layout.longest, device=grid.device)
+        bias, beyond = self._bias(back), back < 0
+        if bias is not None:
+            scores = scores + bias.transpose(0, 1)
         weights = scores.masked_fill(beyond[:, None], -torch.inf).softmax(2)
         mixed = torch.einsum("bhd,hed->bhe", weights @ grid, values).flatten(1)
         attended: Tensor = self.out(mixed + self.key_value.bias[dim:])

@@ -57,6 +57,7 @@ CASES = [
     {"layer": "sasrec", "positions": "from_end"},
     {"layer": "prenorm", "num_heads": 2, "positions": "from_start"},
     {"layer": "ligr", "num_layers": 2, "positions": "none"},
+    {"layer": "ligr", "num_heads": 2, "distances": 3, "positions": "none"},
     {"layer": "ligr", "num_heads": 2, "nested": True},
     {"name": "fmrlrec", "num_layers": 2, "min_radius": 0.8, "max_radius": 0.99},
 ]

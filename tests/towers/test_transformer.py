@@ -5,7 +5,7 @@ import torch
 from recsys.data.histories import Histories
 from recsys.towers.dropout import Dropout
 from recsys.towers.jagged import layout_of
-from recsys.towers.transformer import Transformer, TransformerConfig
+from recsys.towers.transformer import CausalAttention, Transformer, TransformerConfig
 
 LENGTHS = [3, 1, 5]
 
@@ -16,11 +16,17 @@ def histories(lengths=LENGTHS):
     return Histories(np.arange(len(lengths)), items, offsets)
 
 
-@pytest.fixture(params=["prenorm", "sasrec", "ligr"])
+@pytest.fixture(params=["prenorm", "sasrec", "ligr", "distances"])
 def encoder(request):
     torch.manual_seed(0)
-    config = TransformerConfig(num_layers=2, num_heads=2, layer=request.param)
-    return Transformer((8,), config).eval()
+    config = {"layer": request.param}
+    if request.param == "distances":
+        config = {"layer": "ligr", "distances": 3}  # fewer than the longest history has
+    encoder = Transformer((8,), TransformerConfig(num_layers=2, num_heads=2, **config)).eval()
+    for layer in encoder.layers:
+        if layer.attention.distance_bias is not None:
+            torch.nn.init.normal_(layer.attention.distance_bias)
+    return encoder
 
 
 def test_padding_and_packing_are_inverse():
@@ -79,6 +85,34 @@ def test_a_batch_equals_its_users_one_by_one(encoder):
     together = encoder(x, layout_of(histories()))
     alone = [encoder(part, layout_of(histories([len(part)]))) for part in torch.split(x, LENGTHS)]
     torch.testing.assert_close(together, torch.cat(alone))
+
+
+def test_the_last_tokens_alone_are_the_last_tokens_of_all(encoder):
+    x, layout = torch.randn(9, 8), layout_of(histories())
+    torch.testing.assert_close(encoder(x, layout, last=True), encoder(x, layout)[layout.last])
+
+
+def test_a_distance_bias_is_added_by_steps_back_and_shared_beyond_its_end():
+    config = TransformerConfig(num_heads=2, distances=3, layer="prenorm")
+    torch.manual_seed(0)
+    attention = CausalAttention(8, config)
+    bias = torch.randn(2, 3)
+    attention.distance_bias.data.copy_(bias)
+    x = torch.randn(5, 8)
+    query, (key, value) = attention.query(x), attention.key_value(x).chunk(2, dim=1)
+    rows = []
+    for head in range(2):
+        mine = slice(4 * head, 4 * head + 4)
+        scores = query[:, mine] @ key[:, mine].T / 2.0
+        for i in range(5):
+            for j in range(5):
+                scores[i, j] += bias[head, min(i - j, 2)] if j <= i else -torch.inf
+        rows.append(scores.softmax(1) @ value[:, mine])
+    wanted = attention.out(torch.cat(rows, dim=1))
+    found = attention(x, x, layout_of(histories([5])))
+    torch.testing.assert_close(found, wanted)
+    found.square().sum().backward()
+    assert attention.distance_bias.grad.abs().min() > 0
 
 
 def test_dropout_zeroes_at_its_rate_and_keeps_the_mean():
