@@ -35,12 +35,26 @@ COSINE = {"normalize": True, "learned_scale": True, "initial_scale": 15.0}
 """How prefixes are scored unless the config says otherwise: cosines at a learned temperature."""
 
 
+def end_weights(num_sizes: int) -> tuple[float, ...]:
+    """The two smallest granularities and the largest count twice: the small ones have few
+    coordinates to learn with, and those between learn from both sides.
+    """
+    return tuple(2.0 if g < 2 or g == num_sizes - 1 else 1.0 for g in range(num_sizes))
+
+
+def _recipe(given: dict[str, object]) -> dict[str, object]:
+    sizes = given.get("sizes", Granularities().sizes)
+    weights = {"weights": end_weights(len(sizes))} if isinstance(sizes, list | tuple) else {}
+    return COSINE | weights | given
+
+
 class SASRecConfig(StrictModel):
     """SASRec and eSASRec. The defaults are the recipe that did best on validation data."""
 
     name: Literal["sasrec"] = "sasrec"
-    granularities: Granularities = Granularities.model_validate(COSINE)
-    """In a config file keys left out are those of `COSINE`, unless `normalize: false` is said."""
+    granularities: Granularities = Granularities.model_validate(_recipe({}))
+    """In a config file keys left out are those of `COSINE`, and the weights those of `end_weights`
+    (null: all alike), unless `normalize: false` is said."""
     encoder: TransformerConfig = TransformerConfig()
     history_length: int = Field(default=50, ge=1)
     """Most recent interactions the model sees."""
@@ -71,7 +85,7 @@ class SASRecConfig(StrictModel):
     @classmethod
     def _complete(cls, given: object) -> object:
         if isinstance(given, dict) and given.get("normalize") is not False:
-            return COSINE | given
+            return _recipe(given)
         return given
 
     @property
