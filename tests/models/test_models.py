@@ -148,6 +148,17 @@ def test_a_config_file_that_names_sizes_alone_keeps_cosine_scores():
     assert plain.granularities == Granularities(sizes=(4, 8))
 
 
+def test_the_ends_of_the_granularities_count_twice_unless_weights_are_given():
+    def weights_of(**given):
+        return SASRecConfig.model_validate({"granularities": given}).granularities.weights
+
+    assert weights_of() == SASRecConfig().granularities.weights == (2, 2, 1, 1, 1, 2)
+    assert weights_of(sizes=[4, 8, 16, 32]) == (2, 2, 1, 2)
+    assert weights_of(sizes=[4]) == (2,)
+    assert weights_of(sizes=[4, 8, 16], weights=[1, 3, 1]) == (1, 3, 1)
+    assert weights_of(sizes=[4, 8, 16], weights=None) is None
+
+
 @pytest.mark.parametrize("layer", ["prenorm", "sasrec", "ligr"])
 @pytest.mark.parametrize(("num_layers", "num_heads"), [(1, 1), (2, 2)])
 def test_user_vectors_are_what_the_encoder_gives_at_the_last_item(layer, num_layers, num_heads):
