@@ -148,6 +148,11 @@ def test_a_config_file_that_names_sizes_alone_keeps_cosine_scores():
     assert plain.granularities == Granularities(sizes=(4, 8))
 
 
+def test_a_bias_by_distance_is_not_of_the_nested_attention():
+    with pytest.raises(ValueError, match=r"encoder\.distances is of the plain attention"):
+        SASRecConfig.model_validate({"encoder": {"nested": True, "distances": 10}})
+
+
 def test_the_ends_of_the_granularities_count_twice_unless_weights_are_given():
     def weights_of(**given):
         return SASRecConfig.model_validate({"granularities": given}).granularities.weights
