@@ -35,16 +35,17 @@ COSINE = {"normalize": True, "learned_scale": True, "initial_scale": 15.0}
 """How prefixes are scored unless the config says otherwise: cosines at a learned temperature."""
 
 
-def end_weights(num_sizes: int) -> tuple[float, ...]:
-    """The two smallest granularities and the largest count twice: the small ones have few
-    coordinates to learn with, and those between learn from both sides.
+def alternate_weights(num_sizes: int) -> tuple[float, ...]:
+    """3 for the smallest granularity, the largest and every second one below it, 2 for the others:
+    what lies between two granularities learns from both.
     """
-    return tuple(2.0 if g < 2 or g == num_sizes - 1 else 1.0 for g in range(num_sizes))
+    last = num_sizes - 1
+    return tuple(3.0 if g == 0 or (last - g) % 2 == 0 else 2.0 for g in range(num_sizes))
 
 
 def _recipe(given: dict[str, object]) -> dict[str, object]:
     sizes = given.get("sizes", Granularities().sizes)
-    weights = {"weights": end_weights(len(sizes))} if isinstance(sizes, list | tuple) else {}
+    weights = {"weights": alternate_weights(len(sizes))} if isinstance(sizes, list | tuple) else {}
     return COSINE | weights | given
 
 
@@ -53,8 +54,8 @@ class SASRecConfig(StrictModel):
 
     name: Literal["sasrec"] = "sasrec"
     granularities: Granularities = Granularities.model_validate(_recipe({}))
-    """In a config file keys left out are those of `COSINE`, and the weights those of `end_weights`
-    (null: all alike), unless `normalize: false` is said."""
+    """In a config file keys left out are those of `COSINE`, and the weights those of
+    `alternate_weights` (null: all alike), unless `normalize: false` is said."""
     encoder: TransformerConfig = TransformerConfig()
     history_length: int = Field(default=50, ge=1)
     """Most recent interactions the model sees."""

@@ -153,13 +153,13 @@ def test_a_bias_by_distance_is_not_of_the_nested_attention():
         SASRecConfig.model_validate({"encoder": {"nested": True, "distances": 10}})
 
 
-def test_the_ends_of_the_granularities_count_twice_unless_weights_are_given():
+def test_every_second_granularity_counts_more_unless_weights_are_given():
     def weights_of(**given):
         return SASRecConfig.model_validate({"granularities": given}).granularities.weights
 
-    assert weights_of() == SASRecConfig().granularities.weights == (2, 2, 1, 1, 1, 2)
-    assert weights_of(sizes=[4, 8, 16, 32]) == (2, 2, 1, 2)
-    assert weights_of(sizes=[4]) == (2,)
+    assert weights_of() == SASRecConfig().granularities.weights == (3, 3, 2, 3, 2, 3)
+    assert weights_of(sizes=[4, 8, 16]) == (3, 2, 3)
+    assert weights_of(sizes=[4]) == (3,)
     assert weights_of(sizes=[4, 8, 16], weights=[1, 3, 1]) == (1, 3, 1)
     assert weights_of(sizes=[4, 8, 16], weights=None) is None
 
