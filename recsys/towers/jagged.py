@@ -81,7 +81,8 @@ def _by_distance(bias: Tensor) -> Tensor:
     """`[H, L]` -> `[H, L, L]`: row i holds `bias[i - j]` at column j, -inf after i."""
     steps = torch.arange(bias.shape[1], device=bias.device)
     back = steps[:, None] - steps
-    return bias[:, back.clamp_min(0)].masked_fill(back < 0, -torch.inf)
+    spread = nn.functional.embedding(back.clamp_min(0), bias.T)  # its gradient adds in one order
+    return spread.movedim(2, 0).masked_fill(back < 0, -torch.inf)
 
 
 class _Spread(torch.autograd.Function):

@@ -66,7 +66,8 @@ class CausalAttention(nn.Module):
         """Steps back `[...]` -> `[H, ...]` what is added to the scores; None: nothing."""
         if self.distance_bias is None:
             return None
-        return self.distance_bias[:, back.clamp(0, self.distance_bias.shape[1] - 1)]
+        places = back.clamp(0, self.distance_bias.shape[1] - 1)
+        return nn.functional.embedding(places, self.distance_bias.T).movedim(-1, 0)
 
     def forward(self, queries: Tensor, context: Tensor, layout: JaggedLayout) -> Tensor:
         """`[T, D], [T, D] -> [T, D]`: token t sees the tokens of its user up to t."""
