@@ -50,7 +50,7 @@ def _recipe(given: dict[str, object]) -> dict[str, object]:
 
 
 class SASRecConfig(StrictModel):
-    """SASRec and eSASRec. The defaults are the recipe that did best on validation data."""
+    """SASRec and eSASRec. The defaults are a recipe chosen on validation data."""
 
     name: Literal["sasrec"] = "sasrec"
     granularities: Granularities = Granularities.model_validate(_recipe({}))

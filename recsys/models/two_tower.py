@@ -41,7 +41,7 @@ class TwoTowerConfig(StrictModel):
 
     name: Literal["two_tower"] = "two_tower"
     granularities: Granularities = Granularities.model_validate(COSINE)
-    """In a config file keys left out are those of SASRec, unless `normalize: false` is said."""
+    """In a config file keys left out are those of `COSINE`, unless `normalize: false` is said."""
     history_length: int = Field(default=500, ge=2)
     """Most recent interactions of a user that are pairs of an epoch."""
     table: TableConfig = DenseConfig()

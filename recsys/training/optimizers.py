@@ -105,7 +105,8 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> RowAdamW:
-    """AdamW over all trainable parameters; vectors (biases, norms, scales) are not decayed.
+    """AdamW over all trainable parameters; vectors (biases, norms, scales) are not decayed;
+    biases by distance, one row a head, are.
 
     Tables that update themselves do so on the optimizer's step, by its rate.
     """

@@ -31,7 +31,11 @@ def model_of(**encoder):
     if name == "fmrlrec":
         config = FMRLRecConfig.model_validate(tree | {"features": [], "ids": True})
         return FMRLRec(config, NUM_ITEMS).eval()
-    return SASRec(SASRecConfig.model_validate(tree | {"positions": positions}), NUM_ITEMS).eval()
+    model = SASRec(SASRecConfig.model_validate(tree | {"positions": positions}), NUM_ITEMS).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("distance_bias"):  # zeros at first, which would show nothing
+            torch.nn.init.normal_(parameter)
+    return model
 
 
 def bundle_of(model, shelf, tiers="0:4:fp32:ram,4:16:fp32:mmap"):
