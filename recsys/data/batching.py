@@ -38,6 +38,9 @@ class Batch:
     histories: Histories
     targets: Int64
     """`[T]`: the item that follows each position of the histories."""
+    older: Histories | None = None
+    """What the same users had before their histories begin, each item once, in no order; None: no
+    model asked for it."""
 
 
 class TrainBatches:
@@ -52,9 +55,11 @@ class TrainBatches:
         fit_on: str,
         history_length: int,
         seed: int,
+        older: bool = False,
     ) -> None:
         """Takes each user's most recent rows that may be fitted on, in windows of which each ends
-        where the next begins; of fewer than two rows: left out.
+        where the next begins; of fewer than two rows: left out. `older`: batches tell what users
+        had before their windows.
 
         Raises:
             DataError: no user has two training interactions.
@@ -75,6 +80,7 @@ class TrainBatches:
         self._users, self._lo, self._hi = (
             np.concatenate(part) for part in zip(*pieces, strict=True)
         )
+        self._older_from = split.start if older else None
         self._epoch_plan = lru_cache(maxsize=2)(self._plan)
         self.num_tokens = int((self._hi - self._lo - 1).sum())
 
@@ -93,7 +99,20 @@ class TrainBatches:
         times = None if whole.timestamps is None else whole.timestamps[read]
         offsets = whole.offsets - np.arange(len(whole.offsets))
         histories = Histories(whole.users, whole.items[read], offsets, times)
-        return Batch(histories, whole.items[asked].astype(np.int64))
+        return Batch(histories, whole.items[asked].astype(np.int64), self._older(rows))
+
+    def _older(self, rows: Int64) -> Histories | None:
+        if self._older_from is None:
+            return None
+        users = self._users[rows]
+        found = select(self._dataset, users, self._older_from[users], self._lo[rows])
+        num_items = self._dataset.num_items
+        # One key for each user and item: the sets of all users at once.
+        keys = np.repeat(np.arange(len(rows)), found.lengths) * num_items + found.items
+        keys = np.unique(keys)
+        lengths = np.bincount(keys // num_items, minlength=len(rows))
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return Histories(users, (keys % num_items).astype(np.int32), offsets)
 
     def target_counts(self) -> Int64:
         """`[N]` how often each item is a target in an epoch."""

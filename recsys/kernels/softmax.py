@@ -268,12 +268,13 @@ def _load_columns(factors, offsets, col_scale, bias, num_items, num_sizes, first
 
 @njit(nogil=True, cache=True)
 def _reset(scores, skip, row, rows, first, width):
-    """Empties a tile's scores; the column a row skips is hidden from the start."""
+    """Empties a tile's scores; the columns a row skips are hidden from the start."""
     scores[: rows * width] = np.float32(0.0)
     for i in range(rows):
-        column = skip[row + i] - first
-        if 0 <= column < width:
-            scores[i * width + column] = HIDDEN
+        for place in skip[row + i]:
+            column = place - first
+            if 0 <= column < width:
+                scores[i * width + column] = HIDDEN
 
 
 @njit(nogil=True, cache=True)
@@ -289,7 +290,7 @@ def sum_exponentials(
         row_scale: `[G, T']`.
         col_scale: `[G, N]`.
         bias: `[N]`.
-        skip: `[T']` int64, a column to leave out, or -1.
+        skip: `[T', S]` int64, columns to leave out of each row, or -1.
         edges: `[G + 1]`, the coordinates where slices begin and end.
         starts: `[G + 1]`, the same in the padded layout.
         blocks: `(first, last)` tile of columns.

@@ -127,7 +127,7 @@ class _Inputs:
             self.users[: len(users), start : start + hi - lo] = users[:, lo:hi].numpy()
         self.row_scale = np.zeros((len(slices), num_rows), np.float32)
         self.row_scale[:, : len(users)] = row_scale.numpy()
-        skips = np.full(num_rows, -1)
+        skips = np.full((num_rows, skip.shape[1]), -1)
         skips[: len(users)] = skip.numpy()
         flat = (items, col_scale, bias)
         columns = [np.ascontiguousarray(tensor.numpy()).ravel() for tensor in flat]

@@ -49,7 +49,7 @@ def nested_logsumexp(
         slices: the coordinates `[lo, hi)` each granularity adds, ascending.
         col_scale: `[G, N]`, positive, e.g. one over the norm of the item's prefix.
         bias: `[N]`, no gradient; e.g. the logQ correction of sampled candidates.
-        skip: `[T]` int64, a column to leave out of each row's sum (-1: none).
+        skip: `[T, S]` int64, columns to leave out of each row's sum (-1: none).
         means: whether they are wanted.
 
     Returns:
@@ -64,7 +64,7 @@ def nested_logsumexp(
         if col_scale is None:
             col_scale = items.new_ones(len(slices), len(items))
         bias = items.new_zeros(len(items)) if bias is None else bias
-        skip = torch.full((len(users),), -1) if skip is None else skip
+        skip = torch.full((len(users), 0), -1) if skip is None else skip
         apply = CompiledLogSumExp.apply
     return apply(users, items, row_scale, col_scale, bias, skip, slices, means)
 
@@ -165,8 +165,8 @@ class _Tiles:
             logits += self.bias[cols]
         if self.skip is not None:
             column = self.skip[rows] - cols.start
-            hit = ((column >= 0) & (column < logits.shape[1])).nonzero().squeeze(1)
-            logits[hit, column[hit]] = -torch.inf
+            hit = (column >= 0) & (column < logits.shape[1])
+            logits[hit.nonzero()[:, 0], column[hit]] = -torch.inf
         return logits
 
     def logits(self, rows: slice, cols: slice) -> Iterator[tuple[int, Tensor]]:

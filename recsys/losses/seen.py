@@ -10,9 +10,11 @@ all that the user has had, in training and in ranking. Where nobody has anything
 until nothing had is recommended; where people come back to what they know it rises. It is the least
 there can be of a repeat mode (Ren et al., RepeatNet, AAAI 2019).
 
-Shape legend: B users, L longest history, T tokens, D embedding_dim, G granularities.
+Shape legend: B users, L longest history, O most older items, C = L + O, T tokens, K sampled
+negatives, D embedding_dim, G granularities.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.granularity import Granularities, prefix_norms
+from recsys.losses.softmax import OwnCandidates, find_places
 
 _NEVER = -1e4
 """A logit that adds nothing; minus infinity would make gradients of rows of nothing else NaN."""
@@ -55,6 +58,8 @@ class RepeatBias(nn.Module):
 class Layout(Protocol):
     """How packed tokens stand in a padded grid (`towers.jagged.JaggedLayout`)."""
 
+    lengths: Tensor
+
     def pad(self, packed: Tensor) -> Tensor:
         """`[T, ...] -> [B, L, ...]`."""
         ...
@@ -64,59 +69,91 @@ class Layout(Protocol):
         ...
 
 
-def seen_logsumexp(
+@dataclass(frozen=True)
+class Had:
+    """What users have had, one after another: the tokens of a batch, or rows older than these."""
+
+    items: Tensor
+    """`[T]` item indices."""
+    vectors: Tensor
+    """`[T, D]`."""
+    layout: Layout
+
+
+def seen_candidates(
     users: Tensor,
-    read: Tensor,
-    items: Tensor,
+    read: Had,
     targets: Tensor,
     scales: Tensor,
     granularities: Granularities,
-    layout: Layout,
+    *,
+    negatives: Tensor,
     bias: Tensor | None = None,
-) -> Tensor:
-    """log-sum-exp of the scores of all that each token's user has had, up to and with the token.
+    older: Had | None = None,
+) -> OwnCandidates:
+    """All that each token's user has had, up to and with the token, as candidates of the token.
 
-    What was had several times counts once.
+    What was had several times is one candidate. The target is none of them; where it was had
+    before, its logit gets the bias too.
 
     Args:
         users: `[T, D]`.
-        read: `[T, D]` vectors of the items that the tokens stand for.
-        items: `[T]` those items.
-        targets: `[T]`; an item that does come again is no negative.
+        read: the tokens.
+        targets: `[T]` item indices.
         scales: `[G]`.
         granularities: sizes and normalization.
-        layout: of the histories.
-        bias: `[G]` added to the logits.
+        negatives: `[K]` sampled item indices, ascending; those that a user has had count once.
+        bias: `[G]` added to the logits of what was had.
+        older: what the same users have had before their first token.
 
     Returns:
-        `[G, T]`, about -1e4 where there is nothing.
+        The candidates; a token that has none gets a log-sum-exp of about -1e4.
     """
-    rows, columns = layout.pad(users), layout.pad(read)
-    seen = _latest(layout.pad(items)) & ~_same(items, targets, layout)
+    layout = read.layout
+    items, vectors = layout.pad(read.items), layout.pad(read.vectors)
+    known = _latest(items)
+    if older is not None:
+        known = torch.cat([known, _not_yet_again(older, items)], dim=2)
+        items = torch.cat([items, older.layout.pad(older.items)], dim=1)
+        vectors = torch.cat([vectors, older.layout.pad(older.vectors)], dim=1)
+    same = layout.pad(targets)[:, :, None] == items[:, None, :]
+    seen = known & ~same
+    places = find_places(negatives, items)[:, None, :]
+    held = layout.pack(torch.where(seen, places, -1))
+    most = int((held >= 0).sum(1).max()) if len(held) else 0
+    sums, means = _sum_up(layout.pad(users), vectors, seen, scales, granularities, layout, bias)
+    target_bias = None
+    if bias is not None:
+        target_bias = bias[:, None] * layout.pack((known & same).any(2)).to(bias.dtype)
+    return OwnCandidates(sums, means, held.topk(most, dim=1).values, target_bias)
+
+
+def _sum_up(
+    users: Tensor,
+    vectors: Tensor,
+    seen: Tensor,
+    scales: Tensor,
+    granularities: Granularities,
+    layout: Layout,
+    bias: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """`[G, T]` log-sum-exps over `seen [B, L, C]`, and mean logits under the last one's softmax."""
     row_norms, column_norms = None, None
     if granularities.normalize:
-        row_norms, column_norms = (prefix_norms(side, granularities) for side in (rows, columns))
-    products, found = torch.zeros(()), []
+        row_norms, column_norms = (prefix_norms(side, granularities) for side in (users, vectors))
+    products, logits = torch.zeros(()), []
     for g, (lo, hi) in enumerate(granularities.slices):
-        products = products + rows[..., lo:hi] @ columns[..., lo:hi].mT
-        logits = products * scales[g]
+        products = products + users[..., lo:hi] @ vectors[..., lo:hi].mT
+        scores = products * scales[g]
         if row_norms is not None and column_norms is not None:
-            logits = logits / row_norms[g][:, :, None] / column_norms[g][:, None, :]
+            scores = scores / row_norms[g][:, :, None] / column_norms[g][:, None, :]
         if bias is not None:
-            logits = logits + bias[g]
-        found.append(layout.pack(logits.masked_fill(~seen, _NEVER).logsumexp(2)))
-    return torch.stack(found)
-
-
-def comes_again(items: Tensor, targets: Tensor, layout: Layout) -> Tensor:
-    """`[T]` bool: has the user had the target before, up to and with the token?"""
-    same = _same(items, targets, layout)
-    return layout.pack(same.tril().any(2))
-
-
-def _same(items: Tensor, targets: Tensor, layout: Layout) -> Tensor:
-    """`[B, L, L]` bool: is the target of token t the item of token i?"""
-    return layout.pad(targets)[:, :, None] == layout.pad(items)[:, None, :]
+            scores = scores + bias[g]
+        logits.append(scores.masked_fill(~seen, _NEVER))
+    shares = logits[-1].detach().softmax(2)
+    sums = [layout.pack(part.logsumexp(2)) for part in logits]
+    means = [layout.pack((shares * part).sum(2)) for part in logits]
+    return torch.stack(sums), torch.stack(means)
 
 
 def _latest(items: Tensor) -> Tensor:
@@ -130,3 +167,13 @@ def _latest(items: Tensor) -> Tensor:
     again = torch.where(later, places, longest).amin(2)  # [B, L]: when it is had the next time
     known = places <= places[:, None]
     return known & (again[:, None, :] > places[:, None])
+
+
+def _not_yet_again(older: Had, items: Tensor) -> Tensor:
+    """`[B, L, O]` bool: older items that the tokens `items [B, L]` up to t do not hold."""
+    had = older.layout.pad(older.items)
+    longest = items.shape[1]
+    places = torch.arange(longest)
+    again = torch.where(had[:, :, None] == items[:, None, :], places, longest).amin(2)  # [B, O]
+    real = torch.arange(had.shape[1]) < older.layout.lengths[:, None]
+    return real[:, None, :] & (again[:, None, :] > places[:, None])

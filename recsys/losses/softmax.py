@@ -52,6 +52,22 @@ class Negatives:
     """`[K]` log of the probability that the item is among the negatives; None: no correction."""
 
 
+@dataclass(frozen=True)
+class OwnCandidates:
+    """Candidates that each token has for itself, beside the sampled ones (`losses.seen`)."""
+
+    logsumexp: Tensor
+    """`[G, T]` of their logits."""
+    means: Tensor
+    """`[G, T]` means of their logits under their softmax at the full width, which no gradient
+    reaches."""
+    places: Tensor
+    """`[T, S]` int64, where the same items stand among the negatives, which must not count them a
+    second time; -1: nowhere."""
+    target_bias: Tensor | None = None
+    """`[G, T]` added to the logits of the targets."""
+
+
 def nested_softmax(
     users: Tensor,
     items: Tensor,
@@ -61,8 +77,7 @@ def nested_softmax(
     *,
     negatives: Negatives | None = None,
     distillation: float = 0.0,
-    extra: Tensor | None = None,
-    own_bias: Tensor | None = None,
+    own: OwnCandidates | None = None,
 ) -> NestedLossOutput:
     """Cross-entropy at every granularity.
 
@@ -79,8 +94,7 @@ def nested_softmax(
         granularities: sizes, weights and normalization.
         negatives: the sampled candidates; None: full softmax.
         distillation: share of the full width's probabilities in what the prefixes predict, 0..1.
-        extra: `[G, T]` log-sum-exp of more negatives, each token's own; with `negatives` alone.
-        own_bias: `[G, T]` added to the logits of the targets; with `negatives` alone.
+        own: more candidates, each token's own; with `negatives` alone.
 
     Returns:
         The loss, averaged over tokens; its parts are the cross-entropies of the targets.
@@ -104,24 +118,22 @@ def nested_softmax(
         positive = own_logits(
             users, items[k:], row_scale, None if col_scale is None else col_scale[:, k:], slices
         )
-        others, taught = nested_logsumexp(
+        skip = find_places(negatives.items, targets)[:, None]
+        everything, taught = nested_logsumexp(
             users,
             items[:k],
             row_scale,
             slices,
             col_scale=None if col_scale is None else col_scale[:, :k],
             bias=None if negatives.log_q is None else -negatives.log_q,
-            skip=find_places(negatives.items, targets),
+            skip=skip if own is None else torch.cat([skip, own.places], dim=1),
             means=means,
         )
-        if own_bias is not None:
-            positive = positive + own_bias
-        if extra is not None:
-            others = torch.logaddexp(others, extra)
-        everything = torch.logaddexp(others, positive)
-        if means:
-            own_share = (positive[-1] - everything[-1]).exp().detach()
-            taught = own_share * positive + (1.0 - own_share) * taught
+        if own is not None:
+            if own.target_bias is not None:
+                positive = positive + own.target_bias
+            everything, taught = _join(everything, taught, own.logsumexp, own.means)
+        everything, taught = _join(everything, taught, positive, positive)
     cross_entropy = everything - positive
     per_granularity = cross_entropy.detach().mean(1)
     weights = per_granularity.new_tensor(granularities.normalized_weights)
@@ -129,6 +141,19 @@ def nested_softmax(
         parts = [(1.0 - distillation) * positive[:-1] + distillation * taught[:-1], positive[-1:]]
         cross_entropy = everything - torch.cat(parts)
     return NestedLossOutput(weights @ cross_entropy.mean(1), per_granularity)
+
+
+def _join(levels: Tensor, means: Tensor, more: Tensor, more_means: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-sum-exps and mean logits of two groups of candidates together, `[G, T]` each.
+
+    The means are those under the softmax of the last granularity, which no gradient reaches; `[0]`
+    where they are not wanted.
+    """
+    together = torch.logaddexp(levels, more)
+    if not len(means):
+        return together, means
+    share = (more[-1] - together[-1]).exp().detach()
+    return together, (1.0 - share) * means + share * more_means
 
 
 def own_logits(

@@ -22,7 +22,7 @@ from recsys.data.batching import Batch
 from recsys.data.features import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities
-from recsys.losses.seen import RepeatBias, comes_again, seen_logsumexp
+from recsys.losses.seen import Had, RepeatBias, seen_candidates
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.towers.dropout import Dropout
@@ -93,6 +93,11 @@ class SASRecConfig(StrictModel):
     def features(self) -> tuple[str, ...]:
         """Names of the item features the model reads."""
         return self.items.features if self.items else ()
+
+    @property
+    def counts_seen(self) -> bool:
+        """Training needs all that its users have had, beyond their last `history_length` rows."""
+        return self.seen_negatives or self.repeat_bias
 
     @property
     def nested(self) -> bool:
@@ -184,28 +189,30 @@ class SASRec(nn.Module):
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """The objective of the next item, at every position and granularity."""
         targets = torch.from_numpy(batch.targets)
-        with_seen = self.config.seen_negatives or self.config.repeat_bias
-        with_seen = with_seen and negatives is not None
+        counts_seen = self.config.counts_seen and negatives is not None
         negatives = self._chosen(negatives)
         read = torch.from_numpy(batch.histories.items).long()
+        older = _older_items(batch) if counts_seen else read[:0]
         if negatives is None:
             # Sparse: the gradient of what was read adds no second [N, D] to that of all items.
-            inputs, items = self.table(read, sparse=True), self.table.vectors()
+            inputs, items, before = self.table(read, sparse=True), self.table.vectors(), None
         else:
             # One lookup for all: its backward makes one gradient of the table instead of two.
-            places = torch.cat([read, negatives.items, targets])
+            places = torch.cat([read, negatives.items, targets, older])
             rows = self.table(places, sparse=self.config.sparse_gradients)
-            inputs, items = rows[: len(read)], rows[len(read) :]
+            inputs, items, before = rows.tensor_split([len(read), len(rows) - len(older)])
         users = self._encode(batch.histories, inputs)
         scales, more = self.scales(), {}
-        if with_seen:
-            layout, bias = layout_of(batch.histories), None
-            if self.config.repeat_bias:
-                bias = self.repeats()
-                again = comes_again(read, targets, layout)
-                more["own_bias"] = bias[:, None] * again.to(bias.dtype)
-            more["extra"] = seen_logsumexp(
-                users, inputs, read, targets, scales, self.granularities, layout, bias
+        if counts_seen and negatives is not None:
+            more["own"] = seen_candidates(
+                users,
+                Had(read, inputs, layout_of(batch.histories)),
+                targets,
+                scales,
+                self.granularities,
+                negatives=negatives.items,
+                bias=self.repeats() if self.config.repeat_bias else None,
+                older=Had(older, before, layout_of(batch.older)) if len(older) else None,
             )
         scored = self.output_dropout(items)
         return self.objective(
@@ -243,3 +250,9 @@ class SASRec(nn.Module):
     def item_vectors_at(self, items: Tensor) -> Tensor:
         """`[R]` int64 -> `[R, D]`."""
         return self.table(items)
+
+
+def _older_items(batch: Batch) -> Tensor:
+    """`[O]` what the users had before their histories begin."""
+    none = torch.empty(0, dtype=torch.int64)
+    return none if batch.older is None else torch.from_numpy(batch.older.items).long()

@@ -93,6 +93,7 @@ def _train(settings: RunConfig, folder: Path, processes: Processes, *, resume: b
         fit_on=settings.fit_on,
         history_length=settings.model.history_length,
         seed=settings.trainer.seed,
+        older=getattr(settings.model, "counts_seen", False),
     )
     assign_clusters(model, dataset, split, settings.fit_on)
     if processes.first:

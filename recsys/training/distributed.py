@@ -53,8 +53,12 @@ def share_of(
     if none:
         lo = min(lo, len(batch.histories) - 1)
         hi = lo + 1
-    histories = batch.histories.rows(np.arange(lo, hi))
-    own = Batch(histories, batch.targets[offsets[lo] : offsets[hi]])
+    rows = np.arange(lo, hi)
+    own = Batch(
+        batch.histories.rows(rows),
+        batch.targets[offsets[lo] : offsets[hi]],
+        None if batch.older is None else batch.older.rows(rows),
+    )
     part = 0.0 if none else num_terms(own) / num_terms(batch)
     return Share(own, processes.world_size * part)
 

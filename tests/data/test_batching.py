@@ -106,3 +106,25 @@ def test_histories_keep_the_most_recent_items():
     recent = histories.last(2)
     assert recent.items.tolist() == [2, 3, 9]
     assert recent.offsets.tolist() == [0, 2, 3]
+
+
+@pytest.mark.parametrize("windows", [1, 3])
+def test_batches_tell_what_users_had_before_their_windows(dataset, windows):
+    split = make_split(dataset)
+    batches = TrainBatches(
+        BatchingConfig(batch_tokens=16, windows=windows), dataset, split,
+        fit_on="train", history_length=HISTORY, seed=0, older=True,
+    )  # fmt: skip
+    some = 0
+    for index in range(batches.num_batches(0)):
+        batch = batches.batch(0, index)
+        assert batch.older.users.tolist() == batch.histories.users.tolist()
+        for row, user in enumerate(batch.histories.users):
+            read = batch.histories.rows(np.array([row])).items.tolist()
+            older = batch.older.rows(np.array([row])).items.tolist()
+            whole = dataset.items[split.start[user] : split.train_end[user]].tolist()
+            starts = [i for i in range(len(whole)) if whole[i : i + len(read)] == read]
+            assert any(sorted(set(whole[:start])) == sorted(older) for start in starts)
+            some += len(older)
+    assert some
+    assert batches_of(dataset).batch(0, 0).older is None

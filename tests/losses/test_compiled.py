@@ -32,7 +32,7 @@ def make_inputs(seed, num_tokens, num_items, sizes, spread=1.0):
         draw(len(sizes), num_items).abs(),
         draw(num_items),
     ]
-    skip = torch.randint(-1, num_items, (num_tokens,), generator=generator)
+    skip = torch.randint(-1, num_items, (num_tokens, seed % 4), generator=generator)
     return tensors, skip, slices
 
 

@@ -31,7 +31,7 @@ def inputs():
         "row_scale": make(3, T),
         "col_scale": make(3, N),
         "bias": make(N).detach(),
-        "skip": torch.tensor([0, -1, 3, 4, -1, 10, 2]),
+        "skip": torch.tensor([[0, 3], [-1, -1], [3, 3], [4, 10], [-1, 7], [10, 0], [2, -1]]),
     }
 
 
@@ -44,7 +44,8 @@ def naive(users, items, row_scale, col_scale=None, bias=None, skip=None):
         if bias is not None:
             logits = logits + bias
         if skip is not None:
-            logits = logits.masked_fill(torch.arange(len(items)) == skip[:, None], -torch.inf)
+            hidden = (torch.arange(len(items)) == skip[:, :, None]).any(1)
+            logits = logits.masked_fill(hidden, -torch.inf)
         rows.append(logits.logsumexp(1))
     return torch.stack(rows)
 
@@ -90,7 +91,7 @@ def test_means_and_their_gradients_are_those_under_a_teacher_held_fast(inputs, t
     weights = torch.linspace(-1, 1, 3 * T, dtype=torch.float64).reshape(3, T)
     leaves = [inputs[name] for name in ("users", "items", "row_scale", "col_scale")]
     logits = naive_logits(*leaves, inputs["bias"])
-    hidden = torch.arange(N) == inputs["skip"][:, None]
+    hidden = (torch.arange(N) == inputs["skip"][:, :, None]).any(1)
     taught = logits[-1].masked_fill(hidden, -torch.inf).softmax(1).detach()
     expected = (logits * taught).sum(2)
     expected_grads = torch.autograd.grad((expected * weights).sum(), leaves)
@@ -116,7 +117,7 @@ def test_scores_too_large_for_exp_do_not_overflow():
 def test_a_row_may_skip_the_only_item_of_a_tile(monkeypatch, dtype):
     monkeypatch.setattr(module, "TILE_ELEMENTS", 5)
     users, items = torch.ones(2, 8, dtype=dtype), torch.zeros(3, 8, dtype=dtype)
-    skip = torch.tensor([0, -1])
+    skip = torch.tensor([[0], [-1]])
     found, _ = nested_logsumexp(users, items, torch.ones(3, 2, dtype=dtype), SLICES, skip=skip)
     torch.testing.assert_close(found[0], torch.tensor([2.0, 3.0], dtype=dtype).log())
 
@@ -126,7 +127,7 @@ def test_a_row_that_skips_every_item_has_no_gradient(dtype):
     users = torch.ones(2, 8, dtype=dtype, requires_grad=True)
     items = torch.ones(1, 8, dtype=dtype, requires_grad=True)
     ones = torch.ones(3, 2, dtype=dtype)
-    found, _ = nested_logsumexp(users, items, ones, SLICES, skip=torch.tensor([0, -1]))
+    found, _ = nested_logsumexp(users, items, ones, SLICES, skip=torch.tensor([[0], [-1]]))
     assert (found[:, 0] == -torch.inf).all() and torch.isfinite(found[:, 1]).all()
     torch.logaddexp(found, torch.zeros(3, 2, dtype=dtype)).sum().backward()
     assert not users.grad[0].any() and users.grad[1].all()

@@ -7,7 +7,7 @@ import torch
 from recsys.data.batching import Batch
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities
-from recsys.losses.seen import comes_again, seen_logsumexp
+from recsys.losses.seen import Had, seen_candidates
 from recsys.losses.softmax import Negatives, nested_softmax
 from recsys.models.sasrec import SASRec, SASRecConfig
 from recsys.recipes.run import RunConfig
@@ -16,73 +16,128 @@ from recsys.towers.transformer import TransformerConfig
 
 LISTS = ([1, 2, 3, 1], [4], [5, 6, 5])
 TARGETS = torch.tensor([2, 3, 1, 9, 8, 6, 5, 7])
+BEFORE = ([3, 7], [], [9, 5])
+"""What the three users had before these histories."""
+NEGATIVES = torch.tensor([0, 1, 3, 5, 7, 9])
 
 
-def histories():
-    lengths = [len(items) for items in LISTS]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Histories(np.arange(3), np.concatenate(LISTS).astype(np.int32), offsets)
+def jagged(lists):
+    offsets = np.concatenate([[0], np.cumsum([len(items) for items in lists])]).astype(np.int64)
+    items = np.concatenate([np.array(items, np.int32) for items in lists])
+    return Histories(np.arange(len(lists)), items, offsets)
 
 
-def naive(users, table, scales, granularities):
-    """`[G, T]`, score by score."""
-    found, token = torch.zeros(len(granularities), len(users), dtype=users.dtype), 0
-    for items in LISTS:
+def had(lists, table):
+    histories = jagged(lists)
+    items = torch.from_numpy(histories.items).long()
+    return Had(items, table[items], layout_of(histories))
+
+
+def naive_total(users, table, scales, granularities, *, log_q, bias, older, distillation):
+    """The loss, candidate by candidate; the distilled part with the full width's shares held."""
+    weights, total, token = granularities.normalized_weights, 0.0, 0
+    for row, items in enumerate(LISTS):
         for end in range(1, len(items) + 1):
-            had = sorted({item for item in items[:end] if item != TARGETS[token]})
-            for g, size in enumerate(granularities.sizes):
-                user, seen = users[token, :size], table[had, :size]
-                if granularities.normalize:
-                    user = user / user.norm()
-                    seen = seen / seen.norm(dim=1, keepdim=True)
-                found[g, token] = (scales[g] * seen @ user).logsumexp(0)
+            target = int(TARGETS[token])
+            seen = set(items[:end]) | (set(BEFORE[row]) if older else set())
+            logits = {}
+            for item in {target, *seen, *NEGATIVES.tolist()}:
+                shift = torch.zeros(len(granularities), dtype=users.dtype)
+                if item in seen:
+                    shift = shift if bias is None else shift + bias
+                elif item != target:
+                    shift = shift - log_q[NEGATIVES.tolist().index(item)]
+                scored = []
+                for g, size in enumerate(granularities.sizes):
+                    u, v = users[token, :size], table[item, :size]
+                    if granularities.normalize:
+                        u, v = u / u.norm(), v / v.norm()
+                    scored.append(scales[g] * (u @ v) + shift[g])
+                logits[item] = torch.stack(scored)
+            order = sorted(logits)
+            columns = torch.stack([logits[item] for item in order], dim=1)  # [G, candidates]
+            hard = (torch.tensor(order) == target).to(users.dtype)
+            soft = columns[-1].detach().softmax(0)
+            for g, weight in enumerate(weights):
+                share = distillation if g < len(weights) - 1 else 0.0
+                wanted = (1 - share) * hard + share * soft
+                total = total - weight * (wanted * columns[g].log_softmax(0)).sum()
             token += 1
-    return found
+    return total / len(TARGETS)
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-def test_it_is_the_sum_over_what_each_user_has_had_so_far(normalize):
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("older", [True, False])
+@pytest.mark.parametrize("distillation", [0.0, 0.6])
+@pytest.mark.parametrize("logq", [True, False])
+def test_the_total_counts_every_candidate_once_with_any_options(
+    normalize, with_bias, older, distillation, logq
+):
     torch.manual_seed(0)
-    sizes = Granularities(sizes=(2, 5), normalize=normalize)
-    users, table = torch.randn(8, 5).double(), torch.randn(10, 5).double()
-    scales, some = torch.tensor([2.0, 3.0]).double(), histories()
-    items = torch.from_numpy(some.items).long()
-    found = seen_logsumexp(users, table[items], items, TARGETS, scales, sizes, layout_of(some))
-    torch.testing.assert_close(found, naive(users, table, scales, sizes))
+    sizes = Granularities(sizes=(2, 3, 5), weights=(3.0, 1.0, 2.0), normalize=normalize)
+    users, table = (torch.randn(rows, 5).double().requires_grad_() for rows in (8, 10))
+    scales = torch.tensor([2.0, 3.0, 1.5]).double().requires_grad_()
+    bias = torch.tensor([-1.0, 0.5, 2.0]).double().requires_grad_() if with_bias else None
+    log_q = torch.linspace(-2.0, -0.1, len(NEGATIVES)).double()
+    own = seen_candidates(
+        users, had(LISTS, table), TARGETS, scales, sizes, negatives=NEGATIVES, bias=bias,
+        older=had(BEFORE, table) if older else None,
+    )  # fmt: skip
+    found = nested_softmax(
+        users, table[torch.cat([NEGATIVES, TARGETS])], TARGETS, scales, sizes, own=own,
+        negatives=Negatives(NEGATIVES, log_q if logq else None), distillation=distillation,
+    ).total  # fmt: skip
+    expected = naive_total(
+        users, table, scales, sizes, log_q=log_q if logq else torch.zeros(len(NEGATIVES)).double(),
+        bias=bias, older=older, distillation=distillation,
+    )  # fmt: skip
+    torch.testing.assert_close(found, expected)
+    leaves = [users, table, scales] + ([] if bias is None else [bias])
+    wanted = torch.autograd.grad(expected, leaves)
+    for given, want in zip(torch.autograd.grad(found, leaves), wanted, strict=True):
+        torch.testing.assert_close(given, want)
 
 
 def test_where_the_target_is_all_that_was_had_nothing_is_added_and_gradients_are_numbers():
-    once = Histories(np.array([0]), np.array([3], np.int32), np.array([0, 1]))
-    users = torch.randn(1, 4, requires_grad=True)
-    item = torch.tensor([3])
+    users, table = torch.randn(1, 4, requires_grad=True), torch.randn(5, 4)
     sizes = Granularities(sizes=(2, 4), normalize=True)
-    found = seen_logsumexp(
-        users, torch.randn(1, 4), item, item, torch.ones(2), sizes, layout_of(once)
-    )
-    assert (found < -9e3).all()
-    torch.logaddexp(found, users.sum()).sum().backward()
+    found = seen_candidates(
+        users, had([[3]], table), torch.tensor([3]), torch.ones(2), sizes,
+        negatives=torch.tensor([1, 3]),
+    )  # fmt: skip
+    assert (found.logsumexp < -9e3).all()
+    assert not found.places.numel()  # the target's own copy is skipped as ever
+    torch.logaddexp(found.logsumexp, users.sum()).sum().backward()
     torch.testing.assert_close(users.grad, torch.full((1, 4), 2.0))
 
 
-def test_as_extra_they_are_candidates_like_all_others():
-    """One token, one seen item: the same as a full softmax over negatives, seen and target."""
-    torch.manual_seed(1)
-    sizes = Granularities(sizes=(2, 4))
-    user, table, scales = torch.randn(1, 4), torch.randn(6, 4), torch.ones(2)
-    once = Histories(np.array([0]), np.array([5], np.int32), np.array([0, 1]))
-    item, target, negatives = torch.tensor([5]), torch.tensor([2]), torch.tensor([0, 3])
-    extra = seen_logsumexp(user, table[item], item, target, scales, sizes, layout_of(once))
-    given = nested_softmax(
-        user, table[[0, 3, 2]], target, scales, sizes, negatives=Negatives(negatives, None),
-        extra=extra,
+def small_model(**settings):
+    config = SASRecConfig(
+        granularities=Granularities(sizes=(4, 8)), history_length=5, history_dropout=0.0,
+        encoder=TransformerConfig(dropout=0.0), **settings,
     )  # fmt: skip
-    expected = [
-        torch.nn.functional.cross_entropy(
-            user[:, :size] @ table[[2, 0, 3, 5], :size].T, torch.tensor([0])
-        )
-        for size in (2, 4)
-    ]
-    torch.testing.assert_close(given.per_granularity, torch.stack(expected))
+    torch.manual_seed(0)
+    return SASRec(config, num_items=10)
+
+
+@pytest.mark.parametrize("setting", ["repeat_bias", "seen_negatives"])
+def test_with_all_items_as_negatives_and_no_bias_it_is_the_full_softmax(setting):
+    batch = Batch(jagged([[1, 2, 3, 1], [4, 5]]), np.array([2, 3, 1, 6, 5, 7]))
+    found = small_model(**{setting: True}).loss(batch, Negatives(torch.arange(10), None))
+    full = small_model().loss(batch, None)
+    torch.testing.assert_close(found.per_granularity, full.per_granularity)
+    torch.testing.assert_close(found.total, full.total)
+
+
+def test_what_was_had_up_to_each_token_is_taken_out_of_the_sampled_negatives():
+    own = seen_candidates(
+        torch.randn(5, 8), had([[1, 2, 3], [4, 5]], torch.randn(10, 8)),
+        torch.tensor([2, 3, 6, 5, 7]), torch.ones(2), Granularities(sizes=(4, 8)),
+        negatives=torch.arange(10), older=had([[8], []], torch.randn(10, 8)),
+    )  # fmt: skip
+    held = [sorted({*row} - {-1}) for row in own.places.tolist()]
+    assert held == [[1, 8], [1, 2, 8], [1, 2, 3, 8], [4], [4, 5]]
 
 
 def test_a_model_told_so_scores_what_was_had_below_what_was_not():
@@ -119,40 +174,6 @@ def test_gbce_does_not_take_them():
         RunConfig.model_validate(
             {"data": "x", "model": {"seen_negatives": True}, "loss": {"name": "gbce"}}
         )
-
-
-def test_what_was_had_several_times_is_one_candidate():
-    items, targets = torch.tensor([3, 5, 3, 3]), torch.tensor([5, 3, 5, 9])
-    some = Histories(np.array([0]), items.numpy().astype(np.int32), np.array([0, 4]))
-    layout, sizes = layout_of(some), Granularities(sizes=(4,))
-    users, read = torch.randn(4, 4), torch.randn(10, 4)[items]
-    found = seen_logsumexp(users, read, items, targets, torch.ones(1), sizes, layout)
-    had = [[0], [1], [2], [1, 2]]  # tokens; what is the target itself is no negative
-    for token, places in enumerate(had):
-        expected = (read[places] @ users[token]).logsumexp(0)
-        torch.testing.assert_close(found[0, token], expected)
-    assert comes_again(items, targets, layout).tolist() == [False, True, True, False]
-
-
-def test_a_bias_is_added_to_what_was_had_and_to_a_target_that_was():
-    torch.manual_seed(0)
-    sizes = Granularities(sizes=(2, 4))
-    bias, table = torch.tensor([-1.0, 2.0]), torch.randn(6, 4)
-    some = Histories(np.array([0]), np.array([1, 4], np.int32), np.array([0, 2]))
-    items, targets = torch.tensor([1, 4]), torch.tensor([2, 1])
-    layout, users = layout_of(some), torch.randn(2, 4)
-    extra = seen_logsumexp(users, table[items], items, targets, torch.ones(2), sizes, layout, bias)
-    own = bias[:, None] * comes_again(items, targets, layout)
-    given = nested_softmax(
-        users, table[[0, 2, 1]], targets, torch.ones(2), sizes, own_bias=own,
-        negatives=Negatives(torch.tensor([0]), None), extra=extra,
-    )  # fmt: skip
-    for g, size in enumerate(sizes.sizes):
-        logits = users[:, :size] @ table[:, :size].T
-        first = logits[0, [2, 0, 1]] + torch.tensor([0.0, 0.0, bias[g]])
-        second = logits[1, [1, 0, 4]] + torch.tensor([bias[g], 0.0, bias[g]])
-        expected = -torch.stack([first.log_softmax(0)[0], second.log_softmax(0)[0]]).mean()
-        torch.testing.assert_close(given.per_granularity[g], expected)
 
 
 @pytest.mark.parametrize("back", [True, False], ids=["they come back", "they never do"])
