@@ -71,6 +71,21 @@ class Granularities(StrictModel):
         raw = self.weights or (1.0,) * len(self.sizes)
         return tuple(weight / sum(raw) for weight in raw)
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that were named when this was made; the others are defaults."""
+        return {name: getattr(self, name) for name in sorted(self.model_fields_set)}
+
+    def inherit(self, other: Granularities) -> Granularities:
+        """The same sizes, with every field that was not named taken from `other`.
+
+        Weights belong to sizes: they are taken over where the sizes are the same.
+        """
+        taken = {name: getattr(other, name) for name in type(self).model_fields}
+        if "sizes" in self.model_fields_set and self.sizes != other.sizes:
+            taken["weights"] = None
+        return Granularities.model_validate(taken | self.given)
+
     def __len__(self) -> int:
         return len(self.sizes)
 

@@ -33,11 +33,11 @@ class BatchingConfig(StrictModel):
 
 @dataclass(frozen=True)
 class Batch:
-    """Histories with a target behind every position."""
+    """Histories with a target behind every position, or the pairs of some users."""
 
     histories: Histories
     targets: Int64
-    """`[T]`: the item that follows each position of the histories."""
+    """`[T]`: the item that follows each position of the histories; of pairs, the item itself."""
     older: Histories | None = None
     """What the same users had before their histories begin, each item once, in no order; None: no
     model asked for it."""
@@ -56,33 +56,48 @@ class TrainBatches:
         history_length: int,
         seed: int,
         older: bool = False,
+        pairs: bool = False,
     ) -> None:
         """Takes each user's most recent rows that may be fitted on, in windows of which each ends
-        where the next begins; of fewer than two rows: left out. `older`: batches tell what users
-        had before their windows.
+        where the next begins; of fewer than two rows: left out.
+
+        Args:
+            config: sizes of batches.
+            dataset: the histories.
+            split: how they are cut.
+            fit_on: the part that may be fitted on.
+            history_length: rows of a window with a target.
+            seed: of the order.
+            older: batches tell what users had before their windows.
+            pairs: users are known by index, and every row is a target, a single one too.
 
         Raises:
-            DataError: no user has two training interactions.
+            DataError: no user has two training interactions (of pairs: one).
         """
+        least = 1 if pairs else 2
+        self._pairs, self._skipped = pairs, least - 1
         self._config, self._dataset, self._seed = config, dataset, seed
         users, start, hi = np.arange(len(split.start)), split.start, split.fit_end(fit_on)
         pieces = []
         for _ in range(config.windows):
-            enough = hi - start >= 2
+            enough = hi - start >= least
             users, start, hi = users[enough], start[enough], hi[enough]
             if not len(users):
                 break
-            # One more than the history: the first is input alone, the last target alone.
-            pieces.append((users, np.maximum(start, hi - history_length - 1), hi))
+            # Of a sequence one more than the history: the first is input alone, the last target
+            # alone.
+            lo = np.maximum(start, hi - history_length - self._skipped)
+            pieces.append((users, lo, hi))
             hi = hi - history_length
         if not pieces:
-            raise DataError("no user has two training interactions; there is nothing to learn")
+            interactions = "a training interaction" if pairs else "two training interactions"
+            raise DataError(f"no user has {interactions}; there is nothing to learn")
         self._users, self._lo, self._hi = (
             np.concatenate(part) for part in zip(*pieces, strict=True)
         )
         self._older_from = split.start if older else None
         self._epoch_plan = lru_cache(maxsize=2)(self._plan)
-        self.num_tokens = int((self._hi - self._lo - 1).sum())
+        self.num_tokens = int((self._hi - self._lo - self._skipped).sum())
 
     def num_batches(self, epoch: int) -> int:
         """Batches of that epoch; bucketing makes it vary by a few."""
@@ -92,6 +107,8 @@ class TrainBatches:
         """Batch `index` of `epoch`."""
         rows = self._epoch_plan(epoch)[index]
         whole = select(self._dataset, self._users[rows], self._lo[rows], self._hi[rows])
+        if self._pairs:
+            return Batch(whole, whole.items.astype(np.int64))
         read = np.ones(len(whole.items), dtype=np.bool_)
         read[whole.offsets[1:] - 1] = False
         asked = np.ones(len(whole.items), dtype=np.bool_)
@@ -116,13 +133,13 @@ class TrainBatches:
 
     def target_counts(self) -> Int64:
         """`[N]` how often each item is a target in an epoch."""
-        return item_counts(self._dataset, self._lo + 1, self._hi)
+        return item_counts(self._dataset, self._lo + self._skipped, self._hi)
 
     def _plan(self, epoch: int) -> list[Int64]:
         """Windows of each batch: shuffled, sorted by length within chunks, cut, shuffled again."""
         rng = np.random.default_rng([self._seed, epoch])
         order = rng.permutation(len(self._users))
-        lengths = (self._hi - self._lo - 1)[order]
+        lengths = (self._hi - self._lo - self._skipped)[order]
         chunk = (np.cumsum(lengths) - 1) // (
             self._config.batch_tokens * self._config.bucket_batches
         )

@@ -94,7 +94,8 @@ def rank_held_out(
         ks: cutoffs.
         lists: count the recommended items as well; without, one target per user is ranked by
             counting, which is much cheaper.
-        granularities: prefixes to measure instead of the model's own (any sizes up to D).
+        granularities: prefixes to measure instead of the model's own (any sizes up to D);
+            what it does not name, such as `normalize`, is the model's own.
         budget_bytes: for blocks of scores.
         label: of the progress bar.
         processes: each scores its share of the catalogue; all of them call this and get the same.
@@ -227,7 +228,8 @@ def evaluate(
         ks: cutoffs.
         run: the name in the table.
         extras: final table (everything) or validation (recall and ndcg, much cheaper).
-        granularities: prefixes to measure instead of the model's own (any sizes up to D).
+        granularities: prefixes to measure instead of the model's own (any sizes up to D);
+            what it does not name, such as `normalize`, is the model's own.
         budget_bytes: for blocks of scores.
         seed: of the bootstrap.
         processes: each scores its share of the catalogue; all of them call this and get the same.

@@ -30,7 +30,8 @@ def recommend(
         num_items: N.
         k: length of the lists.
         filter_seen: leave out the items of the history.
-        granularities: rank by the last of these instead of the model's full width.
+        granularities: rank by the last of these instead of the model's full width;
+            what it does not name, such as `normalize`, is the model's own.
         budget_bytes: for blocks of scores.
 
     Returns:

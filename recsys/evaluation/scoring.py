@@ -122,7 +122,8 @@ def make_scorer(
     Args:
         model: either kind.
         num_items: N.
-        granularities: prefixes to score instead of the model's own (any sizes up to D).
+        granularities: prefixes to score instead of the model's own (any sizes up to D); what it
+            does not name, such as `normalize`, is the model's own.
         budget_bytes: what the blocks of scores may take; one score at least.
         processes: each scores its share of the catalogue; all of them make a scorer and rank the
             same users. A model without vectors is scored by each as a whole.
@@ -132,7 +133,8 @@ def make_scorer(
         RunError: the vectors are of another catalogue, or are not finite.
     """
     if isinstance(model, VectorModel):
-        wanted = granularities or model.granularities
+        own = model.granularities
+        wanted = own if granularities is None else granularities.inherit(own)
         if processes.world_size > 1:
             return _shared_scorer(model, num_items, wanted, budget_bytes, processes)
         return _vector_scorer(model, num_items, wanted, budget_bytes)

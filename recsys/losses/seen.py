@@ -58,7 +58,10 @@ class RepeatBias(nn.Module):
 class Layout(Protocol):
     """How packed tokens stand in a padded grid (`towers.jagged.JaggedLayout`)."""
 
-    lengths: Tensor
+    @property
+    def lengths(self) -> Tensor:
+        """`[B]` int64 tokens of each row."""
+        ...
 
     def pad(self, packed: Tensor) -> Tensor:
         """`[T, ...] -> [B, L, ...]`."""

@@ -43,19 +43,30 @@ def alternate_weights(num_sizes: int) -> tuple[float, ...]:
     return tuple(3.0 if g == 0 or (last - g) % 2 == 0 else 2.0 for g in range(num_sizes))
 
 
-def _recipe(given: dict[str, object]) -> dict[str, object]:
-    sizes = given.get("sizes", Granularities().sizes)
-    weights = {"weights": alternate_weights(len(sizes))} if isinstance(sizes, list | tuple) else {}
-    return COSINE | weights | given
+def complete(given: object, more: Callable[[int], dict[str, object]] = lambda _: {}) -> object:
+    """Granularities with `COSINE`, and `more` of that many sizes, for what was not named.
+
+    The same for a mapping and for an object; with `normalize: false` nothing is added.
+    """
+    named = given.given if isinstance(given, Granularities) else given
+    if not isinstance(named, dict) or named.get("normalize") is False:
+        return given
+    sizes = named.get("sizes", Granularities().sizes)
+    added = more(len(sizes)) if isinstance(sizes, list | tuple) else {}
+    return COSINE | added | named
+
+
+def _recipe_weights(num_sizes: int) -> dict[str, object]:
+    return {"weights": alternate_weights(num_sizes)}
 
 
 class SASRecConfig(StrictModel):
     """SASRec and eSASRec. The defaults are a recipe chosen on validation data."""
 
     name: Literal["sasrec"] = "sasrec"
-    granularities: Granularities = Granularities.model_validate(_recipe({}))
-    """In a config file keys left out are those of `COSINE`, and the weights those of
-    `alternate_weights` (null: all alike), unless `normalize: false` is said."""
+    granularities: Granularities = Granularities.model_validate(complete({}, _recipe_weights))
+    """What is not named is that of `COSINE`, and the weights those of `alternate_weights` (null:
+    all alike), unless `normalize: false` is said."""
     encoder: TransformerConfig = TransformerConfig()
     history_length: int = Field(default=50, ge=1)
     """Most recent interactions the model sees."""
@@ -85,9 +96,7 @@ class SASRecConfig(StrictModel):
     @field_validator("granularities", mode="before")
     @classmethod
     def _complete(cls, given: object) -> object:
-        if isinstance(given, dict) and given.get("normalize") is not False:
-            return _recipe(given)
-        return given
+        return complete(given, _recipe_weights)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -192,15 +201,16 @@ class SASRec(nn.Module):
         counts_seen = self.config.counts_seen and negatives is not None
         negatives = self._chosen(negatives)
         read = torch.from_numpy(batch.histories.items).long()
-        older = _older_items(batch) if counts_seen else read[:0]
+        older = batch.older if counts_seen else None
+        older_items = read[:0] if older is None else torch.from_numpy(older.items).long()
         if negatives is None:
             # Sparse: the gradient of what was read adds no second [N, D] to that of all items.
-            inputs, items, before = self.table(read, sparse=True), self.table.vectors(), None
+            inputs, items, before = self.table(read, sparse=True), self.table.vectors(), read[:0]
         else:
             # One lookup for all: its backward makes one gradient of the table instead of two.
-            places = torch.cat([read, negatives.items, targets, older])
+            places = torch.cat([read, negatives.items, targets, older_items])
             rows = self.table(places, sparse=self.config.sparse_gradients)
-            inputs, items, before = rows.tensor_split([len(read), len(rows) - len(older)])
+            inputs, items, before = rows.tensor_split([len(read), len(rows) - len(older_items)])
         users = self._encode(batch.histories, inputs)
         scales, more = self.scales(), {}
         if counts_seen and negatives is not None:
@@ -212,7 +222,9 @@ class SASRec(nn.Module):
                 self.granularities,
                 negatives=negatives.items,
                 bias=self.repeats() if self.config.repeat_bias else None,
-                older=Had(older, before, layout_of(batch.older)) if len(older) else None,
+                older=None
+                if older is None or not len(older_items)
+                else Had(older_items, before, layout_of(older)),
             )
         scored = self.output_dropout(items)
         return self.objective(
@@ -250,9 +262,3 @@ class SASRec(nn.Module):
     def item_vectors_at(self, items: Tensor) -> Tensor:
         """`[R]` int64 -> `[R, D]`."""
         return self.table(items)
-
-
-def _older_items(batch: Batch) -> Tensor:
-    """`[O]` what the users had before their histories begin."""
-    none = torch.empty(0, dtype=torch.int64)
-    return none if batch.older is None else torch.from_numpy(batch.older.items).long()

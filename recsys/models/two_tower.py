@@ -8,7 +8,8 @@ known of the items comes in through the item tower. What is trained is chosen by
     loss: {name: sampled_softmax, negatives: {uniform: 0, in_batch: true}}
 
 Every interaction of a batch is a positive pair, the first of a history too: no order is looked at.
-A user is an index into the user table, so only users of the training data have a vector.
+A user is an index into the user table, so only users of the training data have a vector of their
+own; others get the mean of these.
 
 Shape legend: B users, P pairs (positive user and item), N items, U users of the data set, D
 embedding_dim, K negatives.
@@ -29,11 +30,13 @@ from recsys.data.histories import Histories
 from recsys.errors import ConfigError
 from recsys.granularity import Granularities
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
-from recsys.models.sasrec import COSINE
+from recsys.models.sasrec import COSINE, complete
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.tables.multiplexed import SharedSpace
 from recsys.towers.dropout import Dropout
 from recsys.towers.items import ItemsConfig, ItemTower
+
+_USERS_AT_ONCE = 1 << 14
 
 
 class TwoTowerConfig(StrictModel):
@@ -41,7 +44,7 @@ class TwoTowerConfig(StrictModel):
 
     name: Literal["two_tower"] = "two_tower"
     granularities: Granularities = Granularities.model_validate(COSINE)
-    """In a config file keys left out are those of `COSINE`, unless `normalize: false` is said."""
+    """What is not named is that of `COSINE`, unless `normalize: false` is said."""
     history_length: int = Field(default=500, ge=2)
     """Most recent interactions of a user that are pairs of an epoch."""
     table: TableConfig = DenseConfig()
@@ -61,9 +64,7 @@ class TwoTowerConfig(StrictModel):
     @field_validator("granularities", mode="before")
     @classmethod
     def _complete(cls, given: object) -> object:
-        if isinstance(given, dict) and given.get("normalize") is not False:
-            return COSINE | given
-        return given
+        return complete(given)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -86,6 +87,9 @@ class TwoTowerConfig(StrictModel):
 
 class TwoTower(nn.Module):
     """User rows and item vectors."""
+
+    trained_users: Tensor
+    """`[U]` bool: those whose row training has moved."""
 
     def __init__(
         self,
@@ -128,16 +132,18 @@ class TwoTower(nn.Module):
             own = self.table if config.items.ids else None
             tower = ItemTower(config.items, own, features, config.granularities, init_std=std)
             self.table = cast(EmbeddingTable, tower)
+        self.register_buffer("trained_users", torch.ones(num_users, dtype=torch.bool))
+        self._mean: Tensor | None = None
         self.dropout = Dropout(config.dropout)
         self.scales = ScoreScales(config.granularities)
 
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """The objective of every pair, at every granularity."""
-        targets = _pair_items(batch)
+        targets = torch.from_numpy(batch.targets)
         sparse = self.config.sparse_gradients and negatives is not None
         # One row for each user of the batch: its pairs share it.
         users = self.user_table(torch.from_numpy(batch.histories.users), sparse=sparse)
-        lengths = torch.from_numpy(batch.histories.lengths) + 1
+        lengths = torch.from_numpy(batch.histories.lengths)
         users = users.repeat_interleave(lengths, dim=0)
         if negatives is None:
             items = self.table.vectors()
@@ -153,8 +159,36 @@ class TwoTower(nn.Module):
         )
 
     def user_vectors(self, histories: Histories) -> Tensor:
-        """`[B, D]`: users are known by index; their histories are not looked at."""
-        return self.user_table(torch.from_numpy(histories.users))
+        """`[B, D]`: users are known by index; their histories are not looked at.
+
+        A user without a training row gets the mean of all users who have one.
+        """
+        users = torch.from_numpy(histories.users)
+        found, known = self.user_table(users), self.trained_users[users]
+        if bool(known.all()):
+            return found
+        if self.training or self._mean is None:  # in eval mode rows stand still: once is enough
+            self._mean = self._mean_user()
+        return torch.where(known[:, None], found, self._mean)
+
+    def train(self, mode: bool = True) -> "TwoTower":
+        """As of every module."""
+        self._mean = None
+        return super().train(mode)
+
+    def note_users(self, trained: np.ndarray) -> None:
+        """`trained [U]` bool: who has a training row."""
+        self.trained_users.copy_(torch.from_numpy(trained))
+
+    def _mean_user(self) -> Tensor:
+        """`[D]`, block by block; of vectors of length 1 where scores are cosines."""
+        total = torch.zeros(self.granularities.embedding_dim)
+        for users in self.trained_users.nonzero().squeeze(1).split(_USERS_AT_ONCE):
+            rows = self.user_table(users)
+            total += (nn.functional.normalize(rows) if self.granularities.normalize else rows).sum(
+                0
+            )
+        return total / self.trained_users.sum().clamp_min(1)
 
     def item_vectors(self) -> Tensor:
         """`[N, D]`."""
@@ -163,13 +197,3 @@ class TwoTower(nn.Module):
     def item_vectors_at(self, items: Tensor) -> Tensor:
         """`[R]` int64 -> `[R, D]`."""
         return self.table(items)
-
-    def num_terms(self, batch: Batch) -> int:
-        """What the loss of a batch is the mean over: its pairs."""
-        return len(batch.targets) + len(batch.histories)
-
-
-def _pair_items(batch: Batch) -> Tensor:
-    """`[P]` items of every interaction of the batch, user by user: the first, then the targets."""
-    starts = batch.histories.offsets[:-1]
-    return torch.from_numpy(np.insert(batch.targets, starts, batch.histories.items[starts]))

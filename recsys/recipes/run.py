@@ -125,15 +125,6 @@ class RunConfig(StrictModel):
             raise ValueError("model.repeat_bias needs loss.name sampled_softmax")
         return self
 
-    @model_validator(mode="after")
-    def _windows_are_of_sequences(self) -> RunConfig:
-        if self.batching.windows > 1 and self.model.name == "two_tower":
-            raise ValueError(
-                "batching.windows would count the row between two windows twice in two_tower; "
-                "raise model.history_length instead"
-            )
-        return self
-
     def split_rule(self, dataset: Dataset) -> SplitRule:
         """The rule this run cuts histories by.
 

@@ -17,6 +17,7 @@ from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.protocol import find_protocol
 from recsys.files import remove
 from recsys.models import Model
+from recsys.models.two_tower import TwoTower
 from recsys.processes import Processes, joined
 from recsys.recipes.clusters import assign_clusters
 from recsys.recipes.run import (
@@ -94,7 +95,10 @@ def _train(settings: RunConfig, folder: Path, processes: Processes, *, resume: b
         history_length=settings.model.history_length,
         seed=settings.trainer.seed,
         older=getattr(settings.model, "counts_seen", False),
+        pairs=isinstance(model, TwoTower),
     )
+    if isinstance(model, TwoTower):
+        model.note_users(split.fit_end(settings.fit_on) > split.start)
     assign_clusters(model, dataset, split, settings.fit_on)
     if processes.first:
         create_run(folder, settings, dataset, resume=resume)

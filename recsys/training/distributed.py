@@ -9,7 +9,6 @@ Shape legend: B users, T targets, W processes, G granularities.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,19 +30,11 @@ class Share:
     of the terms that the loss is the mean over."""
 
 
-def num_targets(batch: Batch) -> int:
-    """T, what most losses are means over."""
-    return len(batch.targets)
-
-
-def share_of(
-    batch: Batch, processes: Processes, num_terms: Callable[[Batch], int] = num_targets
-) -> Share:
+def share_of(batch: Batch, processes: Processes) -> Share:
     """This process's users of a batch, with about a W-th of the targets.
 
     A batch of fewer users than processes leaves some without: they take any one, with the weight 0,
-    because lookups and sums need every process. `num_terms`: of a batch, what its loss is the mean
-    over.
+    because lookups and sums need every process.
     """
     if processes.world_size == 1:
         return Share(batch, 1.0)
@@ -59,7 +50,7 @@ def share_of(
         batch.targets[offsets[lo] : offsets[hi]],
         None if batch.older is None else batch.older.rows(rows),
     )
-    part = 0.0 if none else num_terms(own) / num_terms(batch)
+    part = 0.0 if none else len(own.targets) / len(batch.targets)
     return Share(own, processes.world_size * part)
 
 

@@ -45,7 +45,6 @@ from recsys.training.checkpoint import (
 from recsys.training.distributed import (
     average_gradients,
     joined_losses,
-    num_targets,
     share_of,
 )
 from recsys.training.logs import NoLog, RunLog, open_log
@@ -223,8 +222,7 @@ class _Loop:
         rate = self.config.optimizer.rate(step, done)
         for table in self.sharded:  # they step inside backward
             table.set_rate(rate / self.config.optimizer.learning_rate)
-        num_terms = getattr(self.model, "num_terms", num_targets)
-        share = share_of(batch, self.processes, num_terms)
+        share = share_of(batch, self.processes)
         output = self.nested.loss(share.batch, negatives)
         if not math.isfinite(float(output.total.detach())):
             raise RunError(

@@ -74,9 +74,8 @@ def test_a_shared_catalogue_is_ranked_to_the_bit_as_by_one_process(lists, repeat
 
 def test_a_share_weighs_by_what_the_loss_is_the_mean_over():
     batch = batch_of([1, 1, 4])
-    for rank, pairs in enumerate((4, 5)):  # a user has a pair more than targets
-        share = share_of(batch, Processes(rank, 2), lambda x: len(x.targets) + len(x.histories))
-        assert share.weight == pytest.approx(2 * pairs / 9)
+    for rank, targets in enumerate((2, 4)):
+        assert share_of(batch, Processes(rank, 2)).weight == pytest.approx(2 * targets / 6)
 
 
 def test_a_softmax_over_the_catalogue_is_refused_with_a_sharded_table(tmp_path):

@@ -159,13 +159,13 @@ def train_run(config, out):
 
 def train_slowly(config, out):
     """As `train_run`, with time between steps to be killed in."""
-    step = _Loop._step
+    real = SASRec.loss
 
     def late(self, *arguments):
         time.sleep(0.05)
-        return step(self, *arguments)
+        return real(self, *arguments)
 
-    _Loop._step = late
+    SASRec.loss = late
     return train_run(config, out)
 
 

@@ -14,6 +14,7 @@ from recsys.errors import DataError, GranularityError, ProtocolError, RunError
 from recsys.evaluation import scoring
 from recsys.evaluation.compiled import CompiledRanking
 from recsys.evaluation.evaluate import evaluate, rank_held_out
+from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.metrics import MISS
 from recsys.evaluation.protocol import PROTOCOLS
 from recsys.evaluation.recommend import recommend
@@ -204,6 +205,29 @@ def test_untrained_prefixes_can_be_asked_for(tmp_path):
     assert table.value("ndcg", 10, 5) == pytest.approx(expected)
     with pytest.raises(GranularityError, match="granularity 8 is longer than the vectors"):
         evaluate(model, dataset, split, granularities=Granularities(sizes=(8,)), **options)
+
+
+def test_prefixes_of_a_cosine_model_are_ranked_by_cosine_whether_that_is_named_or_not(tmp_path):
+    dataset = random_dataset(tmp_path / "data", split="leave-last-out")
+    split = make_split(dataset)
+    model = integer_vectors(dataset.num_users, dataset.num_items, (2, 7), normalize=True)
+    options = {"protocol": PROTOCOLS["s3rec"], "part": "test", "ks": KS, "extras": False}
+    tables = [
+        evaluate(model, dataset, split, granularities=granularities, **options).rows
+        for granularities in (
+            Granularities(sizes=(2, 5)),
+            Granularities(sizes=(2, 5), normalize=True),
+            Granularities(sizes=(2, 5), normalize=False),
+        )
+    ]
+    assert tables[0].equals(tables[1])
+    assert not tables[0].equals(tables[2])
+    histories = fit_histories(dataset, split, "train")
+    first, second = (
+        recommend(model, histories, 23, k=5, filter_seen=False, granularities=granularities)
+        for granularities in (Granularities(sizes=(3,)), Granularities(sizes=(3,), normalize=True))
+    )
+    assert np.array_equal(first, second)
 
 
 @pytest.mark.parametrize("budget", BUDGETS)

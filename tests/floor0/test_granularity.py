@@ -72,3 +72,13 @@ def test_prefix_norms_do_not_depend_on_blocks(monkeypatch):
     whole = prefix_norms(x, sizes)
     monkeypatch.setattr("recsys.granularity._NORM_ROWS", 3)
     assert (prefix_norms(x, sizes) == whole).all()
+
+
+def test_what_was_not_named_is_inherited_and_what_was_named_stays():
+    own = Granularities(sizes=(2, 4), weights=(3.0, 1.0), normalize=True, initial_scale=15.0)
+    short = Granularities(sizes=(2,)).inherit(own)
+    assert (short.sizes, short.normalize, short.initial_scale) == ((2,), True, 15.0)
+    assert short.weights is None
+    assert Granularities(normalize=False).inherit(own) == own.model_copy(
+        update={"normalize": False}
+    )

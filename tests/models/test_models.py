@@ -5,7 +5,7 @@ import torch
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities, truncate
 from recsys.losses.softmax import Negatives
-from recsys.models import SASRecConfig
+from recsys.models import FMRLRecConfig, SASRecConfig, TwoTowerConfig
 from recsys.models.sasrec import SASRec
 from recsys.recipes.run import RunConfig, load_run
 from recsys.recipes.train import train
@@ -13,7 +13,7 @@ from recsys.towers.transformer import TransformerConfig
 from tests.contract import check_model, checkerboard
 
 PLAIN = {"learning_rate": 0.01, "schedule": "constant"}
-SMALL = Granularities(sizes=(8, 16))
+SMALL = Granularities(sizes=(8, 16), normalize=False)
 
 
 def settings(name, data, **model):
@@ -178,3 +178,21 @@ def test_user_vectors_are_what_the_encoder_gives_at_the_last_item(layer, num_lay
     torch.testing.assert_close(
         model.user_vectors(some), model.encode(some)[[2, 3, 8, 10]], rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("config", [SASRecConfig, TwoTowerConfig, FMRLRecConfig])
+@pytest.mark.parametrize(
+    "named",
+    [
+        {},
+        {"sizes": (4, 8)},
+        {"sizes": (4, 8), "normalize": False},
+        {"sizes": (4, 8), "weights": None},
+        {"normalize": True, "initial_scale": 3.0},
+    ],
+)
+def test_granularities_mean_the_same_as_a_mapping_and_as_an_object(config, named):
+    extra = {"features": ("text",)} if config is FMRLRecConfig else {}
+    mapping = config(granularities=named, **extra)
+    assert mapping == config(granularities=Granularities(**named), **extra)
+    assert mapping == config.model_validate(mapping.model_dump())

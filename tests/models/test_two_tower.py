@@ -1,18 +1,20 @@
 """Users and items by index: a model of tastes, not of order."""
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from recsys.config import parse
 from recsys.data.batching import Batch
+from recsys.data.dataset import write_dataset
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError
 from recsys.granularity import Granularities, truncate
 from recsys.losses.softmax import Negatives
 from recsys.models.two_tower import TwoTower, TwoTowerConfig
 from recsys.recipes.evaluate import evaluate
-from recsys.recipes.run import RunConfig, load_run
+from recsys.recipes.run import RunConfig, build_model, load_run
 from recsys.recipes.train import train
 from tests.contract import check_model, checkerboard
 from tests.tables.kinds import KINDS
@@ -75,24 +77,22 @@ def test_it_learns_on_every_table_of_users_and_items(kind, tmp_path):
 
 
 def batch_of(*lists):
-    lengths = [len(items) - 1 for items in lists]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    read = np.concatenate([items[:-1] for items in lists]).astype(np.int32)
-    asked = np.concatenate([items[1:] for items in lists]).astype(np.int64)
-    return Batch(Histories(np.arange(len(lists)), read, offsets), asked)
+    offsets = np.concatenate([[0], np.cumsum([len(items) for items in lists])]).astype(np.int64)
+    items = np.concatenate(lists).astype(np.int32)
+    return Batch(Histories(np.arange(len(lists)), items, offsets), items.astype(np.int64))
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    config = TwoTowerConfig(granularities=Granularities(sizes=SIZES))
+    config = TwoTowerConfig(granularities=Granularities(sizes=SIZES, normalize=False))
     return TwoTower(config, num_items=12, num_users=3)
 
 
-def test_every_interaction_is_a_pair_the_first_of_a_history_too(model):
-    batch = batch_of([1, 2, 3], [7, 5], [4, 4])
+def test_every_interaction_is_a_pair_a_single_one_too(model):
+    batch = batch_of([1, 2, 3], [7], [4, 4])
     losses = model.loss(batch, None).per_granularity
-    users, items = torch.tensor([0, 0, 0, 1, 1, 2, 2]), torch.tensor([1, 2, 3, 7, 5, 4, 4])
+    users, items = torch.tensor([0, 0, 0, 1, 2, 2]), torch.tensor([1, 2, 3, 7, 4, 4])
     for g, size in enumerate(SIZES):
         scores = truncate(model.user_table.vectors(), size)[users] @ (
             truncate(model.item_vectors(), size).T
@@ -136,3 +136,37 @@ def test_a_shared_space_is_trained_and_evaluated(tmp_path):
     run = train(config, out=tmp_path / "run")
     value = evaluate(run, ks=(1,), with_baselines=False).value("recall", 1)
     assert value > 0.5
+
+
+def short_histories(folder):
+    """Half of the users have one training row: an item of their own group of four."""
+    rows = [(user, 4 * (user % 5) + place) for user in range(40) for place in (0, 1, 2, 3)]
+    few = [(user, item) for user, item in rows if user < 20 or item % 4 < 3]
+    frame = pl.DataFrame(few, schema=["user_id", "item_id"], orient="row")
+    return write_dataset(folder, frame, name="short")
+
+
+def test_users_with_one_training_interaction_are_trained_on_it(tmp_path):
+    data = short_histories(tmp_path / "data")
+    run = train(settings(data.folder, "softmax", epochs=120), out=tmp_path / "run")
+    loaded = load_run(run)
+    lengths = loaded.split.train_end - loaded.split.start
+    assert (lengths == 1).sum() == 20
+    untrained = build_model(loaded.config, loaded.dataset)
+    moved = loaded.model.user_table.vectors() - untrained.user_table.vectors()
+    assert (moved.norm(dim=1) > 0.05).all()
+    best = (loaded.model.user_table.vectors() @ loaded.model.item_vectors().T).argmax(1)
+    assert best[20:].tolist() == [4 * (user % 5) for user in range(20, 40)]  # what they had
+
+
+def test_users_that_training_has_not_seen_get_the_mean_of_those_it_has(model):
+    model.note_users(np.array([True, False, True]))
+    everyone = Histories(np.arange(3), np.array([1, 2, 3], np.int32), np.arange(4))
+    model.eval()
+    rows, found = model.user_table.vectors(), model.user_vectors(everyone)
+    torch.testing.assert_close(found[[0, 2]], rows[[0, 2]])
+    torch.testing.assert_close(found[1], (rows[0] + rows[2]) / 2)
+    model.train()
+    with torch.no_grad():
+        model.user_table.weight.mul_(2.0)
+    torch.testing.assert_close(model.eval().user_vectors(everyone)[1], (rows[0] + rows[2]) / 2)
