@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import (
@@ -29,6 +28,7 @@ from benchmarks import (
     steps,
 )
 from benchmarks.measure import Row, machine
+from recsys.console import make_console
 from recsys.errors import InstallationError
 from recsys.files import write_json
 
@@ -86,7 +86,7 @@ def run(
         raise typer.BadParameter(f"rectools needs --rectools PYTHON; {rectools.HOW_TO}")
     if unknown := [name for name in names or [] if name not in measures]:
         raise typer.BadParameter(f"{unknown[0]!r} is not among {NAMES}")
-    console = Console()
+    console = make_console()
     tables: dict[str, list[Row]] = {}
     console.print(machine())
     for name in names or measures:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from benchmarks.measure import Row, machine
 from benchmarks.retrieval_ways import OURS, RIVALS, build, measure, names_of
@@ -72,9 +71,10 @@ def main(
 ) -> None:
     """Builds what is not there yet, measures, prints one table."""
     from benchmarks.__main__ import as_table
+    from recsys.console import make_console
     from recsys.files import write_json
 
-    console = Console(width=160)
+    console = make_console(width=160)
     like_name = like.name if like else "falling"
     shape = "structured" if structured else "normal"
     place = folder or Path(f"runs/retrieval/{num_items}-{like_name}-{shape}")

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from recsys.console import make_console
 from recsys.errors import RecsysError
 from recsys.processes import is_first
 
@@ -44,17 +45,13 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(*args, **kwargs)
         except RecsysError as error:
-            Console(stderr=True).print(
-                f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True
+            make_console(stderr=True).print(
+                Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True
             )
             raise typer.Exit(STOPPED if type(error).__name__ == "StoppedError" else 1) from error
 
     app.command(name=function.__name__.replace("_", "-"))(run)
     return run
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 @verb
@@ -454,7 +451,7 @@ def doctor() -> None:
     from recsys.doctor import diagnose, print_findings
 
     findings = diagnose()
-    print_findings(findings, Console())
+    print_findings(findings, make_console())
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -490,7 +487,7 @@ def _print_sources(sources: dict[str, str], options: Any) -> None:
     table = Table("name", "what", title="recsys prepare NAME")
     for name, description in sources.items():
         table.add_row(name, description)
-    console = Console()
+    console = make_console()
     console.print(table)
     fields = Table("key=value", "default", title="options")
     for name, field in options.model_fields.items():

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,23 +13,25 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True)
+from recsys.console import make_console
+
+console = make_console(stderr=True)
 
 
 @contextmanager
 def progress(*extra: str) -> Iterator[Progress]:
     """A bar with share, count, elapsed time and ETA, on stderr, silent where that is no terminal.
 
-    `extra` names task fields shown behind the bar, in rich's format, e.g. "{task.fields[rate]}".
+    `extra` names task fields shown behind the bar, as a format, e.g. "{task.fields[rate]}".
     """
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        *(TextColumn(text) for text in extra),
+        *(TextColumn(text, markup=False) for text in extra),
         console=console,
         disable=not console.is_terminal,
         transient=True,

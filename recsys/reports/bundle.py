@@ -8,13 +8,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from recsys.console import make_console
 from recsys.retrieval.codecs import find_codec
 from recsys.retrieval.manifest import BundleManifest, TierEntry, read_manifest
 
 
 def print_bundle(folder: Path, console: Console | None = None) -> None:
     """One line for each tier; then tower, index, funnel and routing."""
-    console = console or Console()
+    console = console or make_console()
     manifest = read_manifest(folder)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("tier", no_wrap=True)

@@ -8,6 +8,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from recsys.console import make_console
 from recsys.evaluation.table import MetricTable
 from recsys.reports.content import View
 from recsys.reports.view import Column, Line
@@ -38,7 +39,7 @@ def print_table(
     Raises:
         RunError: the table is empty, has a figure that is no finite number, or has no such run.
     """
-    console = console or Console()
+    console = console or make_console()
     view = View(table, main_run, metrics, ks)
     _print(_fitting(view, console), console)
     if view.second_columns:

@@ -6,6 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from recsys.console import make_console
 from recsys.recipes.study.runs import duration, remaining_seconds
 from recsys.recipes.study.table_verb import TableStudyResult
 from recsys.recipes.study.verb import StudyResult
@@ -15,7 +16,7 @@ _STYLES = {"finished": "green", "training": "cyan", "other config": "red"}
 
 def print_states(result: StudyResult | TableStudyResult, console: Console | None = None) -> None:
     """Prints every run of the plan with its state, and the training that is left."""
-    console = console or Console()
+    console = console or make_console()
     table = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
     for name in ("run", "state", "training"):
         table.add_column(name, no_wrap=True)

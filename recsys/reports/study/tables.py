@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from recsys.console import make_console
 from recsys.evaluation.protocol import ProtocolCard
 from recsys.reports.view import MISSING, percent
 
@@ -114,7 +115,7 @@ class TablesContent:
 
 def print_tables(content: TablesContent, console: Console | None = None) -> None:
     """Prints ndcg@10 of every table by granularity, and the headline."""
-    console = console or Console()
+    console = console or make_console()
     for metric in (LEAD, "recall"):
         table = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
         names = ("table", "bytes", *(f"d{size}" for size in content.sizes), "kept")

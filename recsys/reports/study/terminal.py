@@ -8,6 +8,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from recsys.console import make_console
 from recsys.reports.study.content import (
     LEAD,
     RETENTION,
@@ -29,7 +30,7 @@ def print_study(content: StudyContent | TablesContent, console: Console | None =
 
     A study of tables has tables of its own.
     """
-    console = console or Console()
+    console = console or make_console()
     if isinstance(content, TablesContent):
         print_tables(content, console)
         return

@@ -6,13 +6,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from recsys.console import make_console
 from recsys.reports.tradeoff.page import TradeoffContent
 from recsys.reports.tradeoff.words import funnel_of, milliseconds, share
 
 
 def print_tradeoff(content: TradeoffContent, console: Console | None = None) -> None:
     """The funnels that nothing beats, what they cost, and the command of the chosen one."""
-    console = console or Console()
+    console = console or make_console()
     title = f"{content.source}: what each byte buys"
     # With this padding all columns fit in eighty characters.
     table = Table(
