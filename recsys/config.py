@@ -85,7 +85,11 @@ def _explain(model: type[BaseModel], issue: dict[str, Any]) -> str:
     dotted = ".".join([*written, *(str(part) for part in location[-1:])])
     if issue["type"] != "extra_forbidden":
         dotted = ".".join(_known_keys(model, location)[1])
-        return f"  {dotted or '(top)'}: {issue['msg']} (found {issue.get('input')!r})"
+        found = issue.get("input")
+        # A check of a whole section says what is wrong in it; all of the section would bury that.
+        whole = issue["type"] == "value_error" and isinstance(found, dict | BaseModel)
+        text = issue["msg"].removeprefix("Value error, ")
+        return f"  {dotted or '(top)'}: {text}" + ("" if whole else f" (found {found!r})")
     near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"  {dotted}: unknown key; {hint}Known here: {', '.join(sorted(known))}"

@@ -7,9 +7,11 @@ import torch
 
 from recsys.data.dataset import Int64
 from recsys.data.histories import Histories
+from recsys.errors import DataError
 from recsys.evaluation.rank_batch import rank_batch
 from recsys.evaluation.scoring import DEFAULT_BUDGET, ScoreModel, VectorModel, make_scorer
 from recsys.granularity import Granularities
+from recsys.retrieval.checks import checked_count, checked_jagged
 
 
 def recommend(
@@ -38,9 +40,13 @@ def recommend(
         `[B, k]` item indices; -1 where nothing more can be recommended.
 
     Raises:
+        DataError: a history is empty, or holds an item outside 0..N-1.
+        ConfigError: k is no whole number of 1 or more.
         GranularityError: the model cannot be cut there.
         RunError: the model is of another catalogue or gives no finite numbers.
     """
+    k = checked_count(k, "k")
+    _check(histories, num_items)
     lists = np.full((len(histories), k), -1, np.int64)
     with torch.inference_mode():
         scorer = make_scorer(
@@ -53,3 +59,13 @@ def recommend(
             if found is not None:
                 lists[rows, : found.shape[2]] = found[-1]
     return lists
+
+
+def _check(histories: Histories, num_items: int) -> None:
+    checked_jagged(histories.items, histories.offsets, num_items, "histories", len(histories))
+    empty = np.flatnonzero(histories.lengths == 0)
+    if len(empty):
+        raise DataError(
+            f"the history in row {empty[0]} is empty, {len(empty):,} in all; a list starts from an "
+            "item: leave these users out, or give them popular items"
+        )

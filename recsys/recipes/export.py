@@ -8,10 +8,11 @@ from pathlib import Path
 from recsys.errors import ChecksumError, ConfigError
 from recsys.evaluation.protocol import find_protocol, make_card
 from recsys.granularity import Granularities
+from recsys.progress import console
 from recsys.recipes.routing import routing_of
 from recsys.recipes.run import RUN, LoadedRun
 from recsys.retrieval.bundle import Bundle, load_bundle, verify_bundle
-from recsys.retrieval.formats import check_format
+from recsys.retrieval.formats import Format, check_format
 from recsys.retrieval.funnel import check_stages, parse_stages
 from recsys.retrieval.indexing import index_of
 from recsys.retrieval.manifest import read_manifest
@@ -24,13 +25,18 @@ from recsys.serving.rebundle import kept_of, source_of_bundle
 from recsys.towers.items import ItemTower
 
 _HOT = 32
+NOT_WANTED = "--no-tower"
 
 
-def default_tiers(granularities: Granularities) -> str:
-    """Int8 in memory up to the first granularity of 32 or more, the rest as fp16 from disk."""
+def default_tiers(granularities: Granularities, form: Format = "raw") -> str:
+    """Int8 in memory up to the first granularity of 32 or more, the rest as fp16 from disk.
+
+    Of the form parquet, which cannot be mapped, all of it in memory.
+    """
     dim = granularities.embedding_dim
     hot = next((size for size in granularities.sizes if size >= _HOT), dim)
-    return f"0:{hot}:int8:ram" + (f",{hot}:{dim}:fp16:mmap" if hot < dim else "")
+    residence = "ram" if form == "parquet" else "mmap"
+    return f"0:{hot}:int8:ram" + (f",{hot}:{dim}:fp16:{residence}" if hot < dim else "")
 
 
 def export(
@@ -72,19 +78,19 @@ def export(
         DataError: something else stands at `out`.
         InstallationError: what the tower is exported with is missing.
     """
-    form = check_format(form)
+    checked = check_format(form)
     if not (Path(source) / RUN).is_file() and is_bundle(source):
         if route is not None:
             raise ConfigError(f"{source} is a bundle; routing is learned of a run, export that")
         bundle = load_bundle(source)
         sizes = Granularities(sizes=bundle.manifest.sizes, normalize=bundle.normalize)
-        specs = parse_tiers(tiers or default_tiers(sizes), bundle.dim)
+        specs = parse_tiers(_tiers(tiers, sizes, checked), bundle.dim)
         made = source_of_bundle(bundle, with_users=users)
         additions = [_kept(bundle, specs[-1].hi, tower)]
     else:
         loaded = LoadedRun(source)
         granularities = loaded.model.granularities
-        specs = parse_tiers(tiers or default_tiers(granularities), granularities.embedding_dim)
+        specs = parse_tiers(_tiers(tiers, granularities, checked), granularities.embedding_dim)
         made = source_of(
             loaded.model,
             loaded.dataset,
@@ -96,15 +102,19 @@ def export(
     additions += indexing(specs, index, recall, stages)
     additions += [] if route is None else [routing_of(loaded, stages, route)]
     return write_bundle(
-        Path(out), made, specs, user_codec=user_codec, form=form, additions=additions
+        Path(out), made, specs, user_codec=user_codec, form=checked, additions=additions
     )
+
+
+def _tiers(given: str | None, granularities: Granularities, form: Format) -> str:
+    return default_tiers(granularities, form) if given is None else given
 
 
 def _parts(loaded: LoadedRun, dim: int, tower: bool | None) -> list[Addition]:
     """The networks of a run that go along: of users, of new items."""
-    reason = "--no-tower" if tower is False else None
-    if tower is None:
-        reason = why_no_tower(loaded.model, dim)
+    reason = NOT_WANTED if tower is False else None
+    if tower is None and (reason := why_no_tower(loaded.model, dim)):
+        _warn_without_tower(reason)
     parts = [_without(reason) if reason else tower_of(loaded.model, loaded.dataset, dim)]
     table = getattr(loaded.model, "table", None)
     return [*parts, item_tower_of(table)] if isinstance(table, ItemTower) else parts
@@ -116,10 +126,23 @@ def _kept(bundle: Bundle, dim: int, tower: bool | None) -> Addition:
     if bundle.manifest.tower is not None:
         reason = f"the tiers end at {dim} of {bundle.dim} coordinates, the tower reads all"
         if dim == bundle.dim:
-            return kept_of(bundle, None if tower is not False else "--no-tower")
+            return kept_of(bundle, None if tower is not False else NOT_WANTED)
     if tower:
         raise ConfigError(f"{reason}; export without it (--no-tower)")
-    return kept_of(bundle, reason)
+    if tower is None and reason != NOT_WANTED:
+        _warn_without_tower(reason)
+    return kept_of(bundle, NOT_WANTED if tower is False else reason)
+
+
+def _warn_without_tower(reason: str) -> None:
+    """Says what the bundle will not be able to do: a bundle is usually made to serve users."""
+    console.print(
+        f"warning: {reason}, so the bundle goes without a user tower and cannot turn histories "
+        "into user vectors. Export again with tiers that reach the last coordinate, or with "
+        "--no-tower if users come from elsewhere",
+        style="yellow",
+        soft_wrap=True,
+    )
 
 
 def _without(reason: str) -> Addition:

@@ -71,7 +71,7 @@ def nest(
     if queries is not None and queries.shape[1] != dim:
         raise DataError(f"{users} has {queries.shape[1]} coordinates, {vectors} has {dim}")
     granularities = _granularities(sizes, dim, normalize)
-    specs = parse_tiers(tiers or default_tiers(granularities), dim)
+    specs = parse_tiers(default_tiers(granularities) if tiers is None else tiers, dim)
     searched = items if queries is None else queries
     rotation = _rotation(items, queries, granularities.sizes, method, seed)
     additions = indexing(specs, index, recall, stages)
@@ -134,11 +134,11 @@ def read_vectors(path: Path) -> tuple[Float32, pl.Series]:
     if path.suffix == ".npy":
         try:
             array = np.load(path, allow_pickle=False)
-        except ValueError as error:
+        except (ValueError, OSError, EOFError) as error:
             raise DataError(f"{path} is no array of numbers ({error})") from error
         if array.dtype.kind != "f":
             raise DataError(f"{path} holds {array.dtype}; floating point is expected")
-        return check_matrix(array, str(path)), pl.Series(np.arange(len(array)))
+        return check_matrix(array, str(path)), _row_numbers(len(array))
     if path.suffix == ".parquet":
         return _read_parquet(path)
     raise DataError(f"{path} is neither .npy nor .parquet")
@@ -160,6 +160,28 @@ def _read_parquet(path: Path) -> tuple[Float32, pl.Series]:
     lengths = column.list.len() if isinstance(column.dtype, pl.List) else column.arr.len()
     if column.null_count() or lengths.n_unique() != 1:
         raise DataError(f"column {lists[0]} of {path} has lists of different lengths, or none")
-    flat = column.explode().cast(pl.Float32).to_numpy()
-    ids = frame[others[0]] if others else pl.Series(np.arange(len(frame)))
-    return check_matrix(flat.reshape(len(frame), -1), str(path)), ids
+    numbers = column.explode()
+    if not numbers.dtype.is_numeric():
+        raise DataError(f"column {lists[0]} of {path} has lists of {numbers.dtype}, not of numbers")
+    vectors = check_matrix(numbers.cast(pl.Float32).to_numpy().reshape(len(frame), -1), str(path))
+    return vectors, _checked_ids(frame, others[0], path) if others else _row_numbers(len(frame))
+
+
+def _row_numbers(count: int) -> pl.Series:
+    return pl.Series(np.arange(count))
+
+
+def _checked_ids(frame: pl.DataFrame, name: str, path: Path) -> pl.Series:
+    """The ids, if each stands for one row."""
+    ids = frame[name]
+    if not (ids.dtype == pl.String or ids.dtype.is_integer()):
+        raise DataError(f"column {name} of {path} is {ids.dtype}; ids are text or whole numbers")
+    if ids.null_count():
+        raise DataError(f"column {name} of {path} has {ids.null_count():,} rows without an id")
+    if ids.n_unique() != len(ids):
+        twice = ids.filter(ids.is_duplicated())
+        raise DataError(
+            f"column {name} of {path} names {twice.n_unique():,} ids more than once, such as "
+            f"{twice[0]!r}; leave one row of each"
+        )
+    return ids

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from recsys.data.dataset import Int64
-from recsys.errors import ConfigError, RunError
+from recsys.errors import ConfigError
+from recsys.evaluation.agreement import Agreement, agreement, rounding, score_difference
 from recsys.evaluation.held_out import held_out
 from recsys.evaluation.metrics import ndcg
 from recsys.evaluation.protocol import find_protocol
@@ -22,10 +23,7 @@ from recsys.recipes.queries import queries_of, sample
 from recsys.recipes.run import LoadedRun
 from recsys.retrieval.bundle import Bundle, load_bundle
 from recsys.retrieval.encoding import Float32
-from recsys.retrieval.filters import Filters
 from recsys.retrieval.funnel import Funnel, Stage, parse_stages
-
-TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -34,15 +32,17 @@ class Parity:
 
     num_users: int
     k: int
+    size: int
+    """D."""
     exact: bool
     """All its tiers are fp32: it must give the run's own lists."""
     stage_difference: float
     """Largest difference of any stage's score from the truncated dot product of what is stored,
     in float64; a share of the sum of the products' sizes."""
-    lists_of_exact: int
-    """Users whose list by stages that keep every item is that of exact search."""
-    lists_of_run: int
-    """Users whose list by exact search of the bundle is the one the run's evaluation ranks."""
+    stages: Agreement
+    """Lists by stages that keep every item, beside those of exact search."""
+    of_run: Agreement
+    """Lists by exact search of the bundle, beside those the run's evaluation ranks."""
     score_difference: float
     """Largest difference of a listed score from the run's own; a share as above."""
     ndcg: float
@@ -51,23 +51,53 @@ class Parity:
     """Of the run's own lists."""
 
     @property
+    def tolerance(self) -> float:
+        """What differences of scores may be."""
+        return rounding(self.size)
+
+    @property
     def holds(self) -> bool:
         """Whether everything is as it must be."""
-        of_bundle = self.stage_difference <= TOLERANCE and self.lists_of_exact == self.num_users
-        of_run = self.score_difference <= TOLERANCE and self.lists_of_run == self.num_users
-        return of_bundle and (of_run or not self.exact)
+        return not self.failures()
+
+    def failures(self) -> list[str]:
+        """What is not as it must be, with what to do; empty where the bundle passes."""
+        found = []
+        if not self.stage_difference <= self.tolerance:
+            found.append(
+                f"a stage's score is off by {self.stage_difference:.1e} of what it adds up, where "
+                f"float32 explains {self.tolerance:.1e}"
+            )
+        if not self.stages.holds:
+            found.append(f"stages that keep all items are no exact search: {self.stages.worst}")
+        if self.exact and not self.score_difference <= self.tolerance:
+            found.append(
+                f"a score differs from the run's by {self.score_difference:.1e} of what it adds "
+                f"up, where float32 explains {self.tolerance:.1e}: the vectors are others"
+            )
+        if self.exact and not self.of_run.holds:
+            found.append(f"the lists are not the run's: {self.of_run.worst}")
+        return found
 
     def lines(self) -> list[str]:
-        """What was found, in words."""
-        users = f"{self.num_users:,} users"
+        """What was found, in words: three comparisons, and the verdict."""
+        rounded = "" if self.exact else "; its codecs round, so these may differ"
+        failures = self.failures()
+        verdict = [f"fails: {reason}" for reason in failures] or [
+            "passes: the bundle finds what its run ranks"
+            if self.exact
+            else "passes: the bundle finds what it stores, which its codecs rounded"
+        ]
+        if failures:
+            verdict.append("name the run it was exported from, or export it again")
         return [
-            f"scores of all stages: truncated dot products to {self.stage_difference:.1e}",
-            f"stages that keep all items: the first {self.k} of exact search for "
-            f"{self.lists_of_exact:,} of {users}",
-            f"the run's own evaluation: the same first {self.k} for {self.lists_of_run:,} of "
-            f"{users}, scores to {self.score_difference:.1e}, ndcg@{self.k} "
-            f"{self.ndcg:.6f} and {self.ndcg_of_run:.6f}"
-            + ("" if self.exact else " (its codecs round)"),
+            f"scores of all stages: truncated dot products to {self.stage_difference:.1e} (float32 "
+            f"explains {self.tolerance:.1e})",
+            f"stages that keep all items, beside exact search: first {self.k} {self.stages}",
+            f"the run's own evaluation: first {self.k} {self.of_run}, scores to "
+            f"{self.score_difference:.1e}, ndcg@{self.k} {self.ndcg:.6f} and "
+            f"{self.ndcg_of_run:.6f}{rounded}",
+            *verdict,
         ]
 
 
@@ -93,7 +123,7 @@ def compare_with_run(
         threads: of the searches; None: all cores.
 
     Raises:
-        ConfigError: the bundle holds other items, or less than the run's coordinates.
+        ConfigError: the bundle holds other items, or fewer coordinates than the run.
         RunError, DataError, ChecksumError: one of them cannot be read.
     """
     opened, loaded = load_bundle(bundle), LoadedRun(run)
@@ -102,33 +132,48 @@ def compare_with_run(
         filters = replace(queries.filters, repeats=opened.manifest.repeats)
         queries = replace(queries, filters=filters)
     dim = loaded.model.granularities.embedding_dim
-    if (opened.num_items, opened.dim) != (loaded.dataset.num_items, dim):
-        raise ConfigError(
-            f"{bundle} holds {opened.num_items} items of {opened.dim} coordinates, {run} "
-            f"{loaded.dataset.num_items} of {dim}; name the run it was exported from"
-        )
+    _check_same_shape(opened, loaded, dim)
     stages = parse_stages(opened.manifest.stages or ",".join(map(str, _sizes(opened))), k)
     everything = [*(Stage(s.granularity, opened.num_items) for s in stages[:-1]), stages[-1]]
     own = _lists_of_run(loaded, num_users, k)
     found, scores = _search(Funnel(opened, [Stage(dim, k)], threads=threads), queries)
     kept, _ = _search(Funnel(opened, everything, threads=threads), queries)
+    last = stages[-1].granularity  # a funnel need not end at the full width
+    at_once = found if last == dim else _search(Funnel(opened, stages[-1:]), queries)[0]
     items = loaded.model.item_vectors().detach().float().numpy()
-    norms = np.linalg.norm(items, axis=1) if opened.normalize else None
+    norms = np.linalg.norm(items, axis=1).clip(1e-12) if opened.normalize else None
+    stored = opened.items.decode(slice(None), 0, last)
     assert queries.targets is not None and queries.offsets is not None
     truth = queries.targets, queries.offsets
     return Parity(
         num_users=len(queries),
         k=k,
+        size=dim,
         exact=all(tier.codec == "fp32" for tier in opened.manifest.items.tiers),
         stage_difference=_stage_difference(opened, stages, queries, threads),
-        lists_of_exact=int((found == kept).all(axis=1).sum()),
-        lists_of_run=int((found == own).all(axis=1).sum()),
-        score_difference=_difference(
+        stages=agreement(kept, at_once, queries, stored, opened.norms(last)),
+        of_run=agreement(found, own, queries, items, norms),
+        score_difference=score_difference(
             items, norms, queries.users, found, scores, dim, queries.filters
         ),
         ndcg=float(ndcg(ranks_in(found, *truth), truth[1], (k,)).mean()),
         ndcg_of_run=float(ndcg(ranks_in(own, *truth), truth[1], (k,)).mean()),
     )
+
+
+def _check_same_shape(opened: Bundle, loaded: LoadedRun, dim: int) -> None:
+    if opened.num_items == loaded.dataset.num_items and opened.dim < dim:
+        raise ConfigError(
+            f"{opened.folder} ends at {opened.dim} of the run's {dim} coordinates, by which its "
+            f"evaluation ranks, so their lists cannot be compared; export with tiers up to {dim}, "
+            "or verify without --run"
+        )
+    if (opened.num_items, opened.dim) != (loaded.dataset.num_items, dim):
+        raise ConfigError(
+            f"{opened.folder} holds {opened.num_items} items of {opened.dim} coordinates, "
+            f"{loaded.folder} {loaded.dataset.num_items} of {dim}; name the run it was exported "
+            f"from: {opened.manifest.model.get('run', 'none, its vectors are from elsewhere')}"
+        )
 
 
 def _sizes(bundle: Bundle) -> list[str]:
@@ -165,40 +210,5 @@ def _stage_difference(
             size = stage.granularity
             norms = bundle.norms(size)
             listed = found.items, found.scores
-            worst = max(worst, _difference(items, norms, users, *listed, size, filters))
-    return worst
-
-
-def _difference(
-    items: Float32,
-    norms: Float32 | None,
-    users: Float32,
-    listed: Int64,
-    scores: Float32,
-    size: int,
-    filters: Filters,
-) -> float:
-    """Largest difference of `scores [B, n]` from dot products in float64, -1 left out.
-
-    A share of the sum of the sizes of what was added up: what float32 can promise. To that belongs
-    what the model adds to the score of what a user has had, where that is not filtered.
-
-    Raises:
-        RunError: a score is not finite.
-    """
-    worst = 0.0
-    histories = np.split(filters.seen, filters.offsets[1:-1])
-    given_rows = zip(users[:, :size].astype(np.float64), listed, scores, histories, strict=True)
-    for user, row, given, had in given_rows:
-        shown = row >= 0
-        gain = filters.added(size)
-        gain *= 1.0 if norms is None else float(np.linalg.norm(user))
-        gains = gain * np.isin(row[shown], had)
-        products = items[row[shown], :size] * user
-        factors = 1.0 if norms is None else 1.0 / norms[row[shown]].astype(np.float64)
-        sizes = np.abs(products).sum(axis=1) * factors + np.abs(gains)
-        if not np.isfinite(given[shown]).all():
-            raise RunError("the bundle gives scores that are not finite; export it again")
-        gaps = np.abs(products.sum(axis=1) * factors + gains - given[shown])
-        worst = max(worst, float((gaps / np.maximum(sizes, 1e-30)).max(initial=0)))
+            worst = max(worst, score_difference(items, norms, users, *listed, size, filters))
     return worst

@@ -33,8 +33,9 @@ def routing_of(loaded: LoadedRun, stages: str | None, keep: float) -> Addition:
         ProtocolError: the run was trained on its validation part.
     """
     if stages is None or "," not in stages:
+        found = "none are given" if stages is None else f"{stages!r} is one"
         raise ConfigError(
-            f"stages {stages!r} leave nobody anywhere to stop; routing needs two at least: "
+            f"routing needs two stages at least, or there is nowhere to stop; {found}: add "
             "--stages 32:200,256"
         )
     if not 0 < keep <= 1:

@@ -160,6 +160,17 @@ class Bundle:
         return open_array(self.folder, entry)
 
 
+def check_bundle(bundle: object) -> Bundle:
+    """`bundle`, if it is one.
+
+    Raises:
+        DataError: it is something else, a path say.
+    """
+    if not isinstance(bundle, Bundle):
+        raise DataError(f"{bundle!r} is no opened bundle; open it with `load_bundle(path)`")
+    return bundle
+
+
 def load_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
     """Opens a bundle.
 

@@ -6,14 +6,13 @@ Shape legend: B users, N items.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from recsys.errors import DataError
-
-Int64 = npt.NDArray[np.int64]
+from recsys.errors import ConfigError, DataError
+from recsys.retrieval.checks import Int64, checked_count, checked_indices, checked_jagged
 
 _NONE = np.empty(0, np.int64)
 
@@ -22,6 +21,8 @@ _NONE = np.empty(0, np.int64)
 class Filters:
     """What may not be found; `make_filters` makes them."""
 
+    num_items: int
+    """N."""
     hidden: npt.NDArray[np.uint8]
     """`[N]`, 1: nobody shall get it; or empty."""
     seen: Int64
@@ -68,39 +69,61 @@ def make_filters(
     blocked: npt.NDArray[np.integer] | None = None,
     repeats: Mapping[int, float] | None = None,
 ) -> Filters:
-    """Filters for a batch.
+    """Filters for a batch. Items are indices; `serving.catalogue` looks external ids up.
 
     Args:
         num_users: B.
         num_items: N.
         seen: `(items, offsets [B + 1])`: row b shall not get `items[offsets[b]:offsets[b + 1]]`.
-        allowed: the only items anyone shall get.
+        allowed: the only items anyone shall get; None: all.
         blocked: items nobody shall get.
         repeats: makes `seen` what each row may get again, its score raised by so much at each
             granularity (`manifest.repeats`; a share of the length of the user's prefix where scores
             are cosines; empty: by nothing). None: no row gets what it has seen.
 
     Raises:
-        DataError: an item is not in 0..N-1, or the offsets are of other users.
+        DataError: items are no indices (text, floats, a mask, lists by user), one is not in
+            0..N-1, or the offsets are of other users.
+        ConfigError: a number of users or items is none, or `repeats` are no finite numbers.
     """
+    num_users = checked_count(num_users, "num_users", least=0)
+    num_items = checked_count(num_items, "num_items", least=0)
     hidden = np.zeros(0, np.uint8)
     if allowed is not None or blocked is not None:
         hidden = np.full(num_items, allowed is not None, np.uint8)
-        hidden[_checked(allowed, num_items)] = 0
-        hidden[_checked(blocked, num_items)] = 1
+        hidden[_checked(allowed, num_items, "allowed items")] = 0
+        hidden[_checked(blocked, num_items, "blocked items")] = 1
+    _check_repeats(repeats)
     if seen is None:
-        return Filters(hidden, _NONE, np.zeros(num_users + 1, np.int64))
-    items, offsets = _checked(seen[0], num_items), np.asarray(seen[1], np.int64)
-    if len(offsets) != num_users + 1 or offsets[-1] != len(items):
-        raise DataError(
-            f"seen items of {len(offsets) - 1} rows ({len(items)} items, the offsets end at "
-            f"{offsets[-1] if len(offsets) else None}) were given for {num_users} users"
-        )
+        return Filters(num_items, hidden, _NONE, np.zeros(num_users + 1, np.int64))
+    if not isinstance(seen, tuple | list) or len(seen) != 2:
+        raise DataError(f"seen is a {type(seen).__name__}; (items, offsets) is expected")
+    items, offsets = checked_jagged(*seen, num_items, "seen items", num_users)
     rows = np.repeat(np.arange(num_users), np.diff(offsets))
     distinct = np.unique(rows * num_items + items)
-    lengths = np.bincount(distinct // num_items, minlength=num_users)
+    lengths = np.bincount(distinct // max(1, num_items), minlength=num_users)
     ends = np.concatenate([[0], np.cumsum(lengths)])
-    return Filters(hidden, distinct % num_items, ends, repeats)
+    return Filters(num_items, hidden, distinct % max(1, num_items), ends, repeats)
+
+
+def check_fits(filters: object, num_users: int, num_items: int) -> Filters:
+    """`filters`, if they are of so many users and items.
+
+    Raises:
+        DataError: they are not.
+    """
+    if not isinstance(filters, Filters):
+        raise DataError(
+            f"filters are a {type(filters).__name__}; make them with `make_filters`, or for a "
+            "bundle with `Catalogue(bundle).filters`"
+        )
+    found = len(filters.offsets) - 1, filters.num_items
+    if found != (num_users, num_items):
+        raise DataError(
+            f"filters of {found[0]} users and {found[1]} items for a search of {num_users} users "
+            f"among {num_items} items; make them for these"
+        )
+    return filters
 
 
 def rows_of(filters: Filters, rows: Int64) -> Filters:
@@ -108,16 +131,19 @@ def rows_of(filters: Filters, rows: Int64) -> Filters:
     lengths = np.diff(filters.offsets)[rows]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     places = np.arange(offsets[-1]) + np.repeat(filters.offsets[rows] - offsets[:-1], lengths)
-    return Filters(filters.hidden, filters.seen[places], offsets, filters.repeats)
+    return replace(filters, seen=filters.seen[places], offsets=offsets)
 
 
-def _checked(items: npt.NDArray[np.integer] | None, num_items: int) -> Int64:
-    if items is None or not len(items):
-        return _NONE
-    found = np.asarray(items, np.int64)
-    if found.min() < 0 or found.max() >= num_items:
-        raise DataError(
-            f"a filter names item {found.min() if found.min() < 0 else found.max()}; the bundle's "
-            f"items are 0..{num_items - 1}"
-        )
-    return found
+def _checked(items: npt.NDArray[np.integer] | None, num_items: int, what: str) -> Int64:
+    return _NONE if items is None else checked_indices(items, num_items, what)
+
+
+def _check_repeats(repeats: Mapping[int, float] | None) -> None:
+    if repeats is None:
+        return
+    if not isinstance(repeats, Mapping):
+        raise ConfigError(f"repeats are {repeats!r}; granularity -> what is added is expected")
+    for size, value in repeats.items():
+        checked_count(size, "a granularity of repeats")
+        if not isinstance(value, float | int | np.floating) or not np.isfinite(value):
+            raise ConfigError(f"repeats add {value!r} at {size}; a finite number is expected")

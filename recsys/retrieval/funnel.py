@@ -17,9 +17,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ConfigError
+from recsys.retrieval.checks import checked_count, checked_threads, checked_vectors
 from recsys.retrieval.encoding import Float32
-from recsys.retrieval.filters import Filters, Int64, make_filters, rows_of
+from recsys.retrieval.filters import Filters, Int64, check_fits, make_filters, rows_of
 from recsys.retrieval.gather import add_products
 from recsys.retrieval.ordering import best_places
 from recsys.retrieval.routing import Routing, confidence
@@ -92,6 +93,8 @@ def parse_stages(text: str, k: int) -> tuple[Stage, ...]:
     Raises:
         ConfigError: a stage is not of that form.
     """
+    if not isinstance(text, str):
+        raise ConfigError(f"stages {text!r} are not of the form 32:200,256, as text")
     *parts, last = text.split(",")
     try:
         stages = [Stage(*(int(number) for number in part.split(":", 1))) for part in parts]
@@ -102,16 +105,19 @@ def parse_stages(text: str, k: int) -> tuple[Stage, ...]:
 
 def check_stages(stages: Sequence[Stage]) -> None:
     """Raises ConfigError unless granularities ascend, and numbers to keep do not."""
+    if isinstance(stages, str) or not all(isinstance(stage, Stage) for stage in stages):
+        raise ConfigError(f"stages {stages!r} are no list of Stage; `parse_stages` makes one")
     if not stages:
         raise ConfigError("a funnel needs a stage")
+    for stage in stages:
+        checked_count(stage.granularity, "the granularity of a stage")
+        checked_count(stage.keep, "what a stage keeps")
     for stage, following in pairwise(stages):
         if following.granularity <= stage.granularity or following.keep > stage.keep:
             raise ConfigError(
                 f"stage {following.granularity}:{following.keep} behind "
                 f"{stage.granularity}:{stage.keep}; granularities must grow and keeps must not"
             )
-    if stages[-1].keep < 1:
-        raise ConfigError(f"the last stage keeps {stages[-1].keep}; at least 1 is expected")
 
 
 class Funnel:
@@ -144,7 +150,7 @@ class Funnel:
         norms = [bundle.norms(bundle.check_size(stage.granularity)) for stage in stages]
         self._norms = norms
         first = stages[0].granularity
-        self.scan = Scan(bundle.items, first, norms[0], threads)
+        self.scan = Scan(bundle.items, first, norms[0], checked_threads(threads))
         self.finder: Finder = finder or self.scan
         self.routing = routing or Routing((float("inf"),) * (len(stages) - 1))
         if len(self.routing.thresholds) != len(stages) - 1:
@@ -180,19 +186,17 @@ class Funnel:
         """The best items by the last stage, of those the stages before kept.
 
         Args:
-            users: `[B, D]`; those of a cosine model need not be normalized.
+            users: `[B, D]` or longer, of which the prefix is read; those of a cosine model need not
+                be normalized.
             k: K; None: what the last stage keeps.
             filters: of these users (`make_filters`).
 
         Raises:
-            DataError: the vectors are too short or not finite, or the filters are of other users.
-            ConfigError: k is more than the last stage keeps.
+            DataError: the vectors are no numbers, too short or not finite, or the filters are of
+                other users or items.
+            ConfigError: k is no whole number, or more than the last stage keeps.
         """
-        k = self.stages[-1].keep if k is None else k
-        if not 1 <= k <= self.stages[-1].keep:
-            raise ConfigError(
-                f"{k} items are asked for, the last stage keeps {self.stages[-1].keep}"
-            )
+        k = self._checked_k(k)
         users, filters = self._checked(users, filters)
         done = _nothing(len(users), k)
         going, items = np.arange(len(users)), self._first(users, filters)
@@ -236,19 +240,26 @@ class Funnel:
                 again = np.take_along_axis(again, order, axis=1)
         return stages
 
-    def _checked(self, users: Float32, filters: Filters | None) -> tuple[Float32, Filters]:
-        longest = self.stages[-1].granularity
-        if users.ndim != 2 or users.shape[1] < longest:
-            raise DataError(
-                f"user vectors of shape {users.shape}; [users, at least {longest}] is expected"
+    def _checked_k(self, k: int | None) -> int:
+        most = self.stages[-1].keep
+        if k is None:
+            return most
+        if isinstance(k, Filters):
+            raise ConfigError(
+                "the second argument of search is k, and filters were given; call "
+                "search(users, filters=filters) or search(users, k, filters)"
             )
-        users = np.ascontiguousarray(users[:, :longest], np.float32)
-        if not np.isfinite(users).all():
-            raise DataError("the user vectors hold NaN or infinite values")
-        filters = filters or make_filters(len(users), self.bundle.num_items)
-        if len(filters.offsets) != len(users) + 1:
-            raise DataError(f"filters of {len(filters.offsets) - 1} rows for {len(users)} users")
-        return users, filters
+        if checked_count(k, "k") > most:
+            raise ConfigError(
+                f"{k} items are asked for, the last stage keeps {most}; open the funnel with k={k}"
+            )
+        return int(k)
+
+    def _checked(self, users: Float32, filters: Filters | None) -> tuple[Float32, Filters]:
+        users = checked_vectors(users, self.stages[-1].granularity, "user vectors")
+        if filters is None:
+            return users, make_filters(len(users), self.bundle.num_items)
+        return users, check_fits(filters, len(users), self.bundle.num_items)
 
     def _first(self, users: Float32, filters: Filters) -> Int64:
         """Candidates of the first stage; rows an index could not fill are scanned."""

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from recsys.errors import ConfigError, DataError
 from recsys.retrieval.encoding import Float32
-from recsys.retrieval.filters import Filters, Int64
+from recsys.retrieval.filters import Filters, Int64, make_filters
 from recsys.retrieval.routing import overlaps
 
 faiss: Any = untyped_faiss  # what it tells of its types is a part, and wrong in places
@@ -274,7 +274,7 @@ def tune(
         The recall that was reached: below the target only where the index itself cannot reach it
         (its codes are too coarse: doubling the work found next to nothing more).
     """
-    filters = Filters(np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(len(users) + 1, int))
+    filters = make_filters(len(users), int(exact.max(initial=-1)) + 1)
 
     def measured() -> float:
         return recall_of(index.find(users, exact.shape[1], filters), exact)

@@ -102,7 +102,7 @@ def index_of(kind: str, size: int, recall: float | None) -> Addition:
         if recall is not None and reached is not None and reached < recall:
             raise DataError(
                 f"index {kind} at {size} coordinates reaches recall {reached:.4f} at most, "
-                f"{recall} is asked for; choose finer codes (no pq), or a lower --recall"
+                f"{recall} is asked for; choose {_finer(kind)}or a lower --recall"
             )
         file = LISTS_FILE if kind == KIND else FILE
         index.save(folder / file)
@@ -117,6 +117,14 @@ def index_of(kind: str, size: int, recall: float | None) -> Addition:
         return {"index": entry}
 
     return write
+
+
+def _finer(kind: str) -> str:
+    """What would find more; empty where an index loses nothing by its codes."""
+    way, _, code = kind.partition(",")
+    if code.startswith("pq"):
+        return f"finer codes ({way},sq8, or {way} alone), "
+    return f"{way} alone, which rounds nothing, " if code else ""
 
 
 def open_index(bundle: Bundle, *, threads: int | None = None) -> Index:

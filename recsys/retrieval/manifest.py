@@ -67,11 +67,13 @@ class SeenEntry(StrictModel):
 
 
 class TowerEntry(StrictModel):
-    """The user tower as ONNX: `items [B, L]` int64 and `lengths [B]` int64 -> `users [B, D]`."""
+    """The user tower as ONNX: `vectors [B, L, D]` float32, those the bundle holds of a history's
+    items, and `lengths [B]` int64 -> `users [B, D]` float32.
+    """
 
     file: str
     history_length: int
-    """L at most; the most recent items, oldest first, padded at the right."""
+    """L at most; the most recent items, oldest first, padded at the right with anything finite."""
     parity: float
     """Largest difference of any coordinate from the model's own, as measured at export."""
 

@@ -1,13 +1,15 @@
 """The funnel a bundle was made for: its stages, its index, its routing.
 
-funnel = open_funnel(load_bundle("bundles/beauty"))
-funnel.search(users)
+bundle = load_bundle("bundles/beauty")
+filters = make_filters(len(users), bundle.num_items, seen=(items, offsets))  # had: left out
+open_funnel(bundle).search(users, filters=filters)
 """
 
 from __future__ import annotations
 
 from recsys.errors import ConfigError
-from recsys.retrieval.bundle import Bundle
+from recsys.retrieval.bundle import Bundle, check_bundle
+from recsys.retrieval.checks import checked_count, checked_threads
 from recsys.retrieval.funnel import Finder, Funnel, check_stages, parse_stages
 from recsys.retrieval.indexing import open_index
 from recsys.retrieval.routing import Routing
@@ -31,12 +33,14 @@ def open_funnel(
         threads: of the searches; None: all cores.
 
     Raises:
-        ConfigError: the stages are no funnel, or the routing was learned for another K.
+        DataError: it is no bundle.
+        ConfigError: the stages are no funnel, k or threads no such number, or the routing was
+            learned for another K.
         GranularityError: one is not among the bundle's sizes.
     """
-    manifest = bundle.manifest
-    text = stages or manifest.stages or str(bundle.dim)
-    chosen = parse_stages(text, k)
+    manifest, threads = check_bundle(bundle).manifest, checked_threads(threads)
+    text = manifest.stages or str(bundle.dim) if stages is None else stages
+    chosen = parse_stages(text, checked_count(k, "k"))
     check_stages(chosen)
     index = manifest.index
     finder: Finder | None = None

@@ -25,6 +25,9 @@ from recsys.retrieval.encoding import Float32, blocks_of
 
 Float64 = npt.NDArray[np.float64]
 
+_ROUNDED = 1e-12
+"""Share of the squares below which rows are alike: float32 rounds a millionth of their length."""
+
 
 def principal_rotation(items: npt.NDArray[np.floating], users: Float32 | None = None) -> Float32:
     """`[D, D]` orthogonal R; `vectors @ R` has its largest squares first.
@@ -93,7 +96,7 @@ def learned_rotation(
         for step in range(steps if prefixes else 0):
             u = _take(users, sample, rng) @ rotation
             v = _take(items, sample, rng) @ rotation
-            skew = _skew_gradient(u - u.mean(0), v - v.mean(0), prefixes)
+            skew = _skew_gradient(_spread(u), _spread(v), prefixes)
             # Adam on the group, with one step size for all angles, so that the step is a rotation.
             velocity = 0.9 * velocity + 0.1 * skew
             squares = 0.99 * squares + 0.01 * float(np.square(skew).mean())
@@ -109,27 +112,39 @@ def _take(vectors: npt.NDArray[np.floating], count: int, rng: np.random.Generato
     return np.asarray(vectors[rows], np.float64)
 
 
-def _skew_gradient(u: Float64, v: Float64, prefixes: Sequence[int]) -> Float64:
+def _spread(vectors: Float64) -> Float64:
+    """`[D, D]` second moment about the mean; 0 where rows differ by no more than rounding."""
+    centred = vectors - vectors.mean(0)
+    moment: Float64 = centred.T @ centred
+    return moment if np.trace(moment) > _ROUNDED * float(np.square(vectors).sum()) else 0 * moment
+
+
+def _skew_gradient(a: Float64, b: Float64, prefixes: Sequence[int]) -> Float64:
     """`[D, D]` skew-symmetric: how the loss changes as coordinates turn into each other.
 
     What a prefix misses of the scores is `U_r V_r^T` over the rest r = g..D, so the loss is
-    `sum_g tr(U_r^T U_r V_r^T V_r)` over `tr(U^T U V^T V)`: second moments are all it takes.
+    `sum_g tr(U_r^T U_r V_r^T V_r)` over `tr(U^T U V^T V)`: second moments `a`, `b` of centred users
+    and items are all it takes.
     """
-    a, b = u.T @ u, v.T @ v
-    gradient = np.zeros_like(a)
+    gradient, total = np.zeros_like(a), float((a * b).sum())
+    if total <= 0:  # one row, or rows all alike: no scores differ, so nothing is to be learned
+        return gradient
     for size in prefixes:
         gradient[:, size:] += a[:, size:] @ b[size:, size:] + b[:, size:] @ a[size:, size:]
-    gradient /= len(prefixes) * float((a * b).sum())
+    gradient /= len(prefixes) * total
     return gradient - gradient.T
 
 
 def loss_of(items: Float32, users: Float32, sizes: Sequence[int]) -> float:
-    """Mean over the proper prefixes of what they miss of the centred scores' variance."""
-    u, v = (x.astype(np.float64) - x.mean(0, dtype=np.float64) for x in (users, items))
-    a, b = u.T @ u, v.T @ v
+    """Mean over the proper prefixes of what they miss of the centred scores' variance.
+
+    0 where scores have none (one row, rows all alike, zeros): there is nothing to miss.
+    """
+    a, b = (_spread(x.astype(np.float64)) for x in (users, items))
     prefixes = [size for size in sizes if size < items.shape[1]]
     missed = [float((a[g:, g:] * b[g:, g:]).sum()) for g in prefixes]
-    return float(np.mean(missed)) / float((a * b).sum()) if prefixes else 0.0
+    total = float((a * b).sum())
+    return float(np.mean(missed)) / total if prefixes and total > 0 else 0.0
 
 
 def cayley(skew: Float64) -> Float64:

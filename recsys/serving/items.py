@@ -14,7 +14,7 @@ frozen vector.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ class NewItemTower:
         """`[n, D]`; a feature that is left out is one that no new item has.
 
         Raises:
-            DataError: an unknown feature, none at all, different numbers of items, wrong widths.
+            DataError: an unknown feature, none at all, different numbers of items, wrong widths,
+                text for numbers, infinite values, or one text where a list of names is expected.
         """
         num = self._count(features)
         dim = self.arrays["missing"].shape[1]
@@ -69,10 +70,18 @@ class NewItemTower:
 
     def _count(self, features: NewFeatures) -> int:
         known = list(self.kinds)
-        if strangers := sorted(set(features) - set(known)):
+        if not isinstance(features, Mapping):
+            raise DataError(
+                f"features are a {type(features).__name__}; a mapping of names to what n items "
+                f"have is expected, some of {', '.join(known)}"
+            )
+        if strangers := sorted(str(name) for name in set(features) - set(known)):
             raise DataError(
                 f"items are not made of {', '.join(strangers)}; they are made of {', '.join(known)}"
             )
+        for name, given in features.items():
+            if isinstance(given, str | bytes) or not hasattr(given, "__len__"):
+                raise DataError(f"{name} is {given!r}; one entry for each new item is expected")
         lengths = {name: len(given) for name, given in features.items()}
         if len(set(lengths.values())) != 1:
             raise DataError(
@@ -94,11 +103,11 @@ class NewItemTower:
         """`[n, D]`, and which items have it."""
         weight = self.arrays[f"{name}/weight"]
         if self.kinds[name] == "vectors":
-            rows, present = self._whitened(name, np.asarray(given, np.float32))
+            rows, present = self._whitened(name, _numbers(name, given))
         elif self.kinds[name] == "categories":
-            rows, present = _shares(given, self.categories[name])
+            rows, present = _shares(name, given, self.categories[name])
         else:
-            rows, present = _filled(np.asarray(given, np.float32), self.arrays[f"{name}/edges"])
+            rows, present = _filled(name, _numbers(name, given), self.arrays[f"{name}/edges"])
         part: Float32 = rows @ weight
         return part, present
 
@@ -116,8 +125,35 @@ class NewItemTower:
         return whitened / np.linalg.norm(whitened, axis=1, keepdims=True).clip(1e-12), present
 
 
-def _shares(given: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[Float32, _Bool]:
+def _numbers(name: str, given: Any) -> Float32:
+    """Float32 of numbers; NaN stands for what is absent."""
+    try:
+        array = np.asarray(given)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} is no array of numbers: {error}") from error
+    if array.size and array.dtype.kind not in "fiu":
+        raise DataError(
+            f"{name} is {array.dtype}; numbers are expected, NaN where an item has none"
+        )
+    with np.errstate(over="ignore"):
+        numbers: Float32 = array.astype(np.float32)
+    if np.isinf(numbers).any():
+        raise DataError(f"{name} holds infinite values; NaN stands for what is absent")
+    return numbers
+
+
+def _shares(
+    name: str, given: Sequence[Sequence[str]], names: Sequence[str]
+) -> tuple[Float32, _Bool]:
     """`[n, C]`: each of an item's known categories has the same share."""
+    for row, wanted in enumerate(given):
+        if isinstance(wanted, str) or not isinstance(wanted, Iterable):
+            raise DataError(
+                f"{name} of item {row} is {wanted!r}; a list of names is expected, as "
+                f"[{wanted!r}], or [] where it has none"
+            )
+        if strange := [each for each in wanted if not isinstance(each, str)]:
+            raise DataError(f"{name} of item {row} holds {strange[0]!r}; names are text")
     place = {name: index for index, name in enumerate(names)}
     shares = np.zeros((len(given), len(names)), np.float32)
     for row, wanted in enumerate(given):
@@ -128,8 +164,10 @@ def _shares(given: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[Float
     return shares / counts.clip(1)[:, None], counts > 0
 
 
-def _filled(given: Float32, edges: Float32) -> tuple[Float32, _Bool]:
+def _filled(name: str, given: Float32, edges: Float32) -> tuple[Float32, _Bool]:
     """`[n, E]`: how far each number fills each bin."""
+    if given.ndim != 1:
+        raise DataError(f"{name} has the shape {given.shape}; one number for each item is expected")
     present = np.isfinite(given)
     lo, hi = edges[:-1], edges[1:]
     filled = ((np.where(present, given, 0)[:, None] - lo) / (hi - lo)).clip(0, 1) - 0.5

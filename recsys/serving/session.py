@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from recsys.errors import DataError, InstallationError
-from recsys.retrieval.bundle import Bundle, Int32, Int64
+from recsys.retrieval.bundle import Bundle, check_bundle
+from recsys.retrieval.checks import Int64, checked_count, checked_jagged
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.manifest import REMEDY
 
+Integers = npt.NDArray[np.integer]
 _BATCH = 256
 
 
@@ -42,26 +45,39 @@ class UserTower:
 
         Raises:
             DataError: the bundle has none, or its tiers do not hold whole vectors.
+            ConfigError: `threads` are no number of threads.
             InstallationError: onnxruntime is missing.
         """
-        entry = bundle.manifest.tower
+        threads = checked_count(threads, "threads", least=0)
+        entry = check_bundle(bundle).manifest.tower
         if entry is None:
-            raise DataError(f"{bundle.folder} has no user tower; {REMEDY}, with its tower")
+            why = bundle.manifest.no_tower
+            raise DataError(
+                f"{bundle.folder} has no user tower{f' ({why})' if why else ''}; {REMEDY}, with "
+                "its tower, or search with vectors of `bundle.users`"
+            )
         self.bundle, self.history_length = bundle, entry.history_length
         self._session = open_session(str(bundle.folder / entry.file), threads=threads)
 
-    def user_vectors(self, items: Int32, offsets: Int64) -> Float32:
+    def user_vectors(self, items: Integers, offsets: Integers) -> Float32:
         """`[B, D]` of histories: row b has had `items[offsets[b]:offsets[b + 1]]`, oldest first.
 
+        Args:
+            items: `[T]` item indices (`Catalogue.histories` gives those of external ids).
+            offsets: `[B + 1]`, from 0 to T.
+
         Raises:
-            DataError: a history is empty, or an item is none of the bundle's.
+            DataError: a history is empty, an item is none of the bundle's, the offsets do not fit
+                the items, or either is no array of integers.
         """
+        items, offsets = checked_jagged(items, offsets, self.bundle.num_items, "histories")
         lengths = np.diff(offsets)
         if len(lengths) and lengths.min() < 1:
             row = int(lengths.argmin())
-            raise DataError(f"the history in row {row} is empty; a user vector needs one item")
-        if len(items) and not 0 <= items.min() <= items.max() < self.bundle.num_items:
-            raise DataError(f"a history holds an item outside 0..{self.bundle.num_items - 1}")
+            raise DataError(
+                f"the history in row {row} is empty; a user vector needs one item: give those "
+                "without a history something else, the most popular items say"
+            )
         users = np.empty((len(lengths), self.bundle.dim), np.float32)
         # Neighbours in length share a batch, or the longest history would pad all others.
         order = np.argsort(lengths, kind="stable")
@@ -70,7 +86,7 @@ class UserTower:
             users[rows] = self._run(items, offsets[rows + 1], lengths[rows])
         return users
 
-    def _run(self, items: Int32, ends: Int64, lengths: Int64) -> Float32:
+    def _run(self, items: Int64, ends: Int64, lengths: Int64) -> Float32:
         lengths = np.minimum(lengths, self.history_length)
         steps = np.arange(lengths.max())
         present = steps < lengths[:, None]

@@ -79,7 +79,7 @@ def test_the_gradient_is_the_slope_of_the_loss():
     u, v = (x.astype(np.float64) - x.mean(0, dtype=np.float64) for x in (USERS, ITEMS))
     skew = np.random.default_rng(0).standard_normal((16, 16))
     skew -= skew.T
-    slope = (_skew_gradient(u, v, (2, 4, 8)) * skew).sum()
+    slope = (_skew_gradient(u.T @ u, v.T @ v, (2, 4, 8)) * skew).sum()
 
     def loss(step):
         turned = cayley(step * skew)

@@ -1,0 +1,147 @@
+"""Lists and scores beside those they should be, judged by what float32 can tell apart.
+
+Shape legend: B users, N items, D coordinates, d of a prefix, K length of the lists, n listed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.data.dataset import Int64
+from recsys.errors import RunError
+from recsys.evaluation.tradeoff import Queries
+from recsys.retrieval.encoding import Float32
+from recsys.retrieval.filters import Filters, rows_of
+
+Float64 = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating]
+
+_UNIT = 2.0**-24
+"""Half the distance of float32 numbers around 1: what one operation may be off by, as a share."""
+_EXTRA = 4
+"""Roundings of a score beside its products and sums: the norm, the division by it, the length of
+the user's prefix and what is added for repeats."""
+
+
+def rounding(size: int) -> float:
+    """What float32 may be off by in the score of a prefix, as a share of the sizes it adds up.
+
+    A product and a sum for every coordinate, in any order, each rounded: Higham, Accuracy and
+    Stability of Numerical Algorithms, 2002, section 3.1 (`gamma_n`).
+    """
+    steps = (size + _EXTRA) * _UNIT
+    return steps / (1 - steps)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Lists beside the lists they should be."""
+
+    same: int
+    """Users whose lists are the same, item by item."""
+    close: int
+    """Users whose lists differ only where float32 cannot tell the scores apart."""
+    num_users: int
+    worst: str
+    """The user whose lists differ most, in words; empty where none differ beyond rounding."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether no list differs by more than rounding."""
+        return self.same + self.close == self.num_users
+
+    def __str__(self) -> str:
+        text = f"the same for {self.same:,} of {self.num_users:,} users"
+        if self.close:
+            text += f", and for {self.close:,} but for scores that float32 cannot tell apart"
+        return text
+
+
+def agreement(
+    found: Int64, wanted: Int64, queries: Queries, items: Float32, norms: Floats | None
+) -> Agreement:
+    """Compares two lists of every user, place by place.
+
+    Both rank by float32 scores that are off by `rounding` at most, so what stands at one place of
+    either has true scores within four times that of each other; any two items further apart are in
+    the order of their scores.
+
+    Args:
+        found: `[B, K]`, -1 behind the end.
+        wanted: `[B, K]` likewise.
+        queries: whose lists they are.
+        items: `[N, d]` that are scored.
+        norms: `[N]`, where scores are cosines.
+    """
+    longest = 1.0 if norms is not None else float(np.linalg.norm(items, axis=1).max(initial=0))
+    rows, num_close, largest, worst = np.flatnonzero((found != wanted).any(axis=1)), 0, 0.0, ""
+    for row in rows:
+        user = queries.users[row, : items.shape[1]].astype(np.float64)
+        one = rows_of(queries.filters, np.array([row]))
+        gain = _gain(one, user, norms)
+        a, b = (_scored(items, norms, user, x[row], one.seen, gain)[0] for x in (found, wanted))
+        with np.errstate(invalid="ignore"):
+            gaps = np.where(a == b, 0.0, np.abs(a - b))
+        place = int(gaps.argmax())
+        sizes = float(np.linalg.norm(user)) * longest + abs(gain)  # no score adds up more
+        allowed = 4 * rounding(len(user)) * sizes
+        num_close += gaps[place] <= allowed
+        if gaps[place] > max(allowed, largest):
+            largest = gaps[place]
+            worst = (
+                f"row {row}, place {place + 1}: item {found[row, place]} scores {a[place]:.7g}, "
+                f"item {wanted[row, place]} {b[place]:.7g}; float32 explains {allowed:.1e}"
+            )
+    return Agreement(len(found) - len(rows), int(num_close), len(found), worst)
+
+
+def score_difference(
+    items: Float32,
+    norms: Floats | None,
+    users: Float32,
+    listed: Int64,
+    scores: Float32,
+    size: int,
+    filters: Filters,
+) -> float:
+    """Largest difference of `scores [B, n]` from dot products in float64, -1 left out.
+
+    A share of the sum of the sizes of what was added up: what float32 can promise. To that belongs
+    what the model adds to the score of what a user has had, where that is not filtered.
+
+    Raises:
+        RunError: a score is not finite.
+    """
+    worst = 0.0
+    histories = np.split(filters.seen, filters.offsets[1:-1])
+    given_rows = zip(users[:, :size].astype(np.float64), listed, scores, histories, strict=True)
+    for user, row, given, had in given_rows:
+        shown = row >= 0
+        if not np.isfinite(given[shown]).all():
+            raise RunError("the bundle gives scores that are not finite; export it again")
+        gain = _gain(filters, user, norms)
+        wanted, sizes = _scored(items, norms, user, row[shown], had, gain)
+        gaps = np.abs(wanted - given[shown])
+        worst = max(worst, float((gaps / np.maximum(sizes, 1e-30)).max(initial=0)))
+    return worst
+
+
+def _gain(filters: Filters, user: Float64, norms: Floats | None) -> float:
+    """What the model adds to the score of what a user `[d]` has had, where it is not filtered."""
+    added = filters.added(len(user))
+    return added if norms is None else added * float(np.linalg.norm(user))
+
+
+def _scored(
+    items: Float32, norms: Floats | None, user: Float64, listed: Int64, had: Int64, gain: float
+) -> tuple[Float64, Float64]:
+    """Scores of `listed [n]` by a user `[d]` in float64, -inf for -1, and the sizes added up."""
+    index = listed.clip(0)
+    products = items[index, : len(user)] * user
+    factors = 1.0 if norms is None else 1.0 / norms[index].astype(np.float64)
+    gains = gain * np.isin(listed, had)
+    scores = np.where(listed >= 0, products.sum(axis=1) * factors + gains, -np.inf)
+    return scores, np.abs(products).sum(axis=1) * factors + np.abs(gains)
