@@ -131,7 +131,7 @@ def _kept(bundle: Bundle, dim: int, tower: bool | None) -> Addition:
         raise ConfigError(f"{reason}; export without it (--no-tower)")
     if tower is None and reason != NOT_WANTED:
         _warn_without_tower(reason)
-    return kept_of(bundle, NOT_WANTED if tower is False else reason)
+    return kept_of(bundle, reason)
 
 
 def _warn_without_tower(reason: str) -> None:

@@ -12,7 +12,7 @@ import recsys
 from recsys.cli import app
 from recsys.data.dataset import write_dataset
 from recsys.data.histories import Histories, select
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
 from recsys.evaluation.recommend import recommend
 from recsys.recipes.export import default_tiers
 from recsys.recipes.queries import queries_of
@@ -151,10 +151,33 @@ def test_a_model_whose_users_are_a_table_is_exported_without_a_tower(run, tmp_pa
     assert "TwoTower has no ONNX form" in refused and "--no-tower" in refused
 
 
-def test_tiers_that_end_early_leave_the_tower_out_and_say_so(run, tmp_path):
+def test_tiers_that_end_early_leave_the_tower_out_and_warn_of_it(run, bundle, tmp_path, capsys):
+    """Also in Python, where nothing else is printed, and of a bundle that has a tower."""
     printed = call("export", run, tmp_path / "out", "--tiers", "0:4:fp32:ram")
     assert "no user tower: the tiers end at 4 of 8 coordinates" in printed
     assert not list((tmp_path / "out").rglob("*.onnx"))
+    with pytest.raises(DataError, match=r"no user tower \(the tiers end at 4 of 8"):
+        UserTower(load_bundle(tmp_path / "out"))
+    for source in (run, bundle.folder):
+        recsys.export(source, tmp_path / "again", tiers="0:4:fp32:ram", users=False)
+        warned = capsys.readouterr().err
+        assert warned.startswith("warning: the tiers end at 4 of 8 coordinates")
+        assert "cannot turn histories into user vectors" in warned and "--no-tower" in warned
+        recsys.export(source, tmp_path / "again", tiers="0:4:fp32:ram", users=False, tower=False)
+        assert "warning" not in capsys.readouterr().err
+
+
+def test_parquet_is_written_by_default_tiers_too(run, tmp_path):
+    """Default tiers are those the form can hold: nobody is told of a word they never typed."""
+    out = tmp_path / "out"
+    call("export", run, out, "--format", "parquet", "--no-tower", "--no-users")
+    tiers = load_bundle(out).manifest.items.tiers
+    assert {tier.residence for tier in tiers} == {"ram"} and tiers[-1].hi == 8
+    again = tmp_path / "again"
+    call("export", out, again, "--format", "parquet", "--no-tower", "--no-users")
+    longer = recsys.load_run(run).model.granularities.model_copy(update={"sizes": (8, 32, 64)})
+    assert default_tiers(longer, "parquet") == "0:32:int8:ram,32:64:fp16:ram"
+    assert default_tiers(longer, "safetensors") == "0:32:int8:ram,32:64:fp16:mmap"
 
 
 def test_routing_is_learned_on_validation_users_and_travels_in_the_bundle(run, tmp_path):
@@ -175,7 +198,9 @@ def test_routing_is_learned_on_validation_users_and_travels_in_the_bundle(run, t
     assert (plain.search(queries.users).widths == 8).all()
     with pytest.raises(ConfigError, match="routed for lists of 10, 5 are asked for"):
         open_funnel(load_bundle(out), k=5)
-    assert "two at least" in call("export", run, out, "--route", 0.9, code=1)
+    for given, told in (((), "none are given"), (("--stages", "8"), "'8' is one")):
+        refused = call("export", run, out, "--route", 0.9, *given, code=1)
+        assert "two stages at least" in refused and told in refused and "None" not in refused
 
 
 def test_a_bundle_becomes_another_one_with_other_tiers(bundle, run, tmp_path):

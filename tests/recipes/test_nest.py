@@ -92,6 +92,69 @@ def test_files_of_other_kinds_are_refused(files, tmp_path):
         recsys.nest(files / "items.npy", tmp_path / "b", sizes=[4, 8])
 
 
+ONE, ALIKE = ITEMS[:1], np.repeat(ITEMS[:1], 30, axis=0)
+PLAIN = {
+    "one row": (ONE, None),
+    "rows all alike": (ALIKE, None),
+    "some rows of zeros": (np.concatenate([ALIKE, np.zeros_like(ALIKE)]), None),
+    "users all alike": (ITEMS, ALIKE),
+    "one user": (ITEMS, ONE),
+    "items all alike": (ALIKE, USERS),
+    "one item": (ONE, USERS),
+}
+
+
+@pytest.mark.parametrize("method", ["learned", "pca", "none"])
+@pytest.mark.parametrize("name", PLAIN)
+def test_vectors_that_hardly_differ_are_nested_like_any_others(name, method, tmp_path):
+    """There may be nothing to learn of them; what a rotation must keep it keeps."""
+    items, users = PLAIN[name]
+    np.save(tmp_path / "items.npy", items)
+    np.save(tmp_path / "users.npy", items if users is None else users)
+    done = recsys.nest(
+        tmp_path / "items.npy", tmp_path / "out",
+        users=None if users is None else tmp_path / "users.npy",
+        method=method, sizes=[4, 16], tiers="0:16:fp32:ram",
+    )  # fmt: skip
+    bundle = load_bundle(done.folder)
+    stored, turn = bundle.items.decode(slice(None), 0, 16), bundle.rotation
+    wanted = items if turn is None else items @ turn
+    np.testing.assert_allclose(stored, wanted, atol=1e-5)
+    if turn is not None:
+        np.testing.assert_allclose(turn @ turn.T, np.eye(16), atol=1e-5)
+    assert 0 <= done.missed <= 1 and 0 <= done.missed_before <= 1
+    searched = items if users is None else users
+    if 1 in (len(np.unique(items, axis=0)), len(np.unique(searched, axis=0))):
+        assert done.missed == done.missed_before == 0
+
+
+def test_zeros_alone_are_refused_where_they_cannot_be_turned(tmp_path):
+    np.save(tmp_path / "items.npy", np.zeros((5, 16), np.float32))
+    for method in ("learned", "pca"):
+        with pytest.raises(DataError, match="all zero"):
+            recsys.nest(tmp_path / "items.npy", tmp_path / "out", method=method)
+    assert not (tmp_path / "out").exists()
+    assert recsys.nest(tmp_path / "items.npy", tmp_path / "out", method="none").missed == 0
+
+
+def test_ids_of_vectors_stand_for_one_row_each(tmp_path):
+    rows = {"vector": [[1.0], [2.0], [3.0]]}
+    for ids, told in (
+        (["a", "b", "a"], "names 1 ids more than once, such as 'a'"),
+        (["a", None, "b"], "1 rows without an id"),
+        ([1.0, 2.0, 3.0], "text or whole numbers"),
+    ):
+        pl.DataFrame({"id": ids, **rows}).write_parquet(tmp_path / "a.parquet")
+        with pytest.raises(DataError, match=told):
+            read_vectors(tmp_path / "a.parquet")
+    pl.DataFrame({"vector": [["1"], ["2"]]}).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="lists of String, not of numbers"):
+        read_vectors(tmp_path / "a.parquet")
+    (tmp_path / "cut.npy").write_bytes(b"")
+    with pytest.raises(DataError, match="no array of numbers"):
+        read_vectors(tmp_path / "cut.npy")
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     place = tmp_path_factory.mktemp("tradeoff")

@@ -117,9 +117,34 @@ def test_histories_that_cannot_be_encoded_are_refused(tmp_path):
     tower = UserTower(bundle_of(model_of(), tmp_path / "out"), threads=1)
     with pytest.raises(DataError, match="row 1 is empty"):
         tower.user_vectors(np.array([1], np.int32), np.array([0, 1, 1]))
-    with pytest.raises(DataError, match=r"outside 0\.\.29"):
-        tower.user_vectors(np.array([30], np.int32), np.array([0, 1]))
+    for items, offsets, told in (
+        ([30], [0, 1], "hold 30"), ([-1], [0, 1], "hold -1"), ([1.0], [0, 1], "integer type"),
+        (["1"], [0, 1], "looks external ids up"), ([True], [0, 1], "mask"), ([[1]], [0, 1], "one"),
+        ([1, 2], [0, 1], "offsets"), ([1], [0, 2], "offsets"), ([1, 2], [1, 2], "offsets"),
+        ([1, 2], [0, 2, 1, 2], "offsets"), ([1], [], "offsets"), ([1], [0.0, 1.0], "offsets"),
+        ([1], 1, "offsets"), (None, [0], "None"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=told):
+            tower.user_vectors(items, offsets)
     assert tower.user_vectors(np.array([], np.int32), np.array([0])).shape == (0, 16)
+    assert tower.user_vectors([], [0]).shape == (0, 16)
+    session = open_session(str(tower.bundle.folder / TOWER))
+    inputs = [(one.name, one.type, len(one.shape)) for one in session.get_inputs()]
+    assert inputs == [("vectors", "tensor(float)", 3), ("lengths", "tensor(int64)", 1)]
+    assert all(f"`{name} [" in TowerEntry.__doc__ for name, *_ in inputs)
+
+
+def test_threads_and_bundles_that_are_none_are_refused(tmp_path):
+    folder = write_bundle(
+        tmp_path / "out",
+        BundleSource(np.ones((3, 4), np.float32), pl.Series(range(3)), (4,)),
+        parse_tiers("0:4:fp32:ram", 4),
+    )
+    for wrong in (-1, 1.5, True, "2"):
+        with pytest.raises(ConfigError, match="threads"):
+            UserTower(load_bundle(folder), threads=wrong)
+    with pytest.raises(DataError, match="load_bundle"):
+        UserTower(folder)
 
 
 def test_a_tower_that_differs_is_not_exported():
