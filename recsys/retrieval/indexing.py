@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys.errors import DataError
+from recsys.errors import ConfigError, DataError
 from recsys.retrieval.bundle import Bundle
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.filters import make_filters
@@ -92,9 +92,11 @@ def index_of(kind: str, size: int, recall: float | None) -> Addition:
         recall: what must be reached; None: nothing is tuned.
 
     Raises:
-        ConfigError: there is no such kind.
+        ConfigError: there is no such kind, or the recall is no share.
     """
     check_kind(kind, size)
+    if recall is not None and not 0 < recall <= 1:
+        raise ConfigError(f"recall is {recall}; a share of more than 0 and at most 1 is expected")
 
     def write(folder: Path, manifest: BundleManifest) -> dict[str, Any]:
         bundle = Bundle(folder, manifest)

@@ -1,6 +1,7 @@
 from typing import Literal
 
 import pytest
+from pydantic import model_validator
 
 from recsys.config import StrictModel, apply_overrides, load_yaml, parse
 from recsys.errors import ConfigError
@@ -40,6 +41,25 @@ def test_every_wrong_value_is_listed_with_what_was_found():
     assert "a.yaml cannot be used" in text
     assert "optimizer.layers" in text and "'two'" in text
     assert "optimizer.learning_rate" in text and "'fast'" in text
+
+
+class Checked(StrictModel):
+    left: int = 1
+    right: int = 1
+
+    @model_validator(mode="after")
+    def _equal(self) -> "Checked":
+        if self.left != self.right:
+            raise ValueError("left and right differ; make them equal")
+        return self
+
+
+def test_a_check_of_a_whole_section_says_what_is_wrong_without_printing_the_section():
+    with pytest.raises(ConfigError) as error:
+        parse(Checked, {"left": 2}, "a.yaml")
+    assert str(error.value).splitlines()[1:] == ["  (top): left and right differ; make them equal"]
+    with pytest.raises(ConfigError, match=r"found \[2\]"):
+        parse(Checked, {"left": [2]}, "a.yaml")
 
 
 def test_overrides_change_values_and_make_sections():

@@ -1,6 +1,7 @@
 """Faiss indexes as a first stage: recall by measuring, filters, saved in the bundle."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from recsys.errors import ConfigError, DataError
@@ -10,7 +11,7 @@ from recsys.retrieval.funnel import Funnel, Stage
 from recsys.retrieval.index import FaissIndex, build_index, check_kind, recall_of, tune
 from recsys.retrieval.indexing import index_of, make_index, measuring_users, open_index, prefixes
 from recsys.retrieval.tiers import parse_tiers
-from recsys.retrieval.writing import write_bundle
+from recsys.retrieval.writing import BundleSource, write_bundle
 from tests.retrieval.bundles import TIERS, source, vectors, write
 
 N = 1000
@@ -114,13 +115,31 @@ def test_the_index_travels_in_the_bundle(tmp_path):
     assert verify_bundle(folder) == ["index.faiss is not what was written (its sha256 differs)"]
 
 
-def test_an_index_that_cannot_reach_its_target_is_not_exported(tmp_path):
-    made = source(num_items=N, num_users=100)
-    with pytest.raises(DataError, match="reaches recall"):
-        write_bundle(
-            tmp_path / "out", made, parse_tiers(TIERS, 32), additions=[index_of("flat,pq1", 8, 1)]
-        )
-    assert not (tmp_path / "out" / "v000001").exists()
+@pytest.mark.parametrize(
+    "kind, told, not_told",
+    [
+        ("flat,pq1", "choose finer codes (flat,sq8, or flat alone), or a lower --recall", "ivf"),
+        ("hnsw,sq8", "choose hnsw alone, which rounds nothing, or a lower --recall", "pq"),
+        ("ivf,int8", "choose ivf alone, which rounds nothing, or a lower --recall", "pq"),
+    ],
+)
+def test_an_index_that_cannot_reach_its_target_is_told_what_of_its_kind_could(
+    tmp_path, kind, told, not_told
+):
+    """Items so close together that rounding mixes them up."""
+    items = 1 + np.random.default_rng(0).normal(0, 1e-3, (N, 8)).astype(np.float32)
+    made = BundleSource(items, pl.Series(range(N)), (8,))
+    tiers = parse_tiers("0:8:fp32:ram", 8)
+    with pytest.raises(DataError, match="reaches recall") as error:
+        write_bundle(tmp_path / "out", made, tiers, additions=[index_of(kind, 8, 1)])
+    assert told in str(error.value) and not_told not in str(error.value).partition("choose")[2]
+    assert not list((tmp_path / "out").glob("v*"))
+
+
+@pytest.mark.parametrize("recall", [0, -0.1, 1.01, float("nan")])
+def test_a_recall_that_is_no_share_is_refused(recall):
+    with pytest.raises(ConfigError, match="recall is"):
+        index_of("ivf", 8, recall)
 
 
 def test_recall_is_counted_row_by_row():
