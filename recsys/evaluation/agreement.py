@@ -66,8 +66,7 @@ def agreement(
     """Compares two lists of every user, place by place.
 
     Both rank by float32 scores that are off by `rounding` at most, so what stands at one place of
-    either has true scores within four times that of each other; any two items further apart are in
-    the order of their scores.
+    both has true scores within four times that of each other.
 
     Args:
         found: `[B, K]`, -1 behind the end.
@@ -76,18 +75,17 @@ def agreement(
         items: `[N, d]` that are scored.
         norms: `[N]`, where scores are cosines.
     """
-    longest = 1.0 if norms is not None else float(np.linalg.norm(items, axis=1).max(initial=0))
     rows, num_close, largest, worst = np.flatnonzero((found != wanted).any(axis=1)), 0, 0.0, ""
     for row in rows:
         user = queries.users[row, : items.shape[1]].astype(np.float64)
         one = rows_of(queries.filters, np.array([row]))
         gain = _gain(one, user, norms)
-        a, b = (_scored(items, norms, user, x[row], one.seen, gain)[0] for x in (found, wanted))
+        pairs = [_scored(items, norms, user, x[row], one.seen, gain) for x in (found, wanted)]
+        (a, sizes), (b, others) = pairs
         with np.errstate(invalid="ignore"):
             gaps = np.where(a == b, 0.0, np.abs(a - b))
         place = int(gaps.argmax())
-        sizes = float(np.linalg.norm(user)) * longest + abs(gain)  # no score adds up more
-        allowed = 4 * rounding(len(user)) * sizes
+        allowed = 4 * rounding(len(user)) * float(max(sizes.max(), others.max()))
         num_close += gaps[place] <= allowed
         if gaps[place] > max(allowed, largest):
             largest = gaps[place]
@@ -138,10 +136,10 @@ def _gain(filters: Filters, user: Float64, norms: Floats | None) -> float:
 def _scored(
     items: Float32, norms: Floats | None, user: Float64, listed: Int64, had: Int64, gain: float
 ) -> tuple[Float64, Float64]:
-    """Scores of `listed [n]` by a user `[d]` in float64, -inf for -1, and the sizes added up."""
-    index = listed.clip(0)
+    """Scores of `listed [n]` by a user `[d]` in float64, and the sizes added up; -inf, 0 for -1."""
+    index, shown = listed.clip(0), listed >= 0
     products = items[index, : len(user)] * user
     factors = 1.0 if norms is None else 1.0 / norms[index].astype(np.float64)
     gains = gain * np.isin(listed, had)
-    scores = np.where(listed >= 0, products.sum(axis=1) * factors + gains, -np.inf)
-    return scores, np.abs(products).sum(axis=1) * factors + np.abs(gains)
+    scores = np.where(shown, products.sum(axis=1) * factors + gains, -np.inf)
+    return scores, np.where(shown, np.abs(products).sum(axis=1) * factors + np.abs(gains), 0.0)

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import ConfigError, DataError
-from recsys.retrieval.checks import Int64, checked_count, checked_indices, checked_jagged
+from recsys.retrieval.checks import checked_count, checked_indices, checked_jagged
+
+Int64 = npt.NDArray[np.int64]
 
 _NONE = np.empty(0, np.int64)
 
