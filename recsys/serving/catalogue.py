@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from recsys.errors import DataError
 from recsys.retrieval.bundle import Bundle, check_bundle
@@ -39,7 +38,7 @@ class Catalogue:
         """
         self.bundle = check_bundle(bundle)
         column = bundle.ids("item")["item_id"]
-        self._kind: type = str if column.dtype == pl.String else int
+        self._kind: type = int if column.dtype.is_integer() else str
         self._names = np.array([*column.to_list(), None], object)
         self._index = {each: index for index, each in enumerate(self._names[:-1])}
         if len(self._index) != bundle.num_items:
