@@ -18,6 +18,7 @@ from recsys.data.histories import Histories
 from recsys.data.splitting import make_split
 from recsys.evaluation.evaluate import rank_held_out
 from recsys.granularity import Granularities
+from recsys.towers.jagged import to_indices
 
 NUM_USERS = 10_000
 
@@ -37,7 +38,7 @@ class FixedVectors:
 
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, 256]`."""
-        return self._users[torch.from_numpy(histories.users)]
+        return self._users[to_indices(histories.users)]
 
 
 def measure(rounds: int) -> dict[str, list[Row]]:

@@ -37,6 +37,7 @@ from recsys.files import write_json
 from recsys.progress import progress
 from recsys.recipes.run import load_run, read_config
 from recsys.recipes.train import train
+from recsys.towers.jagged import to_indices
 from recsys.training.logs import read_lines
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "beauty_sasrec.yaml"
@@ -297,7 +298,7 @@ class ListModel:
 
     def scores(self, histories: Histories) -> Tensor:
         """`[B, N]`."""
-        lists = self._lists[torch.from_numpy(histories.users)]
+        lists = self._lists[to_indices(histories.users)]
         scores = torch.full((len(lists), self._num_items + 1), -torch.inf)
         points = torch.arange(lists.shape[1], 0, -1).float().expand_as(lists)
         # What a list lacks goes to a column that is cut off.

@@ -5,11 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 # No clock decides whether a test passes: kernels are compiled in some first example.
 settings.register_profile("no clock", deadline=None)
 settings.load_profile("no clock")
+
+# Every time, not once in a process: whichever test comes first, each fails by its own fault.
+torch.set_warn_always(True)
 
 _BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 

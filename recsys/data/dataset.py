@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recsys.data.arrays import freeze_arrays
 from recsys.data.content import INTERACTIONS, ITEMS, USERS, content_hash
 from recsys.data.interactions import Int32, Int64, read_blocks
 from recsys.data.manifest import (
@@ -83,6 +84,9 @@ class Dataset:
     """`[T]` in the unit of the source, or None."""
     mapped: MappedHistories | None = None
     """Where `items` and `timestamps` are mapped from, if they are."""
+
+    def __post_init__(self) -> None:
+        freeze_arrays(self, "offsets", "items", "timestamps")
 
     def items_at(self, positions: Int64) -> Int32:
         """Items at any positions `[P]`."""

@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import scipy.sparse as sp
 
+from recsys.data.arrays import freeze_arrays
 from recsys.data.dataset import Dataset, Int32, Int64
 
 _COUNTED_AT_ONCE = 1 << 20
@@ -19,7 +20,10 @@ _COUNTED_AT_ONCE = 1 << 20
 
 @dataclass(frozen=True)
 class Histories:
-    """Histories of B users, oldest interaction first, without padding."""
+    """Histories of B users, oldest interaction first, without padding.
+
+    The arrays are read-only: whoever needs another order or distinct items makes a copy.
+    """
 
     users: Int64
     """`[B]` user indices."""
@@ -29,6 +33,9 @@ class Histories:
     """`[B + 1]`: the history of row b is `items[offsets[b]:offsets[b + 1]]`."""
     timestamps: Int64 | None = None
     """`[T]`, where the data set has them."""
+
+    def __post_init__(self) -> None:
+        freeze_arrays(self, "users", "items", "offsets", "timestamps")
 
     def __len__(self) -> int:
         return len(self.users)
@@ -54,8 +61,9 @@ class Histories:
         matrix = sp.csr_matrix(
             (np.ones(len(self.items), np.float32), self.items, self.offsets),
             shape=(len(self), num_items),
+            copy=True,
         )
-        matrix.sum_duplicates()
+        matrix.sum_duplicates()  # in place
         matrix.data[:] = 1.0
         return matrix
 

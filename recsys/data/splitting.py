@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsys.data.arrays import freeze_arrays
 from recsys.data.dataset import INTERACTIONS, Dataset, Int64, SplitRule
 from recsys.errors import DataError, ProtocolError
 
@@ -27,6 +28,9 @@ class Split:
     train_end: Int64
     valid_end: Int64
     end: Int64
+
+    def __post_init__(self) -> None:
+        freeze_arrays(self, "start", "train_end", "valid_end", "end")
 
     def fit_end(self, fit_on: str) -> Int64:
         """`[U]` where the rows a model may be fitted on end: `train` or `train+valid`."""

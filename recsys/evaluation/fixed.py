@@ -16,6 +16,7 @@ from recsys.data.histories import Histories
 from recsys.evaluation.scoring import MAX_USERS, VectorModel
 from recsys.granularity import Granularities
 from recsys.progress import progress
+from recsys.towers.jagged import to_indices
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class FixedVectors:
 
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]`."""
-        return self.users[torch.from_numpy(histories.users)]
+        return self.users[to_indices(histories.users)]
 
 
 def freeze_users(model: VectorModel, dataset: Dataset, histories: Histories) -> Tensor:
@@ -50,6 +51,6 @@ def freeze_users(model: VectorModel, dataset: Dataset, histories: Histories) -> 
         task = bar.add_task("user vectors", total=len(order))
         for start in range(0, len(order), MAX_USERS):
             batch = histories.rows(order[start : start + MAX_USERS])
-            users[torch.from_numpy(batch.users)] = model.user_vectors(batch).float()
+            users[to_indices(batch.users)] = model.user_vectors(batch).float()
             bar.advance(task, len(batch))
     return users

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsys.data.arrays import freeze_arrays
 from recsys.data.dataset import Dataset, Int32, Int64
 from recsys.data.histories import Histories, jagged_positions, select
 from recsys.data.splitting import Split
@@ -29,6 +30,9 @@ class HeldOut:
     """`[M]` distinct items, ascending within each user."""
     offsets: Int64
     """`[U + 1]`: the targets of row u are `targets[offsets[u]:offsets[u + 1]]`."""
+
+    def __post_init__(self) -> None:
+        freeze_arrays(self, "users", "start", "end", "targets", "offsets")
 
     @property
     def single(self) -> bool:

@@ -20,6 +20,7 @@ from recsys.data.histories import Histories
 from recsys.evaluation.compiled import CompiledRanking, Float32
 from recsys.evaluation.shares import SharedRanking
 from recsys.kernels.ranking import NOTHING
+from recsys.towers.jagged import to_indices
 
 if TYPE_CHECKING:
     from recsys.evaluation.scoring import BlockScores
@@ -89,12 +90,12 @@ class RepeatRanking:
 def with_repeats(blocks: BlockScores, histories: Histories, bias: Tensor) -> BlockScores:
     """Block scores with `bias [G, B]` added where the item is one that the user has had."""
     rows = np.repeat(np.arange(len(histories)), histories.lengths)
-    items = torch.from_numpy(histories.items).to(bias.device)
+    items = to_indices(histories.items).to(bias.device)
     where = torch.from_numpy(rows).to(bias.device)
 
     def block(lo: int, hi: int) -> Iterator[Tensor]:
         mine = (items >= lo) & (items < hi)
-        places = where[mine], items[mine].long() - lo
+        places = where[mine], items[mine] - lo
         for scores, added in zip(blocks(lo, hi), bias, strict=True):
             biased = scores.clone()
             biased[places] = scores[places] + added[places[0]]  # written, not added: once each

@@ -30,7 +30,7 @@ from recsys.granularity import Granularities
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.towers.dropout import Dropout
-from recsys.towers.jagged import layout_of
+from recsys.towers.jagged import layout_of, to_indices
 from recsys.towers.lru import LRUConfig, LRULayer
 from recsys.towers.nested import blocks_from, check_blocks
 
@@ -132,7 +132,7 @@ class FMRLRec(nn.Module):
 
     def encode(self, histories: Histories) -> Tensor:
         """A user vector at every position: `[T, D]`; position t has seen the items up to t."""
-        return self._encode(histories, self.rows(torch.from_numpy(histories.items).long()))
+        return self._encode(histories, self.rows(to_indices(histories.items)))
 
     def _encode(self, histories: Histories, x: Tensor, *, last: bool = False) -> Tensor:
         """As `encode`, from the items' vectors `[T, D]`; `last`: `[B, D]` at the last items."""
@@ -147,7 +147,7 @@ class FMRLRec(nn.Module):
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """The objective of the next item, at every position and granularity."""
         targets = torch.from_numpy(batch.targets)
-        read = torch.from_numpy(batch.histories.items).long()
+        read = to_indices(batch.histories.items)
         if negatives is None:
             items = self.item_vectors()
             inputs = nn.functional.embedding(read, items)
@@ -162,7 +162,7 @@ class FMRLRec(nn.Module):
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]` from the most recent `history_length` interactions of non-empty histories."""
         recent = histories.last(self.config.history_length)
-        inputs = self.rows(torch.from_numpy(recent.items).long())
+        inputs = self.rows(to_indices(recent.items))
         return self._encode(recent, inputs, last=True)
 
 

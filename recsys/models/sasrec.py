@@ -27,7 +27,7 @@ from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nest
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.towers.dropout import Dropout
 from recsys.towers.items import ItemsConfig, ItemTower
-from recsys.towers.jagged import layout_of
+from recsys.towers.jagged import layout_of, to_indices
 from recsys.towers.nested import blocks_from, check_blocks, norm
 from recsys.towers.transformer import Transformer, TransformerConfig
 
@@ -182,7 +182,7 @@ class SASRec(nn.Module):
 
     def encode(self, histories: Histories) -> Tensor:
         """A user vector at every position: `[T, D]`; position t has seen the items up to t."""
-        return self._encode(histories, self.table(torch.from_numpy(histories.items).long()))
+        return self._encode(histories, self.table(to_indices(histories.items)))
 
     def _encode(self, histories: Histories, x: Tensor, *, last: bool = False) -> Tensor:
         """As `encode`, from the items' vectors `[T, D]`; `last`: `[B, D]` at the last items."""
@@ -200,9 +200,9 @@ class SASRec(nn.Module):
         targets = torch.from_numpy(batch.targets)
         counts_seen = self.config.counts_seen and negatives is not None
         negatives = self._chosen(negatives)
-        read = torch.from_numpy(batch.histories.items).long()
+        read = to_indices(batch.histories.items)
         older = batch.older if counts_seen else None
-        older_items = read[:0] if older is None else torch.from_numpy(older.items).long()
+        older_items = read[:0] if older is None else to_indices(older.items)
         if negatives is None:
             # Sparse: the gradient of what was read adds no second [N, D] to that of all items.
             inputs, items, before = self.table(read, sparse=True), self.table.vectors(), read[:0]
@@ -246,7 +246,7 @@ class SASRec(nn.Module):
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]` from the most recent `history_length` interactions of non-empty histories."""
         recent = histories.last(self.config.history_length)
-        inputs = self.table(torch.from_numpy(recent.items).long())
+        inputs = self.table(to_indices(recent.items))
         return self._encode(recent, inputs, last=True)
 
     def item_vectors(self) -> Tensor:

@@ -35,6 +35,7 @@ from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.tables.multiplexed import SharedSpace
 from recsys.towers.dropout import Dropout
 from recsys.towers.items import ItemsConfig, ItemTower
+from recsys.towers.jagged import to_indices
 
 _USERS_AT_ONCE = 1 << 14
 
@@ -142,8 +143,8 @@ class TwoTower(nn.Module):
         targets = torch.from_numpy(batch.targets)
         sparse = self.config.sparse_gradients and negatives is not None
         # One row for each user of the batch: its pairs share it.
-        users = self.user_table(torch.from_numpy(batch.histories.users), sparse=sparse)
-        lengths = torch.from_numpy(batch.histories.lengths)
+        users = self.user_table(to_indices(batch.histories.users), sparse=sparse)
+        lengths = to_indices(batch.histories.lengths)
         users = users.repeat_interleave(lengths, dim=0)
         if negatives is None:
             items = self.table.vectors()
@@ -163,7 +164,7 @@ class TwoTower(nn.Module):
 
         A user without a training row gets the mean of all users who have one.
         """
-        users = torch.from_numpy(histories.users)
+        users = to_indices(histories.users)
         found, known = self.user_table(users), self.trained_users[users]
         if bool(known.all()):
             return found
@@ -185,9 +186,8 @@ class TwoTower(nn.Module):
         total = torch.zeros(self.granularities.embedding_dim)
         for users in self.trained_users.nonzero().squeeze(1).split(_USERS_AT_ONCE):
             rows = self.user_table(users)
-            total += (nn.functional.normalize(rows) if self.granularities.normalize else rows).sum(
-                0
-            )
+            rows = nn.functional.normalize(rows) if self.granularities.normalize else rows
+            total += rows.sum(0)
         return total / self.trained_users.sum().clamp_min(1)
 
     def item_vectors(self) -> Tensor:

@@ -36,6 +36,7 @@ from recsys.recipes.run import (
     update_run_info,
 )
 from recsys.towers.items import ItemTower
+from recsys.towers.jagged import to_indices
 from recsys.towers.late_content import leave_content, match_lengths
 from recsys.towers.newcomers import Targets, fit_newcomers
 from recsys.training.checkpoint import WEIGHTS, save_weights
@@ -161,7 +162,7 @@ def _targets(
         RunError: none of them is new.
     """
     held = held_out(loaded.dataset, loaded.split, "valid")
-    items = torch.from_numpy(held.targets).long()
+    items = to_indices(held.targets)
     new = items[~tower.trained[items]].unique()
     if not len(new):
         raise RunError(
@@ -181,7 +182,7 @@ def _targets(
             vectors = model.user_vectors(histories)
             hidden = (~tower.trained).repeat(len(block), 1)
             had = np.repeat(np.arange(len(block)), histories.lengths)
-            hidden[torch.from_numpy(had), torch.from_numpy(histories.items).long()] = True
+            hidden[torch.from_numpy(had), to_indices(histories.items)] = True
             pairs = ((rows >= block[0]) & (rows <= block[-1])).nonzero().squeeze(1)
             row, target = rows[pairs] - block[0], items[pairs]
             hidden[row, target] = place[target] >= 0  # also one that is had again

@@ -23,6 +23,7 @@ from recsys.retrieval.manifest import BundleManifest, TowerEntry
 from recsys.retrieval.writing import Addition, BundleSource, UserSource
 from recsys.serving.session import open_session
 from recsys.serving.tower import write_onnx
+from recsys.towers.jagged import to_indices
 
 TOWER = "tower.onnx"
 _BATCH = 256
@@ -145,8 +146,8 @@ def _parity(model: SASRec | FMRLRec, dataset: Dataset, path: Path) -> float:
     run = open_session(str(path)).run
     with torch.inference_mode():
         wanted = model.user_vectors(histories).float()
-        rows = model.item_vectors()[torch.from_numpy(histories.items).long()]
-        lengths = torch.from_numpy(histories.lengths)
+        rows = model.item_vectors()[to_indices(histories.items)]
+        lengths = to_indices(histories.lengths)
         parts = torch.nn.utils.rnn.pad_sequence(list(rows.split(lengths.tolist())), True)
     given = run(None, {"vectors": parts.float().numpy(), "lengths": lengths.numpy()})[0]
     return check_parity(wanted, given)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -120,11 +122,16 @@ _spread = cast(Callable[[Tensor, Tensor, int], Tensor], _Spread.apply)
 _gather = cast(Callable[[Tensor, Tensor], Tensor], _Gather.apply)
 
 
+def to_indices(numbers: npt.NDArray[np.integer]) -> Tensor:
+    """int64, copied: torch would write to the arrays of histories, which are read-only."""
+    return torch.from_numpy(numbers.astype(np.int64))
+
+
 def layout_of(histories: Histories) -> JaggedLayout:
     """The layout of non-empty histories."""
-    lengths = torch.from_numpy(histories.lengths)
+    lengths = to_indices(histories.lengths)
     longest = int(lengths.max())
     rows = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-    starts = torch.from_numpy(histories.offsets[:-1])
+    starts = to_indices(histories.offsets[:-1])
     positions = torch.arange(len(rows)) - starts[rows]
     return JaggedLayout(len(lengths), longest, rows * longest + positions, positions, lengths, rows)

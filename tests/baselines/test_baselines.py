@@ -1,7 +1,6 @@
 import numpy as np
 import polars as pl
 import pytest
-import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -204,9 +203,3 @@ def test_users_without_training_rows_do_no_harm():
     histories = jagged([[0, 1], [], [1, 2]])
     for name in BASELINES:
         fit_baseline(BASELINES[name].config(), histories, 4)
-
-
-def test_a_binary_matrix_counts_repetitions_once():
-    matrix = jagged([[1, 1, 0]]).to_csr(3)
-    assert isinstance(matrix, sp.csr_matrix)
-    assert matrix.toarray().tolist() == [[1, 1, 0]]

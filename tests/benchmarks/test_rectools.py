@@ -17,6 +17,7 @@ from recsys.evaluation.held_out import held_out
 from recsys.evaluation.protocol import find_protocol
 from recsys.evaluation.recommend import recommend
 from recsys.granularity import Granularities
+from recsys.towers.jagged import to_indices
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ class Vectors:
         return self.items
 
     def user_vectors(self, histories):
-        return self.users[torch.from_numpy(histories.users)]
+        return self.users[to_indices(histories.users)]
 
 
 def test_lists_are_measured_as_the_model_that_made_them(data, tmp_path):

@@ -12,6 +12,7 @@ from torch import Tensor
 from recsys.data.dataset import Dataset, SplitRule, write_dataset
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities, truncate
+from recsys.towers.jagged import to_indices
 
 
 @dataclass
@@ -26,7 +27,7 @@ class FixedVectors:
         return self.items
 
     def user_vectors(self, histories: Histories) -> Tensor:
-        return self.users[torch.from_numpy(histories.users)]
+        return self.users[to_indices(histories.users)]
 
 
 @dataclass
@@ -36,7 +37,7 @@ class FixedScores:
     table: Tensor
 
     def scores(self, histories: Histories) -> Tensor:
-        return self.table[torch.from_numpy(histories.users)]
+        return self.table[to_indices(histories.users)]
 
 
 def random_dataset(

@@ -11,7 +11,7 @@ from recsys.losses.seen import Had, seen_candidates
 from recsys.losses.softmax import Negatives, nested_softmax
 from recsys.models.sasrec import SASRec, SASRecConfig
 from recsys.recipes.run import RunConfig
-from recsys.towers.jagged import layout_of
+from recsys.towers.jagged import layout_of, to_indices
 from recsys.towers.transformer import TransformerConfig
 
 LISTS = ([1, 2, 3, 1], [4], [5, 6, 5])
@@ -29,7 +29,7 @@ def jagged(lists):
 
 def had(lists, table):
     histories = jagged(lists)
-    items = torch.from_numpy(histories.items).long()
+    items = to_indices(histories.items)
     return Had(items, table[items], layout_of(histories))
 
 

@@ -34,6 +34,7 @@ from recsys.progress import console
 from recsys.recipes.run import CONFIG, LoadedRun
 from recsys.recipes.study.config import Plan, PlannedRun
 from recsys.recipes.study.methods import METHODS, Point, Trained
+from recsys.towers.jagged import to_indices
 from recsys.training.checkpoint import WEIGHTS
 
 MEASURED = "measured"
@@ -112,7 +113,7 @@ def _prepare(loaded: LoadedRun, plan: Plan, run: PlannedRun) -> Trained:
     def fitted_users() -> torch.Tensor:
         histories = fit_histories(dataset, split, loaded.config.fit_on)
         vectors = freeze_users(model, dataset, histories)
-        return vectors[torch.from_numpy(histories.users[histories.lengths > 0])]
+        return vectors[to_indices(histories.users[histories.lengths > 0])]
 
     settings = _settings(plan, run)
     with torch.inference_mode():
