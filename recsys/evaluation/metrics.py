@@ -57,6 +57,30 @@ def average_precision(ranks: Int64, offsets: Int64, ks: Sequence[int]) -> Float6
     return values
 
 
+def ranks_in(
+    items: Int64, scores: npt.NDArray[np.floating], targets: Int64, offsets: Int64, k: int
+) -> Int64:
+    """Ranks `[M]` of targets in lists that a search found: as the evaluator ranks, ties included.
+
+    A target's rank is the number of listed items scored as high as it or higher, whatever place it
+    stands at itself; `MISS` where it is not listed, or its rank is beyond k. Give lists of k + 1:
+    an item behind the k-th may be scored like it. Of items that a search has not found the scores
+    are not known, so they count for nothing.
+
+    Args:
+        items: `[B, n]` listed, -1 where there is nothing more.
+        scores: `[B, n]` theirs, descending.
+        targets: `[M]`.
+        offsets: `[B + 1]`.
+        k: the largest rank that counts.
+    """
+    rows = np.repeat(np.arange(len(items)), np.diff(offsets))
+    hits = items[rows] == targets[:, None]
+    own = scores[rows, hits.argmax(axis=1)]
+    ranks = ((scores[rows] >= own[:, None]) & (items[rows] >= 0)).sum(axis=1)
+    return np.where(hits.any(axis=1) & (ranks <= k), ranks, MISS)
+
+
 USER_METRICS: dict[str, Callable[[Int64, Int64, Sequence[int]], Float64]] = {
     "recall": recall,
     "ndcg": ndcg,

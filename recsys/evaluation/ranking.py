@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from recsys.data.dataset import Int32, Int64
+from recsys.errors import RunError
 from recsys.evaluation.metrics import MISS
 from recsys.evaluation.scoring import BlockScores
 
@@ -92,6 +93,9 @@ def count_ranks(blocks: BlockScores, shape: Shape, targets: Places, seen: Places
 
     Returns:
         `[G, B]` int64, exact up to N; `MISS` where the target cannot be recommended.
+
+    Raises:
+        RunError: a target's score is NaN.
     """
     own = torch.full((shape.sizes, shape.num_users), torch.nan, device=seen.rows.device)
     counts = torch.zeros_like(own, dtype=torch.int64)
@@ -112,8 +116,22 @@ def count_ranks(blocks: BlockScores, shape: Shape, targets: Places, seen: Places
             torch.ge(scores, own[g][:, None], out=above)
             above[seen_rows, seen_columns] = 0
             counts[g] += above.sum(1).long()
+    refuse_nan(bool(own.isnan().any()))
     hidden = (own == -torch.inf) | targets.among(seen, shape.num_items)
     return counts.masked_fill_(hidden, MISS)
+
+
+def refuse_nan(found: bool) -> None:
+    """A NaN is neither above nor below any score: a target would come first, or nowhere.
+
+    Raises:
+        RunError: where a target's score is one.
+    """
+    if found:
+        raise RunError(
+            "the score of a target is NaN, so it has no rank: vectors this long overflow float32; "
+            "lower the learning rate and train again"
+        )
 
 
 def _take(own: Tensor, scores: Tensor, places: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -133,6 +151,9 @@ def top_ranks(
     Returns:
         `(ranks [G, M] int64, items [G, B, <= k] int64)`: ranks beyond k are `MISS`, and an item is
         -1 where a list has come to its end.
+
+    Raises:
+        RunError: a target's score is NaN.
     """
     size = (shape.sizes, shape.num_users, k + 1)
     lists = targets.rows.new_full(size, _HIDDEN)
@@ -141,7 +162,9 @@ def top_ranks(
         _, seen_rows, seen_columns = seen.within(lo, hi)
         given, rows, columns = targets.within(lo, hi)
         for g, scores in enumerate(blocks(lo, hi)):
-            levels[g, given] = _levels(scores[rows, columns]).long()
+            own = scores[rows, columns]
+            refuse_nan(bool(own.isnan().any()))
+            levels[g, given] = _levels(own).long()
             hidden = (seen_rows, seen_columns)
             floor = _floor(lists[g]) if lo else _first_floor(scores, hidden, k + 1)
             flags = scores >= floor[:, None]

@@ -323,7 +323,7 @@ def test_a_score_model_has_no_granularities(tmp_path):
     dataset = random_dataset(tmp_path / "data", split="leave-last-out")
     scores = FixedScores(torch.zeros(dataset.num_users, dataset.num_items))
     options = {"protocol": PROTOCOLS["s3rec"], "part": "test"}
-    with pytest.raises(GranularityError, match="has no vectors"):
+    with pytest.raises(GranularityError, match="has no nested vectors"):
         evaluate(
             scores, dataset, make_split(dataset), granularities=Granularities(sizes=(2,)), **options
         )
@@ -354,3 +354,13 @@ def test_a_data_set_of_short_histories_says_so(tmp_path):
             integer_vectors(2, 2), dataset, make_split(dataset), protocol=PROTOCOLS["s3rec"],
             part="test",
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("extras", [True, False], ids=["lists", "fast"])
+def test_a_target_whose_score_is_nan_is_refused_and_not_ranked_first(tmp_path, extras):
+    dataset = random_dataset(tmp_path / "data", split="leave-last-out")
+    model = integer_vectors(dataset.num_users, dataset.num_items, normalize=True)
+    model.users[:, :2] = model.items[:, :2] = 1e30  # finite; products and norms are not
+    options = {"protocol": PROTOCOLS["s3rec"], "part": "test", "extras": extras, "ks": (5,)}
+    with pytest.raises(RunError, match="the score of a target is NaN"):
+        evaluate(model, dataset, make_split(dataset), **options)

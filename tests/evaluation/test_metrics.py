@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.evaluation.metrics import MISS, USER_METRICS, coverage, gini, novelty
+from recsys.evaluation.metrics import MISS, USER_METRICS, coverage, gini, novelty, ranks_in
 from tests.evaluation.naive import metrics_of
 
 RANKS = st.lists(
@@ -90,3 +90,23 @@ def test_nothing_recommended_has_no_gini_and_no_novelty():
     nothing = np.zeros(3, np.int64)
     assert math.isnan(gini(nothing))
     assert math.isnan(novelty(nothing, nothing))
+
+
+def test_a_list_gives_a_target_the_last_place_among_its_equals():
+    items = np.array([[3, 1, 2], [4, -1, -1]])
+    scores = np.array([[5.0, 4.0, 4.0], [1.0, -np.inf, -np.inf]], np.float32)
+    targets, offsets = np.array([1, 3, 9, 4]), np.array([0, 3, 4])
+    assert ranks_in(items, scores, targets, offsets, 3).tolist() == [3, 1, MISS, 1]
+    assert ranks_in(items, scores, targets, offsets, 2).tolist() == [MISS, 1, MISS, 1]
+
+
+@pytest.mark.parametrize("k", [1, 4, 30])
+def test_lists_of_an_exact_search_give_the_ranks_of_counting_the_whole_catalogue(k):
+    random = np.random.default_rng(k)
+    scores = random.integers(0, 4, (50, 20)).astype(np.float32)
+    targets, offsets = random.integers(0, 20, 50), np.arange(51)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, : k + 1]
+    listed = np.take_along_axis(scores, order, axis=1)
+    counted = (scores >= scores[np.arange(50), targets][:, None]).sum(axis=1)
+    expected = np.where(counted <= k, counted, MISS)
+    np.testing.assert_array_equal(ranks_in(order, listed, targets, offsets, k), expected)
