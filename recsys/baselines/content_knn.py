@@ -21,6 +21,7 @@ from recsys.config import StrictModel
 from recsys.data.features import CategoricalFeature, Float32, ItemFeatures, VectorFeature
 from recsys.data.histories import Histories, jagged_positions
 from recsys.errors import DataError
+from recsys.granularity import Granularities
 
 
 class ContentKNNConfig(StrictModel):
@@ -46,8 +47,22 @@ class ContentKNN:
     last: int
     decay: float
 
-    def scores(self, histories: Histories) -> Tensor:
-        """`[B, N]`."""
+    @property
+    def granularities(self) -> Granularities:
+        """All coordinates: features stand side by side, so a prefix is a part of them."""
+        return Granularities(sizes=(self.content.shape[1],))
+
+    @property
+    def flat(self) -> bool:
+        """Not to be cut."""
+        return True
+
+    def item_vectors(self) -> Tensor:
+        """`[N, F]`."""
+        return self.content
+
+    def user_vectors(self, histories: Histories) -> Tensor:
+        """`[B, F]` profiles of length 1, or 0 where the recent items have no content."""
         recent = histories.last(self.last)
         rows = np.repeat(np.arange(len(recent)), recent.lengths)
         from_end = recent.offsets[rows + 1] - 1 - np.arange(len(rows))
@@ -56,7 +71,11 @@ class ContentKNN:
             (weights, recent.items, recent.offsets), shape=(len(recent), len(self.content))
         )
         profiles = torch.from_numpy(pick @ self.content.numpy())
-        return torch.nn.functional.normalize(profiles, dim=1) @ self.content.T
+        return torch.nn.functional.normalize(profiles, dim=1)
+
+    def scores(self, histories: Histories) -> Tensor:
+        """`[B, N]`."""
+        return self.user_vectors(histories) @ self.content.T
 
 
 def fit_content_knn(config: ContentKNNConfig, features: ItemFeatures) -> ContentKNN:

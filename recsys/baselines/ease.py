@@ -6,7 +6,10 @@ Shape legend: B users of the batch, N items.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -17,6 +20,7 @@ from recsys.config import StrictModel
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError
 
+_LIMIT_GIB = 8.0
 _ROWS = 1024
 """Rows of the Gram matrix that are counted at once."""
 
@@ -29,8 +33,9 @@ class EaseConfig(StrictModel):
     """Strength of the regularization, lambda in the paper."""
     precision: Literal["float32", "float64"] = "float64"
     """Of the inverse; the weights are kept in float32."""
-    memory_limit_gib: float = Field(default=8.0, gt=0)
-    """What fitting may take; the item count decides what it would take."""
+    memory_limit_gib: float | None = Field(default=None, gt=0)
+    """What fitting may take (the item count decides what it would take); None: 8, or what is free
+    where that is less."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,23 @@ class Ease:
 def ease_obstacle(config: EaseConfig, num_items: int) -> str | None:
     """Why EASE cannot be fitted on so many items, or None."""
     needed = _fitting_bytes(config, num_items) / (1 << 30)
-    if needed <= config.memory_limit_gib:
+    limit = config.memory_limit_gib or min(_LIMIT_GIB, free_gib())
+    if needed <= limit:
         return None
     return (
         f"EASE over {num_items:,} items takes {needed:.1f} GiB for matrices of items by items, "
-        f"{config.memory_limit_gib:g} GiB are allowed; raise memory_limit_gib, use "
-        "precision=float32, or drop rare items by a k-core filter"
+        f"{limit:.3g} GiB are allowed; ask for it with more (recsys baselines DATA ease "
+        f"ease.memory_limit_gib={ceil(needed)}), use ease.precision=float32, or drop rare items by "
+        "a k-core filter"
     )
+
+
+def free_gib() -> float:
+    """Memory that programs may still take, where the system says so."""
+    told = Path("/proc/meminfo")
+    text = told.read_text() if told.is_file() else ""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.M)
+    return int(found[1]) / (1 << 20) if found else float("inf")
 
 
 def _fitting_bytes(config: EaseConfig, num_items: int) -> int:

@@ -8,6 +8,7 @@ Shape legend: B users of the batch, N items.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -17,12 +18,15 @@ from pydantic import Field
 from torch import Tensor
 
 from recsys.config import StrictModel
+from recsys.data.dataset import Int64
 from recsys.data.histories import Histories
 from recsys.progress import progress
 
 _BLOCK_BYTES = 256 << 20
 _BYTES_PER_PAIR = 32
 """A similarity with its column, and the arrays that sort it."""
+_MOST_PAIRS = 20_000_000_000
+"""Counted in some minutes."""
 
 
 class ItemKNNConfig(StrictModel):
@@ -44,8 +48,15 @@ class ItemKNN:
 
     def scores(self, histories: Histories) -> Tensor:
         """`[B, N]`."""
-        history = histories.to_csr(self.similarities.shape[0])
-        return torch.from_numpy((history @ self.similarities).toarray())
+        return torch.from_numpy(self.own_scores(histories).toarray())
+
+    def shared_scores(self) -> Tensor:
+        """`[N]`: 0 for all that is no neighbour of the history."""
+        return torch.zeros(self.similarities.shape[0])
+
+    def own_scores(self, histories: Histories) -> sp.csr_matrix:
+        """`[B, N]`: of the neighbours."""
+        return histories.to_csr(self.similarities.shape[0]) @ self.similarities
 
 
 def fit_item_knn(config: ItemKNNConfig, histories: Histories, num_items: int) -> ItemKNN:
@@ -56,15 +67,45 @@ def fit_item_knn(config: ItemKNNConfig, histories: Histories, num_items: int) ->
     users = histories.to_csr(num_items)
     items = users.T.tocsr()
     norms = np.sqrt(np.diff(items.indptr)).astype(np.float32)
-    height = max(1, _BLOCK_BYTES // (_BYTES_PER_PAIR * num_items))
     kept = []
     with progress() as bar:
         task = bar.add_task("item-kNN", total=num_items)
-        for lo in range(0, num_items, height):
-            block = (items[lo : lo + height] @ users).tocsr()
+        for lo, hi in pairwise(_edges(items, users)):
+            block = (items[lo:hi] @ users).tocsr()
             kept.append(_neighbours(block, norms, lo, config))
             bar.advance(task, block.shape[0])
     return ItemKNN(sp.vstack(kept, format="csr"))
+
+
+def pairs_of(lengths: Int64) -> float:
+    """Pairs of items in histories of `lengths [U]`."""
+    return float(np.square(lengths.astype(np.float64)).sum())
+
+
+def item_knn_obstacle(lengths: Int64) -> str | None:
+    """Why item-kNN would take too long to be fitted unasked on histories of `lengths [U]`."""
+    pairs = pairs_of(lengths)
+    if pairs <= _MOST_PAIRS:
+        return None
+    return (
+        f"item-kNN would count {pairs:.1e} pairs of items that the same users had, "
+        f"{_MOST_PAIRS:.0e} are counted unasked; ask for it: recsys baselines DATA item_knn"
+    )
+
+
+def _edges(items: sp.csr_matrix, users: sp.csr_matrix) -> list[int]:
+    """Where blocks of items begin and end that have so many pairs as are held at once, or one item.
+
+    An item has at most as many neighbours as its users have interactions, and as there are items.
+    """
+    num_items, most = items.shape[0], max(1, _BLOCK_BYTES // _BYTES_PER_PAIR)
+    reached = items @ np.diff(users.indptr).astype(np.float64)
+    running = np.cumsum(np.minimum(reached, num_items))
+    edges = [0]
+    while edges[-1] < num_items:
+        before = running[edges[-1] - 1] if edges[-1] else 0.0
+        edges.append(max(edges[-1] + 1, int(np.searchsorted(running, before + most, "right"))))
+    return edges
 
 
 def _neighbours(

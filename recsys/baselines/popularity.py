@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -47,6 +48,14 @@ class Popularity:
         """`[B, N]`."""
         return self.item_scores.expand(len(histories), -1)
 
+    def shared_scores(self) -> Tensor:
+        """`[N]`."""
+        return self.item_scores
+
+    def own_scores(self, histories: Histories) -> sp.csr_matrix:
+        """`[B, N]`: none."""
+        return sp.csr_matrix((len(histories), len(self.item_scores)), dtype=np.float32)
+
 
 def fit_popularity(
     config: PopularityConfig,  # noqa: ARG001 (every baseline is fitted by the same three)
@@ -75,5 +84,9 @@ def _as_scores(counts: Int64) -> Tensor:
     """Places in the order by `counts [C, N]`, the first row first: exact in float32, where a
     count plus a fraction of another would not be. Equal counts are equal places.
     """
-    _, places = np.unique(counts, axis=1, return_inverse=True)
-    return torch.from_numpy(places.ravel().astype(np.float32))
+    order = np.lexsort(counts[::-1])
+    ordered = counts[:, order]
+    higher = (ordered[:, 1:] != ordered[:, :-1]).any(axis=0)
+    places = np.empty(counts.shape[1], np.float32)
+    places[order] = np.concatenate([[0], np.cumsum(higher)])
+    return torch.from_numpy(places)

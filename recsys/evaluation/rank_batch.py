@@ -12,9 +12,10 @@ from recsys.data.dataset import Int32, Int64
 from recsys.data.histories import Histories
 from recsys.evaluation.compiled import CompiledRanking
 from recsys.evaluation.metrics import MISS
-from recsys.evaluation.ranking import Shape, count_ranks, jagged_places, top_ranks
+from recsys.evaluation.ranking import Shape, count_ranks, jagged_places, refuse_nan, top_ranks
 from recsys.evaluation.repeats import RepeatRanking, as_levels
-from recsys.evaluation.scoring import Scorer, VectorScorer
+from recsys.evaluation.scoring import Scorer, SharedScorer, VectorScorer
+from recsys.evaluation.shared_scores import list_shared, rank_shared
 from recsys.evaluation.shares import SharedRanking
 from recsys.kernels.ranking import count_levels
 
@@ -34,9 +35,19 @@ def rank_batch(
     Returns:
         `(ranks [G, M], lists [G, B, <= k])`: with lists, ranks beyond k are `MISS`; -1 in a list
         where it has come to its end.
+
+    Raises:
+        RunError: a target's score is NaN.
     """
     if isinstance(scorer, VectorScorer) and scorer.compiled is not None:
         return _by_kernels(scorer, scorer.compiled, histories, targets, hidden, k)
+    if isinstance(scorer, SharedScorer):
+        own = scorer.own(histories)
+        found = rank_shared(scorer.shared, own, targets, hidden)[None]
+        if k is None:
+            return found, None
+        listed = list_shared(scorer.shared, own, hidden, k)[None]
+        return np.where(found > k, MISS, found), listed
     shape = Shape(len(scorer.sizes), len(histories), scorer.num_items, scorer.width)
     wanted = jagged_places(targets.items, targets.offsets, scorer.device)
     seen = jagged_places(hidden.items, hidden.offsets, scorer.device)
@@ -61,9 +72,13 @@ def _by_kernels(
     rows = np.repeat(np.arange(len(targets)), targets.lengths)
     lost = _among(rows, targets.items, hidden, scorer.num_items)
     if k is None:
-        return np.where(lost, MISS, ranking.count_ranks(users, targets, hidden)), None
+        counts = ranking.count_ranks(users, targets, hidden)
+        refuse_nan(bool(((counts == 0) & ~lost).any()))  # whatever is a number reaches itself
+        return np.where(lost, MISS, counts), None
     keys = ranking.best(users, hidden, k + 1)
-    levels = as_levels(ranking.pair_scores(users, rows, targets.items))
+    own = ranking.pair_scores(users, rows, targets.items)
+    refuse_nan(bool(np.isnan(own).any()))
+    levels = as_levels(own)
     ranks = np.empty_like(levels)
     for of_size, level, rank in zip(keys, levels, ranks, strict=True):
         count_levels(of_size, rows, level, rank)

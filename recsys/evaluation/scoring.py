@@ -6,10 +6,11 @@ Shape legend: B users of a batch, N items, D coordinates, G granularities.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from recsys.data.histories import Histories
 from recsys.errors import GranularityError, RunError
 from recsys.evaluation.compiled import BATCH_USERS, CompiledRanking
 from recsys.evaluation.repeats import with_repeats
+from recsys.evaluation.shared_scores import SharedScores
 from recsys.evaluation.shares import SharedRanking, shared_items, shared_users
 from recsys.granularity import Granularities, prefix_norms, prefix_scores
 from recsys.processes import ALONE, Processes
@@ -36,6 +38,8 @@ MAX_USERS = 256
 """Enough rows to keep a matrix product busy, few enough to keep its block in the cache."""
 MAX_WIDTH = 2048
 """With that many users, a block of scores and its comparison are 4 MiB."""
+_OWN_ITEMS = 100_000
+"""Items of a user that a SharedModel scores apart, at most about."""
 
 
 @runtime_checkable
@@ -76,6 +80,29 @@ class ScoreModel(Protocol):
         ...
 
 
+@runtime_checkable
+class FlatModel(Protocol):
+    """A VectorModel whose vectors are not to be cut: its figures are of no granularity."""
+
+    @property
+    def flat(self) -> bool:
+        """Always true."""
+        ...
+
+
+@runtime_checkable
+class SharedModel(Protocol):
+    """A ScoreModel whose scores are the same for everyone, but for a few items of each user."""
+
+    def shared_scores(self) -> Tensor:
+        """`[N]`."""
+        ...
+
+    def own_scores(self, histories: Histories) -> sp.csr_matrix:
+        """`[B, N]` float32: what is stored stands in the place of the shared score."""
+        ...
+
+
 @dataclass(frozen=True)
 class Scorer:
     """A model made ready to be ranked."""
@@ -109,6 +136,14 @@ class VectorScorer(Scorer):
     """User vectors `[B, D]` -> `[G, B]`, added to the scores of what the users have had."""
 
 
+@dataclass(frozen=True)
+class SharedScorer(Scorer):
+    """Of a SharedModel."""
+
+    shared: SharedScores
+    own: Callable[[Histories], sp.csr_matrix]
+
+
 def make_scorer(
     model: VectorModel | ScoreModel,
     num_items: int,
@@ -132,24 +167,50 @@ def make_scorer(
         GranularityError: a prefix is longer than the vectors, or the model has none.
         RunError: the vectors are of another catalogue, or are not finite.
     """
-    if isinstance(model, VectorModel):
+    flat = isinstance(model, FlatModel)
+    if isinstance(model, VectorModel) and not (flat and granularities):
         own = model.granularities
         wanted = own if granularities is None else granularities.inherit(own)
-        if processes.world_size > 1:
+        if processes.world_size > 1 and not flat:
             return _shared_scorer(model, num_items, wanted, budget_bytes, processes)
-        return _vector_scorer(model, num_items, wanted, budget_bytes)
+        scorer = _vector_scorer(model, num_items, wanted, budget_bytes)
+        return replace(scorer, sizes=(None,)) if flat else scorer
     elements = max(1, budget_bytes // BYTES_PER_SCORE)
     if granularities is not None:
         raise GranularityError(
-            f"{type(model).__name__} has no vectors, so it cannot be evaluated at the "
+            f"{type(model).__name__} has no nested vectors, so it cannot be evaluated at the "
             f"granularities {granularities.sizes}; leave them out"
         )
+    if isinstance(model, SharedModel):
+        return _shared_scorer_of(model, num_items, elements)
     num_users = int(np.clip(elements // num_items, 1, MAX_USERS))
     width = int(np.clip(elements // num_users, 1, MAX_WIDTH))
     device = torch.device("cpu")
     return Scorer(
         (None,), num_users, width, num_items, device, lambda batch: _score_blocks(model, batch)
     )
+
+
+def _shared_scorer_of(model: SharedModel, num_items: int, elements: int) -> SharedScorer:
+    scores = model.shared_scores().float().cpu()
+    _check_scores(scores, model)
+    if len(scores) != num_items:
+        raise RunError(
+            f"the model scores {len(scores)} items, the data set has {num_items}; fit it again"
+        )
+    num_users = int(np.clip(elements // min(num_items, _OWN_ITEMS), 1, MAX_USERS))
+
+    def own(histories: Histories) -> sp.csr_matrix:
+        found = model.own_scores(histories)
+        _check_scores(torch.from_numpy(found.data), model)
+        return found
+
+    def no_blocks(_: Histories) -> BlockScores:
+        raise RunError("scores that users share are not ranked block by block")
+
+    device = torch.device("cpu")
+    shared = SharedScores(scores.numpy())
+    return SharedScorer((None,), num_users, num_items, num_items, device, no_blocks, shared, own)
 
 
 def _vector_scorer(
@@ -245,10 +306,14 @@ def can_compile(items: Tensor) -> bool:
 
 
 def _score_blocks(model: ScoreModel, histories: Histories) -> BlockScores:
-    scores = model.scores(histories).float().cpu()
+    scores = _check_scores(model.scores(histories).float().cpu(), model)
+    return lambda lo, hi: iter((scores[:, lo:hi],))
+
+
+def _check_scores(scores: Tensor, model: object) -> Tensor:
     if scores.isnan().any():
         raise RunError(f"{type(model).__name__} gave NaN scores; fit it again")
-    return lambda lo, hi: iter((scores[:, lo:hi],))
+    return scores
 
 
 def _check_vectors(items: Tensor, num_items: int, granularities: Granularities) -> None:

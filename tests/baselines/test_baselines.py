@@ -115,9 +115,9 @@ def test_ease_equals_one_ridge_regression_per_item(users, l2, precision):
 
 def test_ease_says_why_it_cannot_be_fitted_on_too_many_items():
     with pytest.raises(
-        ConfigError, match=r"1,000,000 items takes 14901.2 GiB .* 8 GiB are allowed"
+        ConfigError, match=r"1,000,000 items takes 14901.2 GiB .* 1 GiB are allowed"
     ):
-        fit_baseline(EaseConfig(), jagged([[0]]), 1_000_000)
+        fit_baseline(EaseConfig(memory_limit_gib=1), jagged([[0]]), 1_000_000)
 
 
 def test_ease_refuses_a_regularization_that_vanishes_in_its_precision():
@@ -127,15 +127,14 @@ def test_ease_refuses_a_regularization_that_vanishes_in_its_precision():
 
 
 def test_the_default_baselines_name_what_is_left_out_and_why():
-    few, many = default_baselines(1000), default_baselines(1_000_000)
+    few, many = default_baselines(1000), default_baselines(1_000_000, np.full(10, 100_000))
     assert [config.name for config in few.configs] == [
         "popularity", "recent_popularity", "item_knn", "ease",
     ]  # fmt: skip
     assert few.left_out == {}
-    assert [config.name for config in many.configs] == [
-        "popularity", "recent_popularity", "item_knn",
-    ]  # fmt: skip
-    assert "GiB are allowed" in many.left_out["ease"]
+    assert [config.name for config in many.configs] == ["popularity", "recent_popularity"]
+    assert "GiB are allowed; ask for it with more (recsys baselines" in many.left_out["ease"]
+    assert "ask for it: recsys baselines DATA item_knn" in many.left_out["item_knn"]
 
 
 def test_every_baseline_is_known_by_the_name_in_its_config():
