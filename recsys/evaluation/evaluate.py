@@ -75,6 +75,7 @@ def rank_held_out(
     filter_seen: bool,
     ks: Sequence[int] = DEFAULT_KS,
     lists: bool = False,
+    most_users: int | None = None,
     granularities: Granularities | None = None,
     budget_bytes: int = DEFAULT_BUDGET,
     label: str = "ranking",
@@ -94,6 +95,7 @@ def rank_held_out(
         ks: cutoffs.
         lists: count the recommended items as well; without, one target per user is ranked by
             counting, which is much cheaper.
+        most_users: of all that can be measured so many, evenly spread; None: all.
         granularities: prefixes to measure instead of the model's own (any sizes up to D);
             what it does not name, such as `normalize`, is the model's own.
         budget_bytes: for blocks of scores.
@@ -106,6 +108,7 @@ def rank_held_out(
         RunError: the model is of another catalogue or gives no finite numbers.
     """
     held, ks = held_out(dataset, split, part), tuple(sorted(set(ks)))
+    held = held if most_users is None else held.spread(most_users)
     with torch.inference_mode(), progress() as bar:
         scorer = make_scorer(
             model,

@@ -34,6 +34,13 @@ class HeldOut:
     def __post_init__(self) -> None:
         freeze_arrays(self, "users", "start", "end", "targets", "offsets")
 
+    def spread(self, most: int) -> HeldOut:
+        """At most so many of the users, evenly spread."""
+        rows = np.unique(np.linspace(0, len(self.users) - 1, min(most, len(self.users)), dtype=int))
+        places, offsets = self.targets_of(rows)
+        kept = self.users[rows], self.start[rows], self.end[rows]
+        return HeldOut(*kept, self.targets[places], offsets)
+
     @property
     def single(self) -> bool:
         """Whether every user has exactly one target."""

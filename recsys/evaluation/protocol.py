@@ -101,6 +101,11 @@ class ProtocolCard(StrictModel):
         "head = the fifth of the catalogue with most training rows, tail = the rest; cold = items "
         "without a training row, warm = the rest (global-time); only targets of the segment count"
     )
+    baselines: str = (
+        "the settings in a baseline's name were given, or chosen by ndcg@10 on the validation part "
+        "with the baseline fitted on train (of many users, on some that are evenly spread), or "
+        "they are the default's where `recsys evaluate` said so"
+    )
     intervals: str = "95 % percentile bootstrap over users, 1,000 resamples"
 
     def differences(self, other: "ProtocolCard") -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from pydantic import Field
 
 from recsys.baselines import (
@@ -12,6 +13,8 @@ from recsys.baselines import (
     BaselineConfig,
     default_baselines,
     fit_baseline,
+    is_dear,
+    label_of,
 )
 from recsys.baselines.content_knn import ContentKNNConfig
 from recsys.config import StrictModel, apply_overrides, parse
@@ -24,6 +27,7 @@ from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.protocol import FitOn, Part, Protocol, find_protocol
 from recsys.evaluation.table import MetricTable, join_tables
 from recsys.progress import console
+from recsys.recipes.tuning import tune
 
 
 class BaselinesConfig(StrictModel):
@@ -46,6 +50,8 @@ def evaluate_baselines(
 ) -> MetricTable:
     """Fits baselines on a dataset folder and measures them.
 
+    Settings that are not given are chosen on the validation part (`recipes.tuning`).
+
     Args:
         data: a dataset folder.
         names: which ones; empty: those always printed beside a neural model.
@@ -62,16 +68,15 @@ def evaluate_baselines(
     dataset, preset = load_dataset(data), find_protocol(protocol)
     own = dataset.manifest.split
     split = make_split(dataset, own if own.name == preset.split else SplitRule(name=preset.split))
-    table = measure_baselines(
-        choose(names, dataset.num_items, overrides), dataset, split, preset, part, fit_on, ks
-    )
+    chosen = choose(names, dataset, overrides)
+    table = measure_baselines(chosen, dataset, split, preset, part, fit_on, ks, named=bool(names))
     if out is not None:
         table.save(Path(out))
     return table
 
 
 def choose(
-    names: Sequence[str], num_items: int, overrides: Sequence[str] = ()
+    names: Sequence[str], dataset: Dataset, overrides: Sequence[str] = ()
 ) -> tuple[BaselineConfig, ...]:
     """Configs of the named baselines, or of the default ones; says what is left out and why.
 
@@ -82,7 +87,7 @@ def choose(
     if strangers := [name for name in changes if name not in names]:
         raise ConfigError(f"{strangers[0]} has options but is not named; name it as well")
     if not names:
-        default = default_baselines(num_items)
+        default = default_baselines(dataset.num_items, np.diff(dataset.offsets))
         for name, reason in default.left_out.items():
             console.print(f"{name} is left out: {reason}", style="yellow")
         return default.configs
@@ -101,11 +106,25 @@ def measure_baselines(
     part: Part,
     fit_on: FitOn,
     ks: Sequence[int],
+    *,
+    named: bool = False,
 ) -> MetricTable:
-    """Fits each on the rows of `fit_on` and joins their tables."""
-    histories = fit_histories(dataset, split, fit_on)
-    tables = [
-        evaluate(
+    """Chooses the settings of each, fits it on the rows of `fit_on` and joins their tables.
+
+    Baselines that nobody has named keep their default settings where to choose them takes minutes.
+    """
+    histories, timed = fit_histories(dataset, split, fit_on), dataset.timestamps is not None
+
+    def table_of(config: BaselineConfig) -> MetricTable:
+        if named or not is_dear(config, dataset.num_items, histories.lengths):
+            config = tune(config, dataset, split, protocol)
+        else:
+            console.print(
+                f"{config.name}: its settings are the default's, as choosing them takes minutes "
+                f"here; for chosen ones: recsys baselines {dataset.folder} {config.name}",
+                style="yellow",
+            )
+        return evaluate(
             fit_baseline(config, histories, dataset.num_items, _features(config, dataset)),
             dataset,
             split,
@@ -113,11 +132,10 @@ def measure_baselines(
             part=part,
             fit_on=fit_on,
             ks=ks,
-            run=config.name,
+            run=label_of(config, timed=timed),
         )
-        for config in configs
-    ]
-    return join_tables(tables)
+
+    return join_tables([table_of(config) for config in configs])
 
 
 def _features(config: BaselineConfig, dataset: Dataset) -> ItemFeatures | None:

@@ -14,7 +14,7 @@ from recsys.evaluation.evaluate import evaluate as measure
 from recsys.evaluation.protocol import Part, find_protocol
 from recsys.evaluation.table import MetricTable, join_tables, load_table
 from recsys.recipes.baselines import choose, measure_baselines
-from recsys.recipes.run import METRICS, LoadedRun
+from recsys.recipes.run import METRICS, LoadedRun, run_name
 from recsys.towers.items import ItemTower
 
 
@@ -69,7 +69,7 @@ def evaluate(
         )
     ]
     if with_baselines:
-        chosen = choose((), loaded.dataset.num_items)
+        chosen = choose((), loaded.dataset)
         tables.append(
             measure_baselines(chosen, loaded.dataset, loaded.split, preset, part, config.fit_on, ks)
         )
@@ -115,11 +115,6 @@ def compare(
     order = [*names, *(name for name in first_of if name not in names)]
     rows = [first_of[name].rows.filter(pl.col("run") == name) for name in order]
     return replace(joined, rows=pl.concat(rows))
-
-
-def run_name(run: str | Path) -> str:
-    """A run's name in tables: that of its folder."""
-    return Path(run).resolve().name
 
 
 def run_table(run: str | Path, part: str, protocol: str | None) -> MetricTable:

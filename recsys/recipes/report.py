@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 
 from recsys.evaluation.protocol import Part
-from recsys.recipes.evaluate import compare, run_name, run_table
-from recsys.recipes.run import CONFIG, load_run_info
+from recsys.recipes.evaluate import compare, run_table
+from recsys.recipes.run import CONFIG, load_run_info, run_name
 from recsys.reports import CURVES_SCHEMA, ReportContent, write_report
 from recsys.training.logs import LOG, read_lines
 

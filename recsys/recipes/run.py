@@ -27,6 +27,7 @@ import torch
 import yaml
 from pydantic import Field, model_validator
 
+from recsys.baselines import NAMES
 from recsys.config import StrictModel, apply_overrides, load_yaml, parse
 from recsys.data.batching import BatchingConfig
 from recsys.data.dataset import Dataset, SplitRule, load_dataset
@@ -303,6 +304,12 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
     return built
 
 
+def run_name(folder: str | Path) -> str:
+    """A run's name in tables: that of its folder, told apart from those of baselines."""
+    name = Path(folder).resolve().name
+    return f"{name} (run)" if name.partition(" ")[0] in NAMES else name
+
+
 class LoadedRun:
     """A trained run, ready to be measured: config, data, split and the model in eval mode."""
 
@@ -330,7 +337,7 @@ class LoadedRun:
     @property
     def name(self) -> str:
         """The run's name in tables."""
-        return self.folder.resolve().name
+        return run_name(self.folder)
 
 
 def on_one_process(config: RunConfig) -> RunConfig:

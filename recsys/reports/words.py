@@ -88,5 +88,6 @@ def card_lines(card: ProtocolCard, num_users: Sequence[int] = ()) -> list[tuple[
         ("metrics", card.metrics),
         ("catalogue", card.catalogue_metrics),
         ("segments", card.segments),
+        ("baselines", card.baselines),
         ("intervals", card.intervals),
     ]
