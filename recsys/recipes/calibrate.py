@@ -1,8 +1,8 @@
 """`recsys calibrate`: how items nobody has had are scored beside those that training has seen.
 
 What items without an id are made of is fitted to the validation part of a global-time split
-(`towers.newcomers`). Figures of the test part remain those of users and targets that nothing was
-fitted to; some of these targets are of items that the validation part knew.
+(`towers.newcomers`). What comes out was fitted on train+valid, and its card says so: the validation
+part cannot be measured any more, and only runs and baselines that read as much stand beside it.
 
 A run of ids alone can be given content here: what is trained stays as it is, to the last bit, and
 content makes the vectors of items without an id alone.
@@ -58,7 +58,7 @@ def calibrate(
 
     Args:
         run: a run folder of a global-time split, whose items are ids and content or ids alone.
-        out: the new run folder; its validation figures are of what it was fitted to.
+        out: the new run folder, fitted on train+valid as far as its card goes.
         overrides: for a run of ids alone, what new items are made of, such as
             `model.items.features=[text,genres]`.
         steps: of the fit, at most.

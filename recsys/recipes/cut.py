@@ -26,6 +26,8 @@ from recsys.training.checkpoint import WEIGHTS, save_weights
 TOLERANCE = 1e-5
 """Of any coordinate, relative to the largest one where that is above 1."""
 _COMPARED_USERS = 256
+_KEPT = ("best_epoch", "seconds", "calibrated")
+"""Of `run.json`: what remains true of the smaller model, above all what it was fitted to."""
 _TABLES = "of the kinds of model.table, dense, dynamic, hashed and quantized hold smaller ones"
 
 
@@ -59,7 +61,7 @@ def cut(run: str | Path, out: str | Path, *, granularity: int) -> Path:
     with atomic_path(folder) as temporary:
         create_run(temporary, config, loaded.dataset, resume=False)
         save_weights(small, temporary / WEIGHTS)
-        kept = {key: loaded.info[key] for key in ("best_epoch", "seconds") if key in loaded.info}
+        kept = {key: loaded.info[key] for key in _KEPT if key in loaded.info}
         update_run_info(temporary, state="finished", **kept, cut=_origin(loaded, difference))
     return folder
 

@@ -14,7 +14,14 @@ from recsys.evaluation.evaluate import evaluate as measure
 from recsys.evaluation.protocol import Part, find_protocol
 from recsys.evaluation.table import MetricTable, join_tables, load_table
 from recsys.recipes.baselines import choose, measure_baselines
-from recsys.recipes.run import METRICS, LoadedRun, run_name
+from recsys.recipes.run import (
+    METRICS,
+    LoadedRun,
+    fitted_on,
+    load_config,
+    load_run_info,
+    run_name,
+)
 from recsys.towers.items import ItemTower
 
 
@@ -55,7 +62,8 @@ def evaluate(
     loaded = LoadedRun(run, unfinished=unfinished)
     if without:
         _hide(loaded, without)
-    config, preset = loaded.config, find_protocol(protocol or loaded.config.protocol)
+    loaded.check_part(part)
+    preset = find_protocol(protocol or loaded.config.protocol)
     tables = [
         measure(
             loaded.model,
@@ -63,7 +71,7 @@ def evaluate(
             loaded.split,
             protocol=preset,
             part=part,
-            fit_on=config.fit_on,
+            fit_on=loaded.fit_on,
             ks=ks,
             run=" ".join([loaded.name, *(f"-{name}" for name in sorted(without))]),
         )
@@ -71,7 +79,7 @@ def evaluate(
     if with_baselines:
         chosen = choose((), loaded.dataset)
         tables.append(
-            measure_baselines(chosen, loaded.dataset, loaded.split, preset, part, config.fit_on, ks)
+            measure_baselines(chosen, loaded.dataset, loaded.split, preset, part, loaded.fit_on, ks)
         )
     table = join_tables(tables)
     table.save(metrics_path(run, part, preset.name, without))
@@ -121,12 +129,23 @@ def run_table(run: str | Path, part: str, protocol: str | None) -> MetricTable:
     """The kept table of a run; its own rows bear the folder's present name, should it have changed.
 
     Raises:
-        RunError: there is no such table.
+        RunError: there is no such table, or its card says less than the run was fitted on.
     """
     table = load_table(_find_metrics(run, part, protocol))
+    _check_fit(Path(run), table)
     own = table.rows["run"][0]  # `evaluate` puts the run before its baselines
     renamed = pl.col("run").replace({own: run_name(run)})
     return replace(table, rows=table.rows.with_columns(renamed))
+
+
+def _check_fit(run: Path, table: MetricTable) -> None:
+    """Refuses tables that earlier versions wrote of calibrated runs."""
+    fitted = fitted_on(load_config(run), load_run_info(run))
+    if table.card.fit_on != fitted:
+        raise RunError(
+            f"{run} was fitted on {fitted}, its table says {table.card.fit_on}; run `recsys "
+            "evaluate` again"
+        )
 
 
 def _find_metrics(run: str | Path, part: str, protocol: str | None) -> Path:

@@ -187,7 +187,7 @@ def _model_card(loaded: LoadedRun) -> dict[str, object]:
 def _protocol(loaded: LoadedRun) -> dict[str, object]:
     config, manifest = loaded.config, loaded.dataset.manifest
     preset = find_protocol(config.protocol)
-    card = make_card(manifest, preset, "test", config.fit_on, loaded.split.rule)
+    card = make_card(manifest, preset, "test", loaded.fit_on, loaded.split.rule)
     return card.model_dump(mode="json")
 
 

@@ -21,11 +21,10 @@ def queries_of(
     and scored as the model does where it does not.
 
     Raises:
-        ProtocolError: the part was trained on, or the protocol wants another split.
+        ProtocolError: something was fitted to the part, or the protocol wants another split.
     """
     preset = find_protocol(protocol or loaded.config.protocol)
-    if part == "valid" and loaded.config.fit_on == "train+valid":
-        raise ProtocolError("the run was fitted on train+valid; measure it on --split test")
+    loaded.check_part(part)
     if loaded.split.rule.name != preset.split:
         raise ProtocolError(
             f"protocol {preset.name} wants the split {preset.split}, the run was trained on "

@@ -18,7 +18,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -338,6 +338,30 @@ class LoadedRun:
     def name(self) -> str:
         """The run's name in tables."""
         return run_name(self.folder)
+
+    @property
+    def fit_on(self) -> FitOn:
+        """What anything in the model was fitted on: training, or calibration after it."""
+        return fitted_on(self.config, self.info)
+
+    def check_part(self, part: str) -> None:
+        """Refuses a part that something in the model was fitted to.
+
+        Raises:
+            ProtocolError: it was.
+        """
+        if part == "valid" and self.fit_on == "train+valid":
+            calibrated = "calibrated" in self.info
+            how = "calibrated on the validation part" if calibrated else "fitted on train+valid"
+            raise ProtocolError(
+                f"{self.folder} was {how}, so figures of that part would be of what it has seen; "
+                "measure it on the test part (--split test)"
+            )
+
+
+def fitted_on(config: RunConfig, info: Mapping[str, Any]) -> FitOn:
+    """What a run was fitted on, all its steps taken together: its card says so."""
+    return "train+valid" if "calibrated" in info else config.fit_on
 
 
 def on_one_process(config: RunConfig) -> RunConfig:

@@ -9,10 +9,14 @@ import torch
 
 import recsys
 from recsys.data.dataset import SplitRule, write_dataset
-from recsys.errors import ConfigError, RunError
+from recsys.errors import ConfigError, ProtocolError, RunError
 from recsys.evaluation.held_out import held_out
+from recsys.evaluation.table import MetricTable
+from recsys.retrieval.bundle import load_bundle
 from tests.recipes.test_content import content_config, new_items_of, write_features
 from tests.recipes.test_verbs import call, config, frame
+
+ROUTED = ("--stages", "4:20,8", "--route", "0.9")
 
 
 def timed():
@@ -79,6 +83,46 @@ def test_content_comes_to_a_run_of_ids_alone_and_known_items_and_their_users_sta
     torch.testing.assert_close(users[1], users[0])
     told = json.loads((late / "run.json").read_text())["calibrated"]
     assert told["after"] < told["before"]
+
+
+def test_the_card_of_a_calibrated_run_says_that_the_validation_part_was_read(run, late, place):
+    honest = recsys.evaluate(run, with_baselines=False)
+    assert honest.card.fit_on == "train"
+    table = recsys.evaluate(late)
+    assert table.card.fit_on == "train+valid" and "ease" in " ".join(table.rows["run"].unique())
+    assert "fitted on train+valid" in call("evaluate", late, "--no-baselines")
+    with pytest.raises(ProtocolError, match="fit_on: 'train' against 'train\\+valid'"):
+        recsys.compare([run, late])
+    recsys.export(late, place / "carded")
+    assert load_bundle(place / "carded").manifest.protocol["fit_on"] == "train+valid"
+
+
+def test_a_calibrated_run_is_not_measured_on_what_it_was_calibrated_by(late, place):
+    for verb in (["evaluate", late, "--split", "valid"], ["export", late, place / "r", *ROUTED]):
+        assert "was calibrated on the validation part" in call(*verb, code=1)
+    assert not (late / "metrics" / "valid-global-time.json").exists()
+
+
+def test_a_table_that_says_less_than_the_run_was_fitted_on_is_refused(run, late, place):
+    path = late / "metrics" / "test-global-time.json"
+    table = recsys.evaluate(late, with_baselines=False)
+    told = table.card.model_copy(update={"fit_on": "train"})
+    MetricTable(told, table.rows).save(path)  # as it was written before
+    assert "fitted on train+valid, its table says train" in call("compare", run, late, code=1)
+    recsys.evaluate(late, with_baselines=False)
+
+
+def test_a_model_cut_from_a_calibrated_run_remembers_it(run, place):
+    data = recsys.load_run(run).config.data
+    encoder = {"nested": True, "num_heads": 1}
+    settings = content_config(data, protocol="global-time", trainer={"epochs": 1})
+    model = settings.model.model_copy(
+        update={"encoder": type(settings.model.encoder).model_validate(encoder)}
+    )
+    nested = recsys.train(settings.model_copy(update={"model": model}), out=place / "nested")
+    recsys.calibrate(nested, place / "nested-calibrated", steps=2)
+    small = recsys.cut(place / "nested-calibrated", place / "small", granularity=4)
+    assert recsys.load_run(small).fit_on == "train+valid"
 
 
 def test_a_weight_that_is_none_is_refused(run, place):
