@@ -7,6 +7,7 @@ Shape legend: U users, P figures, R resamples.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -21,17 +22,63 @@ _BLOCK_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Two runs measured on the same users; every interval is a percentile interval."""
+    """Two figures of the same users, resampled together; every interval is a percentile one."""
 
     difference: float
-    """Mean of the second run minus mean of the first."""
+    """Mean of the second minus mean of the first."""
     difference_low: float
     difference_high: float
     ratio: float
-    """Mean of the second run over mean of the first."""
+    """Mean of the second over mean of the first."""
     ratio_low: float
+    """NaN, as `ratio_high`, where the first is 0 in a resample: then only differences tell."""
     ratio_high: float
     num_users: int
+
+    @property
+    def verdict(self) -> Literal["above", "below", "level"]:
+        """Where the second lies; `level`: the interval of the difference holds 0."""
+        if self.difference_low > 0:
+            return "above"
+        return "below" if self.difference_high < 0 else "level"
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """P figures of the same U users, and what their means would be with other such users."""
+
+    means: Float64
+    """`[P]`."""
+    draws: Float64
+    """`[R, P]`; a row is one draw of users."""
+    num_users: int
+    """U."""
+
+    def paired(self, first: int, second: int, *, confidence: float = 0.95) -> PairedDifference:
+        """Figure `second` beside figure `first`."""
+        base, other = self.draws[:, first], self.draws[:, second]
+        difference = self.means[second] - self.means[first]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.divide(self.means[second], self.means[first])
+            ratios = other / base
+        bounds = _bounds(confidence)
+        low, high = np.quantile(other - base, bounds)
+        ratio_low, ratio_high = np.quantile(ratios, bounds) if base.all() else (np.nan, np.nan)
+        return PairedDifference(
+            difference=float(difference),
+            difference_low=float(low),
+            difference_high=float(high),
+            ratio=float(ratio),
+            ratio_low=float(ratio_low),
+            ratio_high=float(ratio_high),
+            num_users=self.num_users,
+        )
+
+
+def resample(values: Float64, *, num_resamples: int = 1000, seed: int = 0) -> Resampled:
+    """Resamples the P figures of `values [U, P]` together, so that any two can be compared."""
+    draws = resampled_means(values, num_resamples=num_resamples, seed=seed)
+    return Resampled(values.mean(axis=0), draws, len(values))
 
 
 def resampled_means(values: Float64, *, num_resamples: int = 1000, seed: int = 0) -> Float64:
@@ -116,24 +163,8 @@ def paired_difference(
             f"a paired comparison needs the same users, found {len(first)} and {len(second)}; "
             "measure both runs under one protocol card"
         )
-    both = np.stack([first, second], axis=1)
-    means = resampled_means(both, num_resamples=num_resamples, seed=seed)
-    differences = means[:, 1] - means[:, 0]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.divide(second.mean(), first.mean())
-        ratios = means[:, 1] / means[:, 0]
-    bounds = _bounds(confidence)
-    difference_low, difference_high = np.quantile(differences, bounds)
-    ratio_low, ratio_high = np.quantile(ratios, bounds)
-    return PairedDifference(
-        difference=float(second.mean() - first.mean()),
-        difference_low=float(difference_low),
-        difference_high=float(difference_high),
-        ratio=float(ratio),
-        ratio_low=float(ratio_low),
-        ratio_high=float(ratio_high),
-        num_users=len(first),
-    )
+    both = resample(np.stack([first, second], axis=1), num_resamples=num_resamples, seed=seed)
+    return both.paired(0, 1, confidence=confidence)
 
 
 def _bounds(confidence: float) -> tuple[float, float]:

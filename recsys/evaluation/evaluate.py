@@ -31,6 +31,7 @@ from recsys.evaluation.scoring import (
 )
 from recsys.evaluation.summary import catalogue_rows, keep_targets, segments_of, user_rows
 from recsys.evaluation.table import SCHEMA, MetricTable
+from recsys.evaluation.target_ranks import target_ranks
 from recsys.granularity import Granularities
 from recsys.kernels.ranking import count_listed
 from recsys.processes import ALONE, Processes
@@ -200,7 +201,10 @@ def tabulate(
             num_users=len(ranking.held_out.users),
         )
     names = {"run": run, "split": card.part, "protocol": card.protocol}
-    return MetricTable(card, pl.DataFrame([names | row for row in rows], schema=SCHEMA))
+    frame = pl.DataFrame([names | row for row in rows], schema=SCHEMA)
+    held, largest = ranking.held_out, ranking.ks[-1]
+    kept = target_ranks(run, ranking.sizes, ranking.ranks, held.offsets, largest)
+    return MetricTable(card, frame, kept if extras else None)
 
 
 def evaluate(

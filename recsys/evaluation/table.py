@@ -12,6 +12,7 @@ import polars as pl
 from recsys.config import parse
 from recsys.errors import ProtocolError, RunError
 from recsys.evaluation.protocol import ProtocolCard
+from recsys.evaluation.target_ranks import TargetRanks, join_ranks, ranks_from_json
 from recsys.files import write_json
 
 SCHEMA = {
@@ -35,10 +36,19 @@ class MetricTable:
 
     card: ProtocolCard
     rows: pl.DataFrame
+    ranks: TargetRanks | None = None
+    """What its runs are compared by, user by user; None: figures alone are known."""
 
     def save(self, path: Path) -> None:
-        """Writes card and rows as one JSON file, whole or not at all."""
-        write_json(path, {"card": self.card.model_dump(), "rows": self.rows.to_dicts()})
+        """Writes card, rows and ranks as one JSON file, whole or not at all."""
+        tree = {"card": self.card.model_dump(), "rows": self.rows.to_dicts()}
+        write_json(path, tree | ({"ranks": self.ranks.to_json()} if self.ranks else {}))
+
+    def renamed(self, old: str, new: str) -> MetricTable:
+        """The same with another name of one of its runs."""
+        rows = self.rows.with_columns(pl.col("run").replace({old: new}))
+        ranks = self.ranks and self.ranks.renamed(lambda run: new if run == old else run)
+        return MetricTable(self.card, rows, ranks)
 
     def value(
         self,
@@ -74,18 +84,19 @@ def load_table(path: Path) -> MetricTable:
         tree = json.loads(path.read_text(encoding="utf-8"))
         card = tree["card"]
         rows = pl.DataFrame(tree["rows"], schema=SCHEMA)
-    except (ValueError, KeyError, pl.exceptions.PolarsError) as error:
+        ranks = ranks_from_json(tree["ranks"]) if "ranks" in tree else None
+    except (ValueError, TypeError, KeyError, pl.exceptions.PolarsError) as error:
         raise RunError(
             f"{path} is no metrics file ({error}); run `recsys evaluate` again"
         ) from error
-    return MetricTable(parse(ProtocolCard, card, str(path)), rows)
+    return MetricTable(parse(ProtocolCard, card, str(path)), rows, ranks)
 
 
 def join_tables(tables: Sequence[MetricTable]) -> MetricTable:
     """One table of several runs.
 
     Raises:
-        ProtocolError: the protocol cards differ; the message says in what.
+        ProtocolError: the protocol cards differ (the message says in what), or the users.
     """
     first, *others = tables
     for other in others:
@@ -95,4 +106,5 @@ def join_tables(tables: Sequence[MetricTable]) -> MetricTable:
                 "these runs were not measured alike and cannot stand in one table:\n  "
                 + "\n  ".join(lines)
             )
-    return MetricTable(first.card, pl.concat([table.rows for table in tables]))
+    ranks = join_ranks([table.ranks for table in tables])
+    return MetricTable(first.card, pl.concat([table.rows for table in tables]), ranks)

@@ -134,8 +134,7 @@ def run_table(run: str | Path, part: str, protocol: str | None) -> MetricTable:
     table = load_table(_find_metrics(run, part, protocol))
     _check_fit(Path(run), table)
     own = table.rows["run"][0]  # `evaluate` puts the run before its baselines
-    renamed = pl.col("run").replace({own: run_name(run)})
-    return replace(table, rows=table.rows.with_columns(renamed))
+    return table.renamed(own, run_name(run))
 
 
 def _check_fit(run: Path, table: MetricTable) -> None:

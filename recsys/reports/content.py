@@ -7,6 +7,7 @@ from functools import cached_property
 import polars as pl
 
 from recsys.evaluation.table import MetricTable
+from recsys.reports.comparing import Comparisons
 from recsys.reports.view import (
     BEYOND_ACCURACY,
     Column,
@@ -73,7 +74,12 @@ class View:
     @cached_property
     def lines(self) -> list[Line]:
         """The rows, in the order in which they are shown."""
-        return make_lines(self.table, self.lead, self.subject)
+        return make_lines(self.table, self.lead, self.subject, self.comparisons)
+
+    @cached_property
+    def comparisons(self) -> Comparisons:
+        """Of any two rows by the lead figure."""
+        return Comparisons(self.table, self.lead.metric, self.lead.k)
 
     @cached_property
     def runs(self) -> list[list[Line]]:

@@ -30,8 +30,8 @@ def to_html(content: ReportContent, view: View, plots: Mapping[str, str]) -> str
     page: str = environment.get_template("report.html.j2").render(
         content=content,
         view=view,
-        headline=headline(view.lines, view.lead),
-        standing=standing(view.lines, view.lead),
+        headline=headline(view),
+        standing=standing(view),
         card=card_lines(view.table.card, view.num_users),
         plots={name: Markup(svg) for name, svg in plots.items()},
         alt=ALT,

@@ -20,7 +20,7 @@ def to_markdown(content: ReportContent, view: View, plots: Mapping[str, str]) ->
     """
     parts = [
         f"# {_escaped(content.title)}",
-        " ".join(filter(None, [headline(view.lines, view.lead), standing(view.lines, view.lead)])),
+        " ".join(filter(None, [headline(view), standing(view)])),
         main_table(view),
         *(f"![{alt}]({address})" for address, alt in plots.items()),
     ]
@@ -44,7 +44,7 @@ def main_table(view: View) -> str:
     """Accuracy by run and granularity, with half intervals, retention and bytes."""
     header = ["run", "vector", *(column.label for column in view.columns), "keeps", "bytes"]
     rows = [
-        [*_lead(line), *(_figure(line, column) for column in view.columns), line.kept, line.size]
+        [*_lead(line), *(_figure(line, column) for column in view.columns), _kept(line), line.size]
         for line in view.lines
     ]
     return _table(header, rows)
@@ -66,6 +66,10 @@ def _lead(line: Line) -> list[str]:
 
 def _figure(line: Line, column: Column) -> str:
     return " ".join(filter(None, [line.value(column), line.interval(column)]))
+
+
+def _kept(line: Line) -> str:
+    return " ".join(filter(None, [line.kept, line.kept_half]))
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

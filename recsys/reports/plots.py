@@ -6,6 +6,7 @@ Each function returns a matplotlib Figure; `drawing.to_svg` and `drawing.write_p
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -114,14 +115,21 @@ def retention_plot(view: View) -> Figure:
     title = f"Share of full-width {view.lead.label} kept"
     several = len(runs) > 1
     room = _room([run[0].run for _, run in runs]) if several else 12
-    under = _under(view).partition(";")[0]  # no band: the two figures of a share are dependent
+    under = _under(view).partition(";")[0]
+    if any(line.band for _, run in runs for line in run):
+        under += "; band: 95 % interval, paired over users"
     figure, axes = new_axes(title, under, "bytes of one item's vector (fp32)", room)
     for colour, run in reversed(runs):
         shares = [100 * (line.retention or 0) for line in run]
         sizes = [line.num_bytes or 0 for line in run]
         draw_curve(axes, sizes, shares, colour, run[0].run == view.subject)
+        banded = [(line.num_bytes or 0, *line.band) for line in run if line.band]
+        if banded:
+            at, low, high = np.array(banded).T
+            axes.fill_between(at, 100 * low, 100 * high, color=colour, alpha=0.16, linewidth=0)
     log2_ticks(axes, [size * BYTES_PER_COORDINATE for size in _sizes([run for _, run in runs])])
     shown = [100 * (line.retention or 0) for _, run in runs for line in run]
+    shown += [100 * bound for _, run in runs for line in run for bound in line.band or ()]
     axes.set_ylim(max(0, 10 * (min(shown) // 10) - 10), max(108, max(shown) + 8))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0f} %"))
     _name_points(axes, [run for _, run in runs], view.subject)

@@ -12,7 +12,7 @@ from recsys.console import make_console
 from recsys.evaluation.table import MetricTable
 from recsys.reports.content import View
 from recsys.reports.view import Column, Line
-from recsys.reports.words import card_lines
+from recsys.reports.words import card_lines, headline, standing
 
 _ENDLESS = 10_000
 _LONG_NAME, _SHORT_NAME = 28, 12  # run names are folded at the first, on a narrow console second
@@ -25,9 +25,9 @@ def print_table(
     console: Console | None = None,
     main_run: str | None = None,
 ) -> None:
-    """Prints accuracy, segments and beyond-accuracy figures, and the protocol card.
+    """Prints accuracy, segments and beyond-accuracy figures, what they say, and the protocol card.
 
-    Where the console is too narrow the intervals are left out, then the bytes.
+    Where the console is too narrow the bytes are left out, then the intervals.
 
     Args:
         table: figures of one or more runs.
@@ -44,12 +44,15 @@ def print_table(
     _print(_fitting(view, console), console)
     if view.second_columns:
         _print(_second(view, console), console)
+    said = " ".join(filter(None, [headline(view), standing(view)]))
+    console.print(_plain(said, console), highlight=False, markup=False)
+    console.print()
     console.print(_card(view, console), highlight=False)
 
 
 def _fitting(view: View, console: Console) -> Table:
     """The richest form of the main table that fits the console."""
-    for intervals, size in ((True, True), (False, True)):
+    for intervals, size in ((True, True), (True, False), (False, True)):
         table = _main(view, console, intervals, size)
         if _width(table, console) <= console.width:
             return table
@@ -95,17 +98,18 @@ def _main(view: View, console: Console, intervals: bool, size: bool) -> Table:
     if size:
         caption += "; bytes: one item's vector in fp32"
     if intervals and shown:
-        caption += "; ±: half the 95 % bootstrap interval over users"
+        caption += "; ±: half the 95 % bootstrap interval over users, of a share that of the two "
+        caption += "figures resampled together"
     table.caption = _plain(caption, console)
     for column in view.columns:
         table.add_column(column.label, justify="right", no_wrap=True)
-    table.add_column("keeps", justify="right", no_wrap=True)
+    table.add_column("keeps %", justify="right", no_wrap=True)
     if size:
         table.add_column("bytes", justify="right", no_wrap=True)
     for run in view.runs:
         for line in run:
             figures = [_figure(line, column, intervals, console) for column in view.columns]
-            cells = [*figures, Text(_plain(line.kept, console))]
+            cells = [*figures, _kept(line, intervals, console)]
             cells += [Text(_plain(line.size, console))] if size else []
             _add(table, line, run, cells, view, console)
     return table
@@ -146,6 +150,13 @@ def _figure(line: Line, column: Column, interval: bool, console: Console) -> Tex
     text = Text(_plain(line.value(column), console))
     if interval and line.interval(column):
         text.append(_plain(f" {line.interval(column)}", console), style="dim not bold")
+    return text
+
+
+def _kept(line: Line, interval: bool, console: Console) -> Text:
+    text = Text(_plain(line.kept.removesuffix(" %"), console))
+    if interval and line.kept_half:
+        text.append(_plain(f" {line.kept_half}", console), style="dim not bold")
     return text
 
 

@@ -3,6 +3,7 @@
 Terminal, HTML, Markdown and plots all take their rows from here, so they cannot disagree.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,7 +11,9 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from recsys.errors import RunError
+from recsys.evaluation.bootstrap import PairedDifference
 from recsys.evaluation.table import MetricTable
+from recsys.reports.comparing import Comparisons
 
 BYTES_PER_COORDINATE = 4  # fp32
 MISSING = "-"
@@ -59,6 +62,8 @@ class Line:
     cells: dict[Column, Cell]
     retention: float | None
     """The lead figure divided by that of the run's full width."""
+    paired: PairedDifference | None = None
+    """The lead figure beside that of the run's full width, user by user; None: not known."""
 
     @property
     def is_full(self) -> bool:
@@ -91,6 +96,21 @@ class Line:
     def kept(self) -> str:
         """The retention in percent as text."""
         return MISSING if self.retention is None else percent(self.retention)
+
+    @property
+    def kept_half(self) -> str:
+        """Half the paired interval of the retention, in percent; empty where there is none."""
+        if self.is_full or self.band is None:
+            return ""
+        low, high = self.band
+        return f"±{100 * (high - low) / 2:.1f}"
+
+    @property
+    def band(self) -> tuple[float, float] | None:
+        """The paired 95 % interval of the retention."""
+        if self.retention is None or self.paired is None or math.isnan(self.paired.ratio_low):
+            return None
+        return self.paired.ratio_low, self.paired.ratio_high
 
     @property
     def size(self) -> str:
@@ -175,13 +195,19 @@ def lead_column(table: MetricTable, k: int) -> Column:
     return Column(metric, cutoff)
 
 
-def make_lines(table: MetricTable, lead: Column, main_run: str | None = None) -> list[Line]:
+def make_lines(
+    table: MetricTable,
+    lead: Column,
+    main_run: str | None = None,
+    comparisons: Comparisons | None = None,
+) -> list[Line]:
     """Rows of a report: the main run, then other nested runs, then the rest, best first.
 
     Args:
         table: long rows of one or more runs.
         lead: the figure that retention is taken of and un-nested runs are sorted by.
         main_run: stands first.
+        comparisons: of the table's rows by the lead figure; None: shares have no intervals.
     """
     cells: dict[tuple[str, int | None], dict[Column, Cell]] = {}
     for row in table.rows.iter_rows(named=True):
@@ -198,7 +224,8 @@ def make_lines(table: MetricTable, lead: Column, main_run: str | None = None) ->
         full = cells[run, width].get(lead) if width is not None else None
         known = granularity is not None and lead in own and full is not None and full.value > 0
         share = own[lead].value / full.value if known and full is not None else None
-        lines.append(Line(run, granularity, width, own, share))
+        paired = comparisons.of((run, width), (run, granularity)) if comparisons else None
+        lines.append(Line(run, granularity, width, own, share, paired))
     seen = list(dict.fromkeys(line.run for line in lines))
 
     def place_of(line: Line) -> tuple[bool, bool, float, int, int]:

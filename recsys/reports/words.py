@@ -1,38 +1,66 @@
-"""Sentences of a report, computed from its numbers: the headline, the standing and the card."""
+"""Sentences of a report, computed from its numbers: the headline, the standing and the card.
+
+Whatever is said of two figures goes by the paired interval of their difference, never by how far
+apart the figures are or whether their own intervals overlap.
+"""
 
 from collections.abc import Sequence
 
+from recsys.evaluation.bootstrap import PairedDifference
 from recsys.evaluation.protocol import ProtocolCard
-from recsys.reports.view import Cell, Column, Line, number, percent
+from recsys.reports.comparing import UNPAIRED, UNSURE
+from recsys.reports.content import View
+from recsys.reports.view import Line, number, percent
 
-_ENOUGH = 0.95  # the headline names the shortest prefix that keeps at least this share
+_ENOUGH = 0.95  # the headline names the shortest prefix that is sure to keep this share
 _FRACTIONS = {2: "half", 4: "a quarter", 8: "an eighth", 16: "a sixteenth", 32: "1/32"}
 
 
-def headline(lines: Sequence[Line], lead: Column) -> str:
+def headline(view: View) -> str:
     """One sentence on the first run: what a short prefix keeps, and what it costs."""
-    known = [line for line in lines if lead in line.cells]
+    lead = view.lead
+    known = [line for line in view.lines if lead in line.cells]
     if not known:
         return f"No run here has {lead.label}."
-    first = known[0]
-    mine = [line for line in known if line.run == first.run]
+    mine = [line for line in known if line.run == known[0].run]
     full, shorter = mine[-1], mine[:-1]
     if full.granularity is None:
-        among = f" among {len(known)} models" if len(known) > 1 else ""
-        best = max(known, key=lambda line: line.cells[lead].value)
-        return f"{best.run} has the highest {lead.label}{among}: {best.value(lead)}."
-    enough = [line for line in shorter if (line.retention or 0.0) >= _ENOUGH]
-    chosen = enough[0] if enough else max(shorter, key=_retention, default=None)
-    if chosen is None:
-        return f"{first.run} reaches {lead.label} {full.value(lead)} at d{full.granularity}."
-    return (
+        return _highest(view, known)
+    if not any(line.retention for line in shorter):
+        return f"{full.run} reaches {lead.label} {full.value(lead)} at d{full.granularity}."
+    sure = [line for line in shorter if _surely(line) >= _ENOUGH]
+    chosen = sure[0] if sure else max(shorter, key=_surely)
+    text = (
         f"{chosen.granularity} of {full.granularity} coordinates keep {chosen.kept} of "
-        f"{lead.label} at {_fraction(chosen, full)} of the bytes."
+        f"{lead.label}{_band(chosen)} at {_fraction(chosen, full)} of the bytes"
     )
+    if chosen.paired is None:
+        return f"{text}; {UNPAIRED}."
+    text += _beside_full(chosen.paired)
+    if sure:
+        return f"{text}."
+    users = f"{chosen.paired.num_users:,} users"
+    return f"{text}. With {users} no shorter prefix is sure to keep {percent(_ENOUGH)}."
 
 
-def _retention(line: Line) -> float:
-    return line.retention or 0.0
+def _surely(line: Line) -> float:
+    """What a prefix keeps at the least; where the table does not tell, what it has kept."""
+    if line.paired is None:
+        return line.retention or 0.0
+    return line.band[0] if line.band else 0.0
+
+
+def _band(line: Line) -> str:
+    if line.band is None:
+        return ""
+    low, high = line.band
+    return f" (95 % interval {100 * low:.1f} to {percent(high)})"
+
+
+def _beside_full(paired: PairedDifference) -> str:
+    if paired.verdict == "level":
+        return f"; the difference from the full width {UNSURE}"
+    return ", more than the full width" if paired.verdict == "above" else ""
 
 
 def _fraction(part: Line, whole: Line) -> str:
@@ -43,29 +71,51 @@ def _fraction(part: Line, whole: Line) -> str:
     return percent(small / large)
 
 
-def standing(lines: Sequence[Line], lead: Column) -> str:
+def _highest(view: View, known: Sequence[Line]) -> str:
+    """The best of several models, and whether it is better than the next."""
+    lead = view.lead
+    first, *others = sorted(known, key=lambda line: -line.cells[lead].value)
+    text = f"{first.run} has the highest {lead.label}"
+    if not others:
+        return f"{text}: {first.value(lead)}."
+    following = f"{others[0].run} follows with {others[0].value(lead)}"
+    text += f" among {len(known)} models: {first.value(lead)}; {following}"
+    return f"{text}{_paired(view, others[0], first)}."
+
+
+def standing(view: View) -> str:
     """How the first run's full width stands beside the best of the other runs; may be empty."""
-    known = [line for line in lines if lead in line.cells]
+    lead = view.lead
+    known = [line for line in view.lines if lead in line.cells]
     full = [line for line in known if line.run == known[0].run and line.is_full]
     widest = [line for line in known if line.granularity is None or line.is_full]
     others = [line for line in widest if line.run != known[0].run]
     if not full or not others:
         return ""
-    best = max(others, key=lambda line: line.cells[lead].value)
-    mine, theirs = full[0].cells[lead], best.cells[lead]
-    which = f"{best.run}, the best of the others ({number(lead.metric, theirs.value)})"
-    text = f"At full width its {lead.label} of {number(lead.metric, mine.value)} "
-    if theirs.value <= 0:
+    own, best = full[0], max(others, key=lambda line: line.cells[lead].value)
+    mine, theirs = own.cells[lead].value, best.cells[lead].value
+    which = f"{best.run}, the best of the others ({number(lead.metric, theirs)})"
+    text = f"At full width its {lead.label} of {number(lead.metric, mine)} "
+    if theirs <= 0:
         return f"{text}stands beside {which}."
-    gain = mine.value / theirs.value - 1
+    gain = mine / theirs - 1
     text += f"is {percent(abs(gain))} {'above' if gain >= 0 else 'below'} {which}"
-    return text + ("; the 95 % intervals overlap." if _overlap(mine, theirs) else ".")
+    return f"{text}{_paired(view, best, own)}."
 
 
-def _overlap(one: Cell, other: Cell) -> bool:
-    if one.low is None or one.high is None or other.low is None or other.high is None:
-        return False
-    return one.low <= other.high and other.low <= one.high
+def _paired(view: View, first: Line, second: Line) -> str:
+    """The paired difference of two lines, and what it says."""
+    found = view.comparisons.of((first.run, first.granularity), (second.run, second.granularity))
+    if found is None:
+        return f"; {UNPAIRED}"
+    metric = view.lead.metric
+    figures = (found.difference, found.difference_low, found.difference_high)
+    signed = [f"{'+' if value >= 0 else '-'}{number(metric, abs(value))}" for value in figures]
+    interval = f"{signed[0]}, 95 % interval {signed[1]} to {signed[2]}"
+    if found.verdict == "level":
+        return f"; the paired difference ({interval}) {UNSURE}"
+    better = second.run if found.verdict == "above" else first.run
+    return f"; {better} is better: the paired difference is {interval}"
 
 
 def card_lines(card: ProtocolCard, num_users: Sequence[int] = ()) -> list[tuple[str, str]]:
@@ -73,6 +123,11 @@ def card_lines(card: ProtocolCard, num_users: Sequence[int] = ()) -> list[tuple[
     users = f"; {' / '.join(f'{count:,}' for count in num_users)} users" if num_users else ""
     seen = "filtered" if card.filter_seen else "not filtered"
     return [
+        *(
+            [("beware", "what chooses epochs and settings is this very part: figures flatter")]
+            if card.part == "valid"
+            else []
+        ),
         (
             "protocol",
             f"{card.protocol}: {card.part} part, fitted on {card.fit_on}, seen items {seen}",

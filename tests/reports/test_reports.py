@@ -83,7 +83,7 @@ def test_the_page_shows_every_granularity_and_figure(files):
         assert f"{100 * ndcg / NESTED[256]:.1f} %" in text
     for name, ndcg in FLAT.items():
         assert name in text and f"{ndcg:.4f}" in text
-    assert "64 of 256 coordinates keep 97.4 % of ndcg@10 at a quarter of the bytes." in text
+    assert "64 of 256 coordinates keep 97.4 % of ndcg@10 at a quarter of the bytes" in text
     assert "fitted on train, seen items filtered" in text and "abc1234" in text
 
 
@@ -211,10 +211,10 @@ def test_an_empty_table_and_a_repeated_figure_are_refused():
 
 def test_the_headline_is_computed():
     view = View(full_table(), None)
-    assert "keep 97.4 %" in headline(view.lines, view.lead)
-    assert "19.3 % above ease" in standing(view.lines, view.lead)
+    assert "keep 97.4 %" in headline(view)
+    assert "19.3 % above ease" in standing(view)
     flat = View(make_table(model_rows("pop", None, 0.1) + model_rows("ease", None, 0.2)), None)
-    assert headline(flat.lines, flat.lead).startswith("ease has the highest ndcg@10")
+    assert headline(flat).startswith("ease has the highest ndcg@10")
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
