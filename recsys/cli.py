@@ -385,21 +385,22 @@ def tradeoff(
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="The sweep: codecs=[int8], keeps=[200], ..."),
     ] = None,
-    split: PartOption = "test",
     protocol: ProtocolOption = None,
-    users: Annotated[int, typer.Option(help="Users to measure with; 0: all.")] = 2000,
+    users: Annotated[int, typer.Option(help="Users of each part; 0: all.")] = 2000,
     k: Annotated[int, typer.Option("-k", help="Length of the lists.")] = 10,
     keep_ndcg: Annotated[float, typer.Option(help="Share of ndcg@k to keep.")] = 0.99,
     out: Annotated[Path | None, typer.Option(help="Folder [RUN/tradeoff].")] = None,
 ) -> None:
-    """What each byte in memory and each multiplication buys; ends with an export command."""
+    """What each byte in memory and each multiplication buys; ends with an export command.
+
+    Funnels are chosen on the validation part; the chosen one is measured once on the test part.
+    """
     from recsys.recipes.tradeoff import tradeoff as measure
     from recsys.reports.tradeoff import print_tradeoff
 
     content = measure(
         source,
         overrides or [],
-        part=_part(split),
         protocol=protocol,
         num_users=users or None,
         k=k,

@@ -1,7 +1,8 @@
 """Measures the funnels of a sweep end to end: quality, bytes, work and time.
 
 Quality is taken against the held-out truth and against exact search at full width, for the same
-users. Work is counted while the users are searched; bytes are those of what is held.
+users; what a funnel keeps of that has its paired interval. Work is counted while the users are
+searched; bytes are those of what is held.
 
 Shape legend: B users, N items, D coordinates, K length of the lists.
 """
@@ -10,14 +11,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from recsys.data.dataset import Int64
-from recsys.errors import ConfigError, GranularityError
-from recsys.evaluation.metrics import ndcg, recall
+from recsys.errors import ConfigError, DataError, GranularityError
+from recsys.evaluation.bootstrap import paired_difference
+from recsys.evaluation.metrics import Float64, ndcg, recall
 from recsys.evaluation.tradeoff import (
     SCAN,
     Cascade,
@@ -37,6 +39,7 @@ from recsys.retrieval.funnel import Funnel, Stage
 from recsys.retrieval.index import Index, check_kind, recall_of
 from recsys.retrieval.indexing import make_index
 from recsys.retrieval.memory import InMemory
+from recsys.retrieval.routing import overlaps
 from recsys.retrieval.tiers import TierSpec
 
 _SINGLES = 15
@@ -81,6 +84,7 @@ def measure(
     queries: Queries,
     sweep: Sweep,
     *,
+    tuned_by: Queries | None = None,
     k: int = 10,
     threads: int | None = None,
 ) -> Tradeoff:
@@ -92,18 +96,20 @@ def measure(
         normalize: scores are divided by the norms of the items' prefixes.
         queries: users, what they have seen, and what they are to find.
         sweep: the funnels.
+        tuned_by: users whose vectors indexes are tuned with; None: those of `queries`.
         k: K.
         threads: of the searches; None: all cores.
 
     Raises:
         ConfigError, GranularityError: the sweep names something unknown.
+        DataError: exact search finds nothing.
     """
     _check(sweep, sizes, k)
     one = _Measuring(vectors, sizes, normalize, queries, sweep, k, threads)
     points = []
     with progress() as bar:
         task = bar.add_task("trade-off", total=_count(sweep, len(vectors), sizes))
-        for finding in _candidates(vectors, sizes, normalize, queries, sweep, threads):
+        for finding in _candidates(vectors, sizes, normalize, tuned_by or queries, sweep, threads):
             for point in one.points(finding):
                 points.append(point)
                 bar.advance(task)
@@ -131,13 +137,18 @@ class _Measuring:
         items = InMemory(vectors, [whole], sizes, normalize=normalize)
         funnel = Funnel(items, [Stage(sizes[-1], self.k)], threads=threads)
         self.lists = _lists(funnel, queries, self.k)
-        self.ndcg: float | None = None
+        self.own: Float64 | None = None
         finding = _Finding(items, sizes[-1], "fp32", SCAN, None)
         point = self._point(funnel, finding, self.lists, 0.0)
         # Every item scored once: the funnel's count holds the scores of the lists twice.
         work = float(items.num_items * sizes[-1])
-        self.first = replace(point, multiply_adds=work, work_share=1.0, kept=1.0)
-        self.ndcg = point.ndcg
+        self.first = replace(point, multiply_adds=work, work_share=1.0, surely=1.0)
+        self.own = self._per_user(self.lists)
+        if not self.own.any():
+            raise DataError(
+                f"exact search finds no target of these {len(queries):,} users among its first "
+                f"{self.k}, so nothing can be kept of it; measure more users, or train longer"
+            )
 
     def points(self, finding: _Finding) -> Iterator[Point]:
         """Every funnel of the sweep that begins with these candidates."""
@@ -172,7 +183,11 @@ class _Measuring:
             again = len(self.queries.filters.returning()[0]) / len(self.queries)
             work += again * first.granularity
         single, batch = _milliseconds(funnel, self.queries)
-        value, reached, kept, overlap = self._quality(found)
+        values = self._per_user(found)
+        own = values if self.own is None else self.own
+        beside = paired_difference(own, values)
+        worse = paired_difference(np.append(own, 1.0), np.append(values, 0.0))
+        banded = not np.isnan(beside.ratio_low)
         return Point(
             granularity=first.granularity,
             codec=finding.codec,
@@ -180,10 +195,10 @@ class _Measuring:
             keep=first.keep,
             ranking=last.granularity,
             cascade="direct",
-            recall=reached,
-            ndcg=value,
-            kept=kept,
-            overlap=overlap,
+            recall=self._mean(recall, found),
+            ndcg=self._mean(ndcg, found),
+            kept=beside.ratio,
+            overlap=recall_of(found, self.lists),
             hot_bytes=hot,
             cold_bytes=funnel.cold_bytes / num_items,
             multiply_adds=work,
@@ -191,17 +206,27 @@ class _Measuring:
             work_share=work / (num_items * dim),
             ms_single=single,
             ms_batch=batch,
+            kept_low=beside.ratio_low if banded else None,
+            kept_high=beside.ratio_high if banded else None,
+            surely=worse.ratio_low if banded else 0.0,
         )
 
-    def _quality(self, found: Int64) -> tuple[float | None, float | None, float, float]:
-        """ndcg, recall, share kept, overlap with exact search."""
-        queries, overlap = self.queries, recall_of(found, self.lists)
+    def _per_user(self, found: Int64) -> Float64:
+        """`[B]` what is compared with exact search: ndcg; without truth, the overlap."""
+        values = self._values(ndcg, found)
+        return overlaps(found, self.lists) if values is None else values
+
+    def _mean(self, metric: Callable[..., Float64], found: Int64) -> float | None:
+        values = self._values(metric, found)
+        return None if values is None else float(values.mean())
+
+    def _values(self, metric: Callable[..., Float64], found: Int64) -> Float64 | None:
+        """`[B]` values of a metric at K; None: there is no truth."""
+        queries = self.queries
         if queries.targets is None or queries.offsets is None:
-            return None, None, overlap, overlap
+            return None
         ranks = ranks_in(found, queries.targets, queries.offsets)
-        value = float(ndcg(ranks, queries.offsets, (self.k,)).mean())
-        reached = float(recall(ranks, queries.offsets, (self.k,)).mean())
-        return value, reached, value / self.ndcg if self.ndcg else float("nan"), overlap
+        return metric(ranks, queries.offsets, (self.k,))[:, 0]
 
 
 def _check(sweep: Sweep, sizes: Sequence[int], k: int) -> None:

@@ -16,6 +16,8 @@ import numpy as np
 
 from recsys.config import StrictModel
 from recsys.data.dataset import Int64
+from recsys.data.histories import jagged_positions
+from recsys.errors import DataError
 from recsys.evaluation.metrics import MISS
 from recsys.retrieval.codecs import Float32
 from recsys.retrieval.filters import Filters, rows_of
@@ -71,6 +73,25 @@ class Queries:
         rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
         return Queries(self.users[rows], rows_of(self.filters, rows), None, None)
 
+    def halves(self) -> tuple[Queries, Queries]:
+        """Every second one, and the others.
+
+        Raises:
+            DataError: there is one alone.
+        """
+        if len(self) < 2:
+            raise DataError(
+                "a funnel is chosen on some users and measured on others; there is one alone"
+            )
+        return self._rows(np.arange(0, len(self), 2)), self._rows(np.arange(1, len(self), 2))
+
+    def _rows(self, rows: Int64) -> Queries:
+        targets, offsets = self.targets, self.offsets
+        if targets is not None and offsets is not None:
+            places, offsets = jagged_positions(offsets[rows], offsets[rows + 1])
+            targets = targets[places]
+        return Queries(self.users[rows], rows_of(self.filters, rows), targets, offsets)
+
     def batches(self) -> Iterator[tuple[Float32, Filters]]:
         """Users and their filters, in pieces."""
         for lo in range(0, len(self), BATCH):
@@ -110,6 +131,13 @@ class Point:
     """One user at a time, median."""
     ms_batch: float
     """Per user in batches of 256, median."""
+    kept_low: float | None = None
+    """95 % interval of `kept`, the point and exact search resampled together over users; None:
+    exact search finds nothing in a resample."""
+    kept_high: float | None = None
+    surely: float = 0.0
+    """The lower bound of `kept` if one more user lost the first place by this funnel. Where few
+    users' lists differ, and none of them to the worse, resampling knows of no loss by itself."""
     best: bool = False
     """No other point keeps as much with fewer bytes and multiplications."""
 
@@ -165,9 +193,37 @@ def mark_best(points: Sequence[Point]) -> list[Point]:
     return marked
 
 
-def cheapest(points: Sequence[Point], keep: float) -> Point | None:
-    """The point with the fewest hot bytes (then multiply-adds) that keeps at least that share."""
-    enough = [point for point in points if point.kept >= keep]
-    return min(
-        enough, key=lambda point: (point.hot_bytes, point.multiply_adds, -point.kept), default=None
-    )
+@dataclass(frozen=True)
+class Choice:
+    """The funnel to take, and how sure it is to keep what was asked for."""
+
+    point: Point
+    sure: bool
+    """It surely keeps the floor."""
+    undecided: int
+    """Cheaper funnels of which these users do not tell whether they keep as much."""
+
+
+def choose(points: Sequence[Point], floor: float) -> Choice | None:
+    """The cheapest point that surely keeps a share `floor`: by hot bytes, then multiply-adds.
+
+    Where none does, the safest of those that may: the one whose lists are most like those of
+    exact search, which fewer users tell than what is kept. Where the intervals of all lie below
+    the floor, None.
+    """
+    sure = [point for point in points if point.surely >= floor]
+    may = [point for point in points if point.kept_high is None or point.kept_high >= floor]
+    if not may:
+        return None
+    chosen = min(sure, key=_cost) if sure else max(may, key=_safety)
+    undecided = [point for point in may if point.surely < floor and _cost(point) < _cost(chosen)]
+    return Choice(chosen, bool(sure), len(undecided))
+
+
+def _cost(point: Point) -> tuple[float, float, float]:
+    return point.hot_bytes, point.multiply_adds, -point.kept
+
+
+def _safety(point: Point) -> tuple[float, float, float]:
+    """How like exact search it is; of equals, less cost."""
+    return point.overlap, -point.hot_bytes, -point.multiply_adds

@@ -15,14 +15,13 @@ import torch
 from recsys.config import apply_overrides, parse
 from recsys.data.histories import jagged_positions
 from recsys.evaluation.funnels import measure
-from recsys.evaluation.protocol import Part
 from recsys.evaluation.tradeoff import (
     SCAN,
     Point,
     Queries,
     Sweep,
     Tradeoff,
-    cheapest,
+    choose,
     tiers_of,
 )
 from recsys.recipes.queries import queries_of, sample
@@ -40,15 +39,19 @@ class _Source:
     vectors: Float32
     sizes: tuple[int, ...]
     normalize: bool
-    queries: Queries
+    choosing: Queries
+    """Whom the sweep is measured with."""
+    measuring: Queries
+    """Whom the chosen funnel is measured with: nothing was chosen by them."""
     under: str
+    parts: tuple[str, str]
+    """Who both are, in words."""
 
 
 def tradeoff(
     source: str | Path,
     overrides: Sequence[str] = (),
     *,
-    part: Part = "test",
     protocol: str | None = None,
     num_users: int | None = 2000,
     k: int = 10,
@@ -56,17 +59,21 @@ def tradeoff(
     out: str | Path | None = None,
     threads: int | None = None,
 ) -> TradeoffContent:
-    """Sweeps funnels, and writes page, plots and table.
+    """Sweeps funnels, chooses one, measures it once, and writes page, plots and table.
+
+    All funnels are measured on the validation part. What was chosen there is measured on the test
+    part, beside exact search. A run that was fitted to its validation part, and a bundle, have no
+    such two parts: every second user serves to choose, the others to measure.
 
     Args:
         source: a run (quality against the held-out truth), or a bundle with users (against exact
             search of what it holds).
         overrides: of the `Sweep`: `keeps=[100, 200]`.
-        part: `valid` or `test` of a run.
         protocol: a preset; None: the one the run was trained under.
-        num_users: measured, evenly spread; None: all.
+        num_users: chosen by, and as many measured; evenly spread. None: all.
         k: length of the lists.
-        keep_ndcg: share of exact search's ndcg@k that the chosen funnel must keep.
+        keep_ndcg: share of exact search's ndcg@k that the chosen funnel must keep. The cheapest
+            whose whole interval lies there is chosen; where there is none, the safest that may.
         out: folder of the report; None: `SOURCE/tradeoff`, or beside a bundle's versions.
         threads: of the searches; None: all cores.
 
@@ -77,26 +84,50 @@ def tradeoff(
     source = Path(source)
     is_run = (source / RUN).is_file()
     if is_run:
-        loaded = _from_run(LoadedRun(source), part, protocol, num_users)
+        loaded = _from_run(LoadedRun(source), protocol, num_users)
     else:
         loaded = _from_bundle(load_bundle(source), num_users)
     sweep = _sweep(loaded.sizes, overrides)
-    found = measure(
-        loaded.vectors, loaded.sizes, loaded.normalize, loaded.queries, sweep, k=k, threads=threads
-    )
-    chosen = cheapest(found.points, keep_ndcg)
+    found = _measure(loaded, loaded.choosing, sweep, k, threads)
+    choice = choose(found.points, keep_ndcg)
+    chosen = _only(choice.point, sweep, k) if choice else None
     content = TradeoffContent(
         source=source.resolve().name,
         under=loaded.under,
+        parts=loaded.parts,
         found=found,
         floor=keep_ndcg,
-        chosen=chosen,
-        command=export_command(source, chosen, sweep, loaded.sizes) if chosen else None,
+        choice=choice,
+        measured=_measure(loaded, loaded.measuring, chosen, k, threads) if chosen else None,
+        command=export_command(source, choice.point, sweep, loaded.sizes) if choice else None,
         machine=machine_of(threads),
     )
     default = source / "tradeoff" if is_run else source.parent / f"{source.name}-tradeoff"
     write_tradeoff(Path(out) if out else default, content)
     return content
+
+
+def _measure(
+    loaded: _Source, queries: Queries, sweep: Sweep, k: int, threads: int | None
+) -> Tradeoff:
+    """Measures a sweep with some of the users; indexes are tuned with those who choose."""
+    return measure(
+        loaded.vectors, loaded.sizes, loaded.normalize, queries, sweep,
+        tuned_by=loaded.choosing, k=k, threads=threads,
+    )  # fmt: skip
+
+
+def _only(point: Point, sweep: Sweep, k: int) -> Sweep:
+    """The sweep of one funnel."""
+    chosen = {
+        "granularities": (point.granularity,),
+        "codecs": (point.codec,),
+        "indexes": (point.index,),
+        "keeps": (max(k, point.keep),),  # of fewer than k items all are kept
+        "rankings": (point.ranking,),
+        "cascades": (point.cascade,),
+    }
+    return sweep.model_copy(update=chosen)
 
 
 def _sweep(sizes: tuple[int, ...], overrides: Sequence[str]) -> Sweep:
@@ -135,20 +166,26 @@ def export_command(source: Path, point: Point, sweep: Sweep, sizes: Sequence[int
     return shlex.join([*words, "--stages", ",".join(text)])
 
 
-def _from_run(
-    loaded: LoadedRun, part: Part, protocol: str | None, num_users: int | None
-) -> _Source:
-    queries = queries_of(loaded, part, protocol, num_users)
+def _from_run(loaded: LoadedRun, protocol: str | None, num_users: int | None) -> _Source:
+    if loaded.fit_on == "train":
+        choosing = queries_of(loaded, "valid", protocol, num_users)
+        measuring = queries_of(loaded, "test", protocol, num_users)
+        parts = "the validation part", "the test part"
+    else:
+        both = queries_of(loaded, "test", protocol, num_users and 2 * num_users)
+        choosing, measuring = both.halves()
+        parts = "every second user of the test part", "the other users of the test part"
     with torch.inference_mode():
         items = loaded.model.item_vectors().float().numpy()
     granularities = loaded.model.granularities
-    name = protocol or loaded.config.protocol
-    under = f"{loaded.dataset.manifest.name}, {name} protocol, {part} part"
-    return _Source(items, granularities.sizes, granularities.normalize, queries, under)
+    under = f"{loaded.dataset.manifest.name}, {protocol or loaded.config.protocol} protocol"
+    return _Source(
+        items, granularities.sizes, granularities.normalize, choosing, measuring, under, parts
+    )
 
 
 def _from_bundle(bundle: Bundle, num_users: int | None) -> _Source:
-    rows = sample(len(bundle.users), num_users)
+    rows = sample(len(bundle.users), num_users and 2 * num_users)
     items, offsets = bundle.seen
     places, kept = jagged_positions(offsets[rows], offsets[rows + 1])
     # Bundles of vectors from elsewhere name no protocol; what a user has is then no find.
@@ -162,7 +199,9 @@ def _from_bundle(bundle: Bundle, num_users: int | None) -> _Source:
     )
     vectors = bundle.items.decode(slice(None), 0, bundle.dim)
     under = "against exact search of what the bundle holds"
-    return _Source(vectors, bundle.manifest.sizes, bundle.normalize, queries, under)
+    parts = "every second user", "the other users"
+    sizes = bundle.manifest.sizes
+    return _Source(vectors, sizes, bundle.normalize, *queries.halves(), under, parts)
 
 
 __all__ = ["Tradeoff", "TradeoffContent", "export_command", "tradeoff"]

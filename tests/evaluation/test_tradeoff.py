@@ -7,14 +7,15 @@ import faiss
 import numpy as np
 import pytest
 
-from recsys.errors import ConfigError, GranularityError
+from recsys.errors import ConfigError, DataError, GranularityError
+from recsys.evaluation.bootstrap import paired_difference
 from recsys.evaluation.funnels import measure
 from recsys.evaluation.metrics import MISS
 from recsys.evaluation.tradeoff import (
     Point,
     Queries,
     Sweep,
-    cheapest,
+    choose,
     mark_best,
     ranks_in,
     tiers_of,
@@ -167,10 +168,77 @@ def test_the_front_is_what_nothing_beats():
     assert all(p.best for p in twins)
 
 
-def test_the_cheapest_point_has_the_fewest_hot_bytes_then_the_least_work():
-    points = [point(0.9, 4, 1), point(0.99, 16, 9), point(0.995, 16, 7), point(1, 64, 1)]
-    assert cheapest(points, 0.99) == replace(points[2])
-    assert cheapest(points, 1.01) is None
+def banded(kept, hot, low, high, surely=None, overlap=0.9):
+    surely = low if surely is None else surely
+    bands = {"kept_low": low, "kept_high": high, "surely": surely, "overlap": overlap}
+    return replace(point(kept, hot, 5), **bands)
+
+
+def test_the_cheapest_funnel_that_surely_keeps_the_floor_is_chosen():
+    points = [
+        banded(1.02, 4, 0.97, 1.05), banded(1.01, 8, 1.0, 1.02, surely=0.985),
+        banded(0.999, 16, 0.992, 1.001), banded(1.0, 64, 1.0, 1.0), banded(0.9, 2, 0.88, 0.92),
+    ]  # fmt: skip
+    choice = choose(points, 0.99)
+    assert choice.point is points[2] and choice.sure
+    assert choice.undecided == 2, "of the first two it cannot be told whether they keep as much"
+
+
+def test_where_funnels_cannot_be_told_apart_the_one_most_like_exact_search_is_taken():
+    points = [
+        banded(1.02, 4, 0.97, 1.05, overlap=0.8), banded(0.99, 16, 0.96, 1.01, overlap=0.99),
+        banded(1.0, 32, 0.97, 1.02, overlap=0.99), banded(0.9, 2, 0.88, 0.92, overlap=1.0),
+    ]  # fmt: skip
+    choice = choose(points, 0.99)
+    assert choice.point is points[1] and not choice.sure and choice.undecided == 1
+
+
+def test_nothing_is_chosen_where_every_interval_lies_below_the_floor():
+    assert choose([banded(0.9, 4, 0.88, 0.92), banded(0.95, 8, 0.94, 0.97)], 0.99) is None
+
+
+def test_what_is_kept_has_the_paired_interval_of_both_searches():
+    q = queries()
+    found = measure(vectors(N, 0), SIZES, False, q, sweep(keeps=(20,)), threads=1)
+    point, exact = found.points[0], measure(
+        vectors(N, 0), SIZES, False, q, sweep(keeps=(N,)), threads=1
+    )  # fmt: skip
+    known = paired_difference(gains_of(q, N), gains_of(q, 20))
+    assert (point.kept_low, point.kept_high) == pytest.approx((known.ratio_low, known.ratio_high))
+    assert point.kept_low < point.kept < point.kept_high
+    # Lists that are all the same lose nothing in any resample; one more user still could.
+    assert (exact.points[0].kept_low, exact.points[0].kept_high) == (1, 1)
+    assert 0.5 < exact.points[0].surely < 1
+
+
+def gains_of(q, keep):
+    """`[B]` ndcg@10 of candidates by 4 coordinates, ranked by 16."""
+    items, gains = vectors(N, 0).astype(float), []
+    for user, target in zip(q.users.astype(float), q.targets, strict=True):
+        kept = sorted(range(N), key=lambda i: -(user[:4] @ items[i, :4]))[:keep]
+        ranked = sorted(kept, key=lambda i: -(user @ items[i]))[:K]
+        gains.append(1 / np.log2(ranked.index(target) + 2) if target in ranked else 0)
+    return np.array(gains)
+
+
+def test_users_who_choose_are_not_those_who_measure():
+    one, other = queries(filtered=True).halves()
+    assert len(one) == len(other) == B // 2
+    whole = queries(filtered=True)
+    np.testing.assert_array_equal(one.users, whole.users[::2])
+    np.testing.assert_array_equal(other.targets, whole.targets[1::2])
+    assert other.filters.seen.tolist() == [
+        item for row in range(1, B, 2)
+        for item in whole.filters.seen[whole.filters.offsets[row] : whole.filters.offsets[row + 1]]
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="there is one alone"):
+        Queries(one.users[:1], make_filters(1, N), None, None).halves()
+
+
+def test_an_exact_search_that_finds_nothing_has_nothing_to_keep():
+    q = replace(queries(), targets=np.argmin(vectors(B, 1) @ vectors(N, 0).T, axis=1))
+    with pytest.raises(DataError, match="finds no target of these 40 users"):
+        measure(vectors(N, 0), SIZES, False, q, sweep(), threads=1)
 
 
 def test_places_in_lists_are_counted_from_one():

@@ -1,6 +1,7 @@
 """`recsys nest` and `recsys tradeoff` through Python and the command line."""
 
 import shlex
+from html import unescape
 
 import numpy as np
 import polars as pl
@@ -64,6 +65,8 @@ def test_the_verb_nests_and_the_bundle_is_measured(files, tmp_path):
         out, ["keeps=[50]", "indexes=[scan]"], num_users=50, out=tmp_path / "report", threads=1
     )
     assert content.what == "overlap@10" and content.command is None
+    assert "No funnel of this sweep keeps 99 %" in content.headline
+    assert content.found.num_users == 50 and content.parts[0] == "every second user"
     assert (tmp_path / "report" / "tradeoff.html").is_file()
 
 
@@ -162,15 +165,14 @@ def run(tmp_path_factory):
     return recsys.train(config(data), out=place / "run")
 
 
+SWEEP = ["keeps=[12, 20]", "codecs=[int8]", "granularities=[4]"]
+
+
 def test_a_run_is_measured_and_the_printed_command_makes_the_chosen_bundle(run):
-    sweep = ["keeps=[12, 20]", "codecs=[int8]", "granularities=[4]"]
-    printed = call("tradeoff", run, *sweep, "--users", 0, "--keep-ndcg", 0.5)
+    printed = call("tradeoff", run, *SWEEP, "--users", 0, "--keep-ndcg", 0.5)
     command = next(line for line in printed.splitlines() if line.startswith("recsys export"))
     assert "what each byte buys" in printed
-    content = recsys.tradeoff(run, sweep, num_users=None, keep_ndcg=0.5, threads=1)
-    table = recsys.evaluate(run, with_baselines=False)
-    assert content.found.exact.ndcg == pytest.approx(table.value("ndcg", 10, 8), abs=1e-9)
-    assert content.found.exact.recall == pytest.approx(table.value("recall", 10, 8), abs=1e-9)
+    content = recsys.tradeoff(run, SWEEP, num_users=None, keep_ndcg=0.5, threads=1)
     call(*shlex.split(command)[1:], "--no-tower")
     bundle = load_bundle(run / "bundle")
     assert bundle.manifest.stages == f"4:{content.chosen.keep},8"
@@ -179,8 +181,46 @@ def test_a_run_is_measured_and_the_printed_command_makes_the_chosen_bundle(run):
     assert hot <= content.chosen.hot_bytes <= hot + 4
     page = (run / "tradeoff" / "tradeoff.html").read_text()
     assert "<svg" in page and command.split(" --tiers ")[1].split()[0] in page
+
+
+def test_a_funnel_is_chosen_on_the_validation_part_and_measured_once_on_the_test_part(run):
+    content = recsys.tradeoff(run, SWEEP, num_users=None, keep_ndcg=0.5, threads=1)
+    for part, found in (("valid", content.found), ("test", content.measured)):
+        table = recsys.evaluate(run, part=part, with_baselines=False)
+        assert found.exact.ndcg == pytest.approx(table.value("ndcg", 10, 8), abs=1e-9)
+        assert found.exact.recall == pytest.approx(table.value("recall", 10, 8), abs=1e-9)
+    chosen, measured = content.chosen, content.measured.points[0]
+    assert len(content.measured.points) == 1 and chosen in content.found.points
+    for name in ("granularity", "codec", "index", "keep", "ranking", "cascade"):
+        assert getattr(chosen, name) == getattr(measured, name)
+    assert content.standing.startswith("Chosen on the validation part: 4 int8")
+    low, high = 100 * measured.kept_low, 100 * measured.kept_high
+    assert f"On the test part it keeps {100 * measured.kept:.1f} %" in content.headline
+    assert f"(95 % interval {low:.1f} to {high:.1f} %)" in content.headline
     rows = pl.read_csv(run / "tradeoff" / "tradeoff.csv")
-    assert len(rows) == 1 + len(content.found.points)
+    parts = rows["part"].to_list()
+    assert (
+        parts == ["the validation part"] * (1 + len(content.found.points)) + ["the test part"] * 2
+    )
+    page = unescape((run / "tradeoff" / "tradeoff.html").read_text())
+    assert "Measured once, on the test part" in page and content.standing in page
+    assert "s3rec protocol, the validation part" in page  # beneath both plots
+
+
+def test_users_who_cannot_tell_get_the_safer_funnel_and_are_told_so(run):
+    content = recsys.tradeoff(run, [*SWEEP, "keeps=[12, 25]"], num_users=20, threads=1)
+    assert content.chosen.keep == 25 and content.chosen.overlap == 1
+    assert content.standing.startswith("No funnel surely keeps 99 % on the validation part")
+    assert "lists are most like those of exact search (100.0 % the same)" in content.standing
+
+
+def test_a_run_fitted_on_its_validation_part_is_chosen_by_some_test_users_for_others(run, tmp_path):
+    data = recsys.load_run(run).config.data
+    both = recsys.train(config(data, fit_on="train+valid"), out=tmp_path / "both")
+    content = recsys.tradeoff(both, SWEEP, num_users=None, keep_ndcg=0.5, threads=1)
+    assert content.parts[0] == "every second user of the test part"
+    assert content.found.num_users + content.measured.num_users == 80
+    assert "On the other users of the test part it keeps" in content.headline
 
 
 def test_a_floor_nobody_reaches_is_said(run):

@@ -9,11 +9,20 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from recsys.evaluation.tradeoff import Point, Tradeoff
+from recsys.evaluation.tradeoff import Choice, Point, Tradeoff
 from recsys.files import atomic_path, write_text
 from recsys.reports.drawing import to_svg
 from recsys.reports.tradeoff.plots import tradeoff_plots
-from recsys.reports.tradeoff.words import ARROWS, milliseconds, share
+from recsys.reports.tradeoff.words import (
+    ARROWS,
+    choice_sentence,
+    half_of,
+    kept_of,
+    measured_sentence,
+    milliseconds,
+    share,
+    wanted_of,
+)
 
 PAGE, TABLE = "tradeoff.html", "tradeoff.csv"
 
@@ -25,10 +34,15 @@ class TradeoffContent:
     source: str
     """The run or bundle."""
     under: str
-    """Data set, protocol and part in one line."""
+    """Data set and protocol in one line."""
+    parts: tuple[str, str]
+    """Who the sweep was measured with, and who the chosen funnel."""
     found: Tradeoff
+    """All funnels, with the users to choose by."""
     floor: float
-    chosen: Point | None
+    choice: Choice | None
+    measured: Tradeoff | None
+    """The chosen funnel alone, with the users to measure by."""
     command: str | None
     """The `recsys export` that makes the chosen point."""
     machine: str
@@ -41,23 +55,28 @@ class TradeoffContent:
         return f"{name}@{self.found.k}"
 
     @property
+    def chosen(self) -> Point | None:
+        """The funnel to take, as measured with the users to choose by."""
+        return self.choice and self.choice.point
+
+    @property
     def headline(self) -> str:
-        """The finding in one sentence."""
-        chosen = self.chosen
-        if chosen is None:
-            best = max(point.kept for point in self.found.points)
+        """What the chosen funnel keeps, measured once."""
+        if self.measured is None:
+            best = max(self.found.points, key=lambda point: point.kept)
             return (
-                f"No funnel of this sweep keeps {self.floor:.2%} of exact search's {self.what}; "
-                f"the best one keeps {best:.2%}."
+                f"No funnel of this sweep keeps {wanted_of(self.floor)} of exact search's "
+                f"{self.what} on {self.parts[0]}; the best one keeps {kept_of(best)}."
             )
-        return (
-            f"{chosen.kept:.1%} of exact search's {self.what} with {share(chosen.work_share)} of "
-            f"its multiply-adds and {share(chosen.hot_share)} of its memory: "
-            f"{chosen.hot_bytes:.1f} bytes an item."
-        )
+        return measured_sentence(self.measured.points[0], self.what, self.floor, self.parts[1])
+
+    @property
+    def standing(self) -> str:
+        """How the funnel was chosen."""
+        return choice_sentence(self.choice, self.floor, self.parts[0]) if self.choice else ""
 
     def rows(self) -> list[Point]:
-        """Exact search, then the best points by what they keep."""
+        """Exact search, then the best points by what they keep, with the users to choose by."""
         best = [point for point in self.found.points if point.best]
         return [self.found.exact, *sorted(best, key=lambda point: (-point.kept, point.hot_bytes))]
 
@@ -68,8 +87,10 @@ def write_tradeoff(folder: Path, content: TradeoffContent) -> list[Path]:
     Returns:
         The files, the page last.
     """
+    measured = content.measured.points[0] if content.measured else None
+    under = f"{content.under}, {content.parts[0]}"
     plots = tradeoff_plots(
-        content.found, content.chosen, content.floor, content.what, content.under
+        content.found, content.chosen, measured, content.floor, content.what, under
     )
     drawn = {name: to_svg(figure, name) for name, figure in plots.items()}
     files = []
@@ -77,7 +98,13 @@ def write_tradeoff(folder: Path, content: TradeoffContent) -> list[Path]:
         files.append(folder / f"tradeoff-{name}.svg")
         write_text(files[-1], svg)
     files.append(folder / TABLE)
-    frame = pl.DataFrame([asdict(point) for point in (content.found.exact, *content.found.points)])
+    frame = pl.DataFrame(
+        [
+            {"part": part} | asdict(point)
+            for part, found in zip(content.parts, (content.found, content.measured), strict=True)
+            for point in ((found.exact, *found.points) if found else ())
+        ]
+    )
     with atomic_path(files[-1]) as temporary:
         frame.write_csv(temporary)
     files.append(folder / PAGE)
@@ -99,6 +126,7 @@ def to_html(content: TradeoffContent, drawn: dict[str, str]) -> str:
         plots={name: Markup(svg) for name, svg in drawn.items()},
         exact=content.found.exact,
         share=share,
+        half=half_of,
         ms=milliseconds,
         cascades=any(point.cascade != "direct" for point in content.rows()),
         arrows=ARROWS,

@@ -16,7 +16,12 @@ _ABOVE = 7
 
 
 def tradeoff_plots(
-    found: Tradeoff, chosen: Point | None, floor: float, what: str, under: str
+    found: Tradeoff,
+    chosen: Point | None,
+    measured: Point | None,
+    floor: float,
+    what: str,
+    under: str,
 ) -> dict[str, Figure]:
     """`bytes`, a line for each codec, and `work`, a line for each granularity of candidates.
 
@@ -26,6 +31,7 @@ def tradeoff_plots(
     Args:
         found: the points.
         chosen: the one to name in bold.
+        measured: the same with other users than it was chosen by, drawn with its interval.
         floor: what must be kept.
         what: the name of what is kept, `ndcg@10`.
         under: the subtitle.
@@ -34,7 +40,7 @@ def tradeoff_plots(
     return {
         "bytes": _plot(
             found.points,
-            chosen,
+            (chosen, measured),
             floor,
             (f"{what} kept by bytes in memory", under, "bytes of one item in memory"),
             lambda point: point.hot_bytes,
@@ -43,7 +49,7 @@ def tradeoff_plots(
         ),
         "work": _plot(
             found.points,
-            chosen,
+            (chosen, measured),
             floor,
             (f"{what} kept by work", under, "share of exact search's multiply-adds"),
             lambda point: (100 if shares else 1) * point.work_share,
@@ -56,7 +62,7 @@ def tradeoff_plots(
 
 def _plot(
     points: Sequence[Point],
-    chosen: Point | None,
+    named: tuple[Point | None, Point | None],
     floor: float,
     words: tuple[str, str, str],
     cost: Callable[[Point], float],
@@ -68,7 +74,8 @@ def _plot(
     colours = ramp(len(names)) if ordered else COLOURS * 9
     figure, axes = new_axes(*words, 18 + 5.8 * max(map(len, [*names, "floor 99.9 %"])))
     axes.set_xscale("log")
-    shown = _window(points, floor)
+    chosen, measured = named
+    shown = _window(points, floor, measured)
     costs = [cost(point) for point in points]
     right = max(costs) * (max(costs) / min(costs)) ** 0.04 * 1.02
     labels = []
@@ -83,6 +90,8 @@ def _plot(
     _finish(axes, shown, ticks)
     if chosen is not None:
         _name(axes, chosen, cost(chosen))
+    if measured is not None:
+        _measured(axes, measured, cost(measured))
     label_ends(axes, labels)
     return figure
 
@@ -121,11 +130,12 @@ def front(points: Sequence[Point], cost: Callable[[Point], float]) -> list[Point
     return edge
 
 
-def _window(points: Sequence[Point], floor: float) -> tuple[float, float]:
+def _window(points: Sequence[Point], floor: float, measured: Point | None) -> tuple[float, float]:
     """Per cent to show: the good points at a size that tells them apart."""
     kept = sorted(100 * point.kept for point in points)
-    low = min(kept[len(kept) // 4], 100 * floor)
-    high = max(kept[-1], 100 * floor)
+    own = [] if measured is None else [measured.kept, measured.kept_low, measured.kept_high]
+    bounds = [100 * bound for bound in (floor, *own) if bound is not None]
+    low, high = min(kept[len(kept) // 4], *bounds), max(kept[-1], *bounds)
     room = max(high - low, 1.0) * 0.08
     return max(0.0, low - room), high + room
 
@@ -159,3 +169,14 @@ def _name(axes: Axes, point: Point, cost: float) -> None:
         parse_math=False,
         bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
     )
+
+
+def _measured(axes: Axes, point: Point, cost: float) -> None:
+    """The figure that nothing was chosen by, with its interval."""
+    if point.kept_low is not None and point.kept_high is not None:
+        axes.vlines(cost, 100 * point.kept_low, 100 * point.kept_high, color=INK, linewidth=1.2,
+                    zorder=4)  # fmt: skip
+    axes.plot(
+        [cost], [100 * point.kept], marker="s", markersize=6, markerfacecolor="white",
+        markeredgecolor=INK, markeredgewidth=1.4, zorder=6,
+    )  # fmt: skip

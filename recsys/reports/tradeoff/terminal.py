@@ -2,49 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from recsys.console import make_console
+from recsys.evaluation.tradeoff import Point
 from recsys.reports.tradeoff.page import TradeoffContent
-from recsys.reports.tradeoff.words import funnel_of, milliseconds, share
+from recsys.reports.tradeoff.words import funnel_of, half_of, milliseconds, share
 
 
 def print_tradeoff(content: TradeoffContent, console: Console | None = None) -> None:
-    """The funnels that nothing beats, what they cost, and the command of the chosen one."""
+    """The funnels that nothing beats, the chosen one measured once, and its command."""
     console = console or make_console()
-    title = f"{content.source}: what each byte buys"
-    # With this padding all columns fit in eighty characters.
-    table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    chosen_on, measured_on = content.parts
+    title = f"{content.source}: what each byte buys, {chosen_on}"
+    console.print(_table(title, content.rows(), content))
+    if content.measured is not None:
+        points = [content.measured.exact, *content.measured.points]
+        console.print(_table(f"measured once, {measured_on}", points, content))
+    console.print(
+        "kept: share of exact search's, ±: half its 95 % interval, paired over users; hot B: bytes "
+        "an item in memory; work: multiply-adds of exact search's; ms: of one user, alone and in a "
+        f"batch of 256, in this run ({content.machine}); /2>, /4>: a half, a quarter goes on at "
+        "each granularity between",
+        style="dim",
+        markup=False,
+        highlight=False,
     )
+    said = f"{content.standing} {content.headline}".strip()
+    console.print(said, soft_wrap=True, markup=False, highlight=False)
+    if content.command:
+        console.print(content.command, soft_wrap=True, markup=False, highlight=False)
+
+
+def _table(title: str, points: Sequence[Point], content: TradeoffContent) -> Table:
+    """Exact search, then funnels; all columns fit in eighty characters."""
+    table = Table(
+        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )  # fmt: skip
     table.add_column("funnel", no_wrap=True)
-    for name in ("kept", content.what, "hot B", "of it", "work", "ms", "batch"):
+    for name in ("kept %", content.what, "hot B", "work", "ms", "batch"):
         table.add_column(name, justify="right", no_wrap=True)
-    for point in content.rows():
-        exact = point is content.found.exact
-        funnel = "exact, fp32" if exact else funnel_of(point)
+    for place, point in enumerate(points):
         value = point.overlap if point.ndcg is None else point.ndcg
         table.add_row(
-            funnel,
-            f"{point.kept:.1%}",
+            funnel_of(point) if place else "exact, fp32",
+            f"{100 * point.kept:.1f} {half_of(point)}".strip(),
             f"{value:.4f}",
             f"{point.hot_bytes:,.0f}",
-            share(point.hot_share),
             share(point.work_share),
             milliseconds(point.ms_single),
             milliseconds(point.ms_batch),
             style="bold" if point == content.chosen else None,
         )
-    console.print(table)
-    console.print(
-        "kept: share of exact search's; hot B: bytes an item in memory, of it: of the full fp32 "
-        "vectors; work: multiply-adds of exact search's; ms: of one user, alone and in a batch of "
-        f"256, in this run ({content.machine}); /2>, /4>: a half, a quarter goes on at each "
-        "granularity between",
-        style="dim",
-    )
-    console.print(content.headline, soft_wrap=True)
-    if content.command:
-        console.print(content.command, soft_wrap=True, markup=False, highlight=False)
+    return table
