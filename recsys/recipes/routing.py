@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from recsys.data.dataset import Int64
 from recsys.errors import ConfigError
+from recsys.evaluation.bootstrap import paired_difference
 from recsys.evaluation.metrics import ndcg
 from recsys.evaluation.tradeoff import Queries, ranks_in
 from recsys.recipes.queries import queries_of
 from recsys.recipes.run import LoadedRun
 from recsys.retrieval.bundle import Bundle
-from recsys.retrieval.funnel import Candidates, Funnel
-from recsys.retrieval.manifest import BundleManifest, RoutingEntry
+from recsys.retrieval.funnel import Funnel
+from recsys.retrieval.manifest import BundleManifest, MeasuredRouting, RoutingEntry
 from recsys.retrieval.opening import open_funnel
 from recsys.retrieval.routing import learn_routing
 from recsys.retrieval.writing import Addition
@@ -27,6 +28,8 @@ _USERS = 5000
 
 def routing_of(loaded: LoadedRun, stages: str | None, keep: float) -> Addition:
     """Learns a routing that keeps that share of ndcg@10 of the whole funnel on validation users.
+
+    What it keeps is measured once on test users.
 
     Raises:
         ConfigError: there are no two stages, or the share is none.
@@ -41,6 +44,7 @@ def routing_of(loaded: LoadedRun, stages: str | None, keep: float) -> Addition:
     if not 0 < keep <= 1:
         raise ConfigError(f"routing is asked to keep {keep}; a share in 0..1 is expected")
     queries = queries_of(loaded, "valid", None, _USERS)
+    others = queries_of(loaded, "test", None, _USERS)
 
     def write(folder: Path, manifest: BundleManifest) -> dict[str, Any]:
         given = manifest.model_copy(update={"stages": stages, "routing": None})
@@ -49,14 +53,13 @@ def routing_of(loaded: LoadedRun, stages: str | None, keep: float) -> Addition:
             funnel, queries.users, queries.filters, K, keep=keep, quality=_ndcg_of(queries)
         )
         routed = Funnel(funnel.bundle, funnel.stages, finder=funnel.finder, routing=routing)
-        whole, found = (f.search(queries.users, K, queries.filters) for f in (funnel, routed))
+        learned, measured = (_measure(funnel, routed, users) for users in (queries, others))
         entry = RoutingEntry(
             thresholds=tuple(None if np.isinf(t) else t for t in routing.thresholds),
             k=K,
-            kept=_kept(queries, whole, found),
-            stopped=tuple(
-                float((found.widths == stage.granularity).mean()) for stage in funnel.stages
-            ),
+            kept=learned.kept,
+            stopped=learned.stopped,
+            measured=measured,
         )
         return {"routing": entry}
 
@@ -75,7 +78,16 @@ def _ndcg_of(queries: Queries) -> Any:
     return quality
 
 
-def _kept(queries: Queries, whole: Candidates, found: Candidates) -> float:
+def _measure(funnel: Funnel, routed: Funnel, queries: Queries) -> MeasuredRouting:
+    """What is kept of the whole funnel's ndcg, of these users."""
+    whole, found = (f.search(queries.users, K, queries.filters) for f in (funnel, routed))
     quality = _ndcg_of(queries)
-    against = float(quality(whole.items).mean())
-    return float(quality(found.items).mean()) / against if against else 1.0
+    beside = paired_difference(quality(whole.items), quality(found.items))
+    banded = not np.isnan(beside.ratio_low)
+    return MeasuredRouting(
+        kept=beside.ratio if np.isfinite(beside.ratio) else 1.0,
+        kept_low=beside.ratio_low if banded else None,
+        kept_high=beside.ratio_high if banded else None,
+        stopped=tuple(float((found.widths == stage.granularity).mean()) for stage in funnel.stages),
+        num_users=len(queries),
+    )

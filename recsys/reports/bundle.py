@@ -10,7 +10,7 @@ from rich.table import Table
 
 from recsys.console import make_console
 from recsys.retrieval.codecs import find_codec
-from recsys.retrieval.manifest import BundleManifest, TierEntry, read_manifest
+from recsys.retrieval.manifest import BundleManifest, RoutingEntry, TierEntry, read_manifest
 
 
 def print_bundle(folder: Path, console: Console | None = None) -> None:
@@ -26,6 +26,8 @@ def print_bundle(folder: Path, console: Console | None = None) -> None:
     console.print(table)
     for line in _lines(manifest):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for line in warnings(manifest):
+        console.print(line, soft_wrap=True, highlight=False, markup=False, style="yellow")
 
 
 def _cells(tier: TierEntry) -> tuple[str, ...]:
@@ -52,10 +54,33 @@ def _lines(manifest: BundleManifest) -> list[str]:
     if manifest.stages is not None:
         lines.append(f"stages: {manifest.stages}")
     if manifest.routing is not None:
-        routing = manifest.routing
-        early = 1 - routing.stopped[-1]
-        lines.append(
-            f"routing: {early:.1%} of the validation users stop early, which keeps "
-            f"{routing.kept:.2%} of ndcg@{routing.k}"
-        )
+        lines.append(_routing(manifest.routing))
     return lines
+
+
+def _routing(entry: RoutingEntry) -> str:
+    """Who stops early and what that keeps, of users it was not learned of where they are known."""
+    early, measured = 1 - entry.stopped[-1], entry.measured
+    learned = f"{early:.1%} of the validation users stop early"
+    if measured is None:
+        return f"routing: {learned}, which keeps {entry.kept:.2%} of ndcg@{entry.k} of theirs"
+    text = (
+        f"routing: {1 - measured.stopped[-1]:.1%} of {measured.num_users:,} test users stop early, "
+        f"which keeps {measured.kept:.2%} of ndcg@{entry.k}"
+    )
+    if measured.kept_low is not None and measured.kept_high is not None:
+        low, high = measured.kept_low, measured.kept_high
+        text += f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+    return f"{text}; learned where {learned} and {entry.kept:.2%} is kept"
+
+
+def warnings(manifest: BundleManifest) -> list[str]:
+    """What whoever exports a bundle should think about."""
+    entry = manifest.routing
+    if entry is None or entry.stopped[-1] > 0:
+        return []
+    return [
+        "warning: every validation user stops early, so nobody reaches the last stage: the users "
+        "do not tell the stages apart. Serve the earlier stages alone (--stages), or everybody by "
+        "all of them (no --route)"
+    ]

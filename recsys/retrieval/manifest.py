@@ -92,6 +92,18 @@ class IndexEntry(StrictModel):
     """Of the exact candidates, measured at export; None: no target was given."""
 
 
+class MeasuredRouting(StrictModel):
+    """What a routing keeps of the test users' ndcg@k, and who of them stops where."""
+
+    kept: float
+    """Share of the whole funnel's."""
+    kept_low: float | None
+    """95 % interval, both searches resampled together; None: in a resample nothing is found."""
+    kept_high: float | None
+    stopped: tuple[float, ...]
+    num_users: int
+
+
 class RoutingEntry(StrictModel):
     """Who stops at a shorter prefix, as `routing.learn_routing` learned it on validation users."""
 
@@ -103,6 +115,8 @@ class RoutingEntry(StrictModel):
     """Share of the whole funnel's ndcg@k that is kept, on the users it was learned of."""
     stopped: tuple[float, ...]
     """Share of these users that stop at each stage."""
+    measured: MeasuredRouting | None = None
+    """The same of users it was not learned of; None: earlier versions did not measure it."""
 
 
 class FileEntry(StrictModel):

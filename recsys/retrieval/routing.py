@@ -80,7 +80,9 @@ def learn_routing(
     thresholds = []
     for found, listed in zip(stages[:-1], lists[:-1], strict=True):
         sure = confidence(found.scores[going], k)
-        threshold = _threshold(sure, (final - judge(listed))[going], budget)
+        # What a shorter prefix finds by chance does not pay for what it loses.
+        lost = np.maximum(final - judge(listed), 0)[going]
+        threshold = _threshold(sure, lost, budget)
         thresholds.append(threshold)
         going = going[sure < threshold]
     return Routing(tuple(thresholds))

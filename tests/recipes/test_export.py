@@ -13,7 +13,10 @@ from recsys.cli import app
 from recsys.data.dataset import write_dataset
 from recsys.data.histories import Histories, select
 from recsys.errors import ConfigError, DataError
+from recsys.evaluation.bootstrap import paired_difference
+from recsys.evaluation.metrics import ndcg
 from recsys.evaluation.recommend import recommend
+from recsys.evaluation.tradeoff import ranks_in
 from recsys.recipes.export import default_tiers
 from recsys.recipes.queries import queries_of
 from recsys.retrieval.bundle import load_bundle
@@ -188,6 +191,7 @@ def test_routing_is_learned_on_validation_users_and_travels_in_the_bundle(run, t
     )  # fmt: skip
     entry = load_bundle(out).manifest.routing
     assert "of the validation users stop early" in printed
+    assert "of 80 test users stop early, which keeps" in printed
     assert entry.kept >= 0.9 and len(entry.thresholds) == 1 and sum(entry.stopped) == 1
     funnel = open_funnel(load_bundle(out), threads=1)
     assert [stage.granularity for stage in funnel.stages] == [4, 8]
@@ -201,6 +205,33 @@ def test_routing_is_learned_on_validation_users_and_travels_in_the_bundle(run, t
     for given, told in (((), "none are given"), (("--stages", "8"), "'8' is one")):
         refused = call("export", run, out, "--route", 0.9, *given, code=1)
         assert "two stages at least" in refused and told in refused and "None" not in refused
+
+
+def test_what_a_routing_keeps_is_measured_on_users_it_was_not_learned_of(run, tmp_path):
+    out = tmp_path / "out"
+    options = {"tiers": "0:8:fp32:ram", "stages": "4:15,8", "tower": False}
+    entry = load_bundle(recsys.export(run, out, route=0.9, **options)).manifest.routing
+    queries = queries_of(recsys.load_run(run), "test", None, None)
+    gains = []
+    for routed in (False, True):
+        funnel = open_funnel(load_bundle(out), routed=routed, threads=1)
+        ranks = ranks_in(
+            funnel.search(queries.users, 10, queries.filters).items,
+            queries.targets, queries.offsets,
+        )  # fmt: skip
+        gains.append(ndcg(ranks, queries.offsets, (10,))[:, 0])
+    known, found = paired_difference(*gains), entry.measured
+    assert (found.kept, found.kept_low, found.kept_high, found.num_users) == pytest.approx(
+        (known.ratio, known.ratio_low, known.ratio_high, len(queries))
+    )
+
+
+def test_a_routing_that_stops_everybody_is_exported_with_a_warning(run, tmp_path):
+    options = ["--no-tower", "--tiers", "0:8:fp32:ram", "--stages", "4:15,8"]
+    printed = call("export", run, tmp_path / "all", *options, "--route", 0.01)
+    assert load_bundle(tmp_path / "all").manifest.routing.stopped == (1.0, 0.0)
+    assert "warning: every validation user stops early" in printed
+    assert "warning" not in call("export", run, tmp_path / "few", *options, "--route", 1)
 
 
 def test_a_bundle_becomes_another_one_with_other_tiers(bundle, run, tmp_path):

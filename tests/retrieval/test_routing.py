@@ -73,6 +73,22 @@ def test_a_quality_of_ones_own_decides():
     assert (found.widths == 4).all()
 
 
+def test_what_a_prefix_wins_by_chance_does_not_pay_for_what_it_loses():
+    funnel = Funnel(ITEMS, STAGES, threads=1)
+    final = funnel.search(USERS).items
+    even = np.arange(len(USERS)) % 2 == 0
+
+    def noisy(lists):
+        """1/2 each by the whole funnel; by a prefix all for every second user, nothing else."""
+        return np.where((lists == final).all(axis=1), 0.5, even.astype(float))
+
+    routing = learn_routing(funnel, USERS, NONE, K, keep=0.9, quality=noisy)
+    found = Funnel(ITEMS, STAGES, routing=routing, threads=1).search(USERS)
+    lost = np.maximum(0.5 - noisy(found.items), 0).sum()
+    assert lost <= 0.1 * 0.5 * len(USERS) + 1e-9
+    assert 0 < (found.widths < 32).mean() < 0.5, "gains and losses cancel, so all could stop"
+
+
 def test_confidence_is_a_gap_in_standard_deviations():
     scores = np.array([[9.0, 8, 4, 3], [5, 5, 5, 5], [9, 8, 4, -np.inf]], np.float32)
     spread = np.std([9, 8, 4, 3])
