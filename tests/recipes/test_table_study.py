@@ -1,5 +1,8 @@
 """A study of tables: a tiny recipe on a few kinds."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -18,6 +21,7 @@ from recsys.recipes.study.table_config import (
     make_table_plan,
     read_table_study,
 )
+from recsys.recipes.study.table_figures import TablePoint, tabulate
 from recsys.reports.study import print_study
 
 TABLES = [
@@ -122,6 +126,23 @@ def test_what_is_kept_is_over_the_dense_table_at_that_granularity(result):
     for row in figures.iter_rows(named=True):
         assert row["kept"] == pytest.approx(row["value"] / dense[row["granularity"]])
         assert row["low"] <= row["value"] <= row["high"]
+
+
+def test_a_dense_table_that_finds_nothing_in_a_resample_gives_no_interval_and_no_nan(result):
+    figures = result.content.figures.with_columns(
+        kept_low=pl.lit(None, pl.Float64), kept_high=pl.lit(None, pl.Float64)
+    )
+    content = replace(result.content, figures=figures)
+    assert "(no interval: in a resample the dense table finds nothing)" in content.headline
+    nothing = replace(content, figures=figures.with_columns(kept=pl.lit(None, pl.Float64)))
+    assert nothing.headline == "No compressed table has been trained yet."
+    zeros = {metric: np.zeros(8) for metric in ("recall", "ndcg")}
+    points = [
+        TablePoint(label, True, share, int(64 * share), 64, 4, 0, zeros)
+        for label, share in (("dense", 1.0), ("hashed", 0.5))
+    ]
+    plan = SimpleNamespace(config=SimpleNamespace(num_resamples=20))
+    assert tabulate(plan, points)["kept"].null_count() == 2 * len(points)
 
 
 def test_a_share_that_holds_no_table_is_left_out_with_its_reason(result):

@@ -82,12 +82,44 @@ def test_the_page_is_whole_and_fetches_nothing(files):
 
 def test_the_page_has_both_tables_retention_and_tax(files):
     text = " ".join(re.sub(r"<[^>]*>", " ", files[0].read_text(encoding="utf-8")).split())
-    assert "32 of 64 coordinates keep 96.0 % of ndcg@10 (95 % interval 94.0 to 98.0 %)." in text
+    assert "32 of 64 coordinates keep 96.0 % of ndcg@10 (95 % interval 94.0 to 98.0 %);" in text
+    assert "; no shorter prefix is sure to keep 95.0 %." in text
     assert "above at 1, level at 2 and below at 1 of 4 widths" in text
     assert "d24 (never trained) 96 90.0 % 88.0 to 92.0 90.0 % 88.0 to 92.0" in text
     assert "d32 128 96.0 % 94.0 to 98.0 96.0 % 94.0 to 98.0 41.0 %" in text
     assert "d8 0.0200 ±0.0010 0.0210 ±0.0010 95.2 % 93.2 to 97.2 95.2 % 93.2 to 97.2 below" in text
     assert "pq16 16 65,536 3" in text
+
+
+def test_the_headline_names_the_shortest_prefix_that_is_sure_to_keep_enough():
+    rows = [row(RETENTION, "nested", size, value, half=half)
+            for size, value, half in ((8, 0.97, 0.03), (16, 0.96, 0.005), (32, 0.99, 0.01),
+                                      (64, 1.0, 0.0))]  # fmt: skip
+    text = headline(make_content(rows))
+    assert text == "16 of 64 coordinates keep 96.0 % of ndcg@10 (95 % interval 95.5 to 96.5 %)."
+
+
+def test_a_figure_that_reaches_zero_in_a_resample_is_said_to_have_no_interval(tmp_path):
+    bare = {"low": None, "high": None}
+    rows = [row(RETENTION, "nested", 32, 0.97, m, **bare) for m in ("ndcg", "recall")]
+    rows += [row(MEAN, "nested", 32, 0.001, m) for m in ("ndcg", "recall")]
+    rows += [row(VERSUS_SEPARATE, "nested", 32, 1.5, m, **bare) for m in ("ndcg", "recall")]
+    nothing = row(VERSUS_SEPARATE, "nested", 8, 1.0) | {"value": None, **bare}
+    content = make_content([*rows, nothing])
+    assert "97.0 % of ndcg@10 (no interval: in a resample there is nothing" in headline(content)
+    assert standing(content) == (
+        "Beside models trained at one width alone, the nested one cannot be compared at d8, d32, "
+        "where a figure reaches 0 in a resample."
+    )
+    some = make_content([*rows, nothing, row(VERSUS_SEPARATE, "nested", 16, 1.2, half=0.1)])
+    assert "is above at 1, level at 0 and below at 0 of 1 widths; its lowest ratio" in standing(
+        some
+    )
+    assert "1.200 at d16 (110.0 to 130.0 %); it cannot be compared at d8, d32" in standing(some)
+    pages = write_study(tmp_path, some)[0].read_text(encoding="utf-8")
+    print_study(some, console := Console(record=True, width=200))
+    for text in (pages, console.export_text()):
+        assert "nan" not in text.replace("nance", "") and "interval  %" not in text
 
 
 def test_each_method_stands_under_its_bytes():

@@ -169,6 +169,8 @@ def tabulate(plan: TablePlan, points: Sequence[TablePoint]) -> pl.DataFrame:
             figure = resampled.estimate(p)
             base = dense.get(first.granularity)
             kept = None if base is None else resampled.ratio(p, base)
+            told = kept is not None and np.isfinite(kept.value)
+            banded = kept is not None and np.isfinite(kept.low)
             rows.append(
                 {
                     "table": first.label,
@@ -184,9 +186,9 @@ def tabulate(plan: TablePlan, points: Sequence[TablePoint]) -> pl.DataFrame:
                     "value": figure.value,
                     "low": figure.low,
                     "high": figure.high,
-                    "kept": None if kept is None else kept.value,
-                    "kept_low": None if kept is None else kept.low,
-                    "kept_high": None if kept is None else kept.high,
+                    "kept": kept.value if kept and told else None,
+                    "kept_low": kept.low if kept and banded else None,
+                    "kept_high": kept.high if kept and banded else None,
                 }
             )
     return pl.DataFrame(rows, schema=TABLE_SCHEMA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -76,8 +77,8 @@ class Figure(NamedTuple):
 
     @property
     def share(self) -> str:
-        """A ratio in percent."""
-        return percent(self.value)
+        """A ratio in percent; a dash where there is nothing to divide by."""
+        return percent(self.value) if math.isfinite(self.value) else MISSING
 
     @property
     def share_interval(self) -> str:
@@ -88,7 +89,9 @@ class Figure(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Where a ratio lies: `above`, `below`, or `level` where its interval holds 1."""
+        """Where a ratio lies: `above`, `below`, `level` where its interval holds 1; a dash where it
+        has no interval, as a figure reaches 0 in a resample.
+        """
         if self.low is None or self.high is None:
             return MISSING
         if self.low <= 1 <= self.high:

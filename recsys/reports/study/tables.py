@@ -28,8 +28,8 @@ TABLE_SCHEMA = {
     "value": pl.Float64,
     "low": pl.Float64,  # 95 % interval over users and seeds
     "high": pl.Float64,
-    "kept": pl.Float64,  # over the dense table at the same granularity
-    "kept_low": pl.Float64,
+    "kept": pl.Float64,  # over the dense table at the same granularity; null: that is 0
+    "kept_low": pl.Float64,  # null: the dense table's figure reaches 0 in a resample
     "kept_high": pl.Float64,
 }
 LEAD = "ndcg"
@@ -74,8 +74,7 @@ class TablesContent:
         for row in full:
             cells = [self._cell(metric, size, row) for size in self.sizes]
             name = row["table"] + ("" if row["trained"] else " (after training)")
-            kept = MISSING if row["kept"] is None else percent(row["kept"])
-            rows.append([name, percent(row["byte_share"]), *cells, kept])
+            rows.append([name, percent(row["byte_share"]), *cells, _kept(row)])
         return rows
 
     def _cell(self, metric: str, size: int, like: Row) -> str:
@@ -100,17 +99,38 @@ class TablesContent:
         rows = [
             row
             for row in self.of(LEAD, self.sizes[-1])
-            if row["trained"] == trained and row["byte_share"] <= _QUARTER and row["kept"]
+            if row["trained"] == trained
+            and row["byte_share"] <= _QUARTER
+            and row["kept"] is not None
         ]
         if not rows:
             return ""
         best = max(rows, key=lambda row: row["value"])
         how = "trained" if trained else "compressed after training"
+        interval = "no interval: in a resample the dense table finds nothing"
+        if best["kept_low"] is not None:
+            low, high = 100 * best["kept_low"], 100 * best["kept_high"]
+            interval = f"95 % interval {low:.1f} to {high:.1f} %{_beside(best)}"
         return (
-            f"Best table {how}, at a quarter of the bytes or less: {best['table']}, "
+            f"Highest of the tables {how}, at a quarter of the bytes or less: {best['table']}, "
             f"{percent(best['byte_share'])} of the bytes, keeps {percent(best['kept'])} of "
-            f"{LEAD}@10 ({100 * best['kept_low']:.1f} to {100 * best['kept_high']:.1f} %)."
+            f"{LEAD}@10 ({interval})."
         )
+
+
+def _kept(row: Row) -> str:
+    """The share of the dense table's figure, with half its interval where it has one."""
+    if row["kept"] is None:
+        return MISSING
+    if row["kept_low"] is None or row["kept_low"] == row["kept_high"]:
+        return percent(row["kept"])
+    return f"{percent(row['kept'])} ±{50 * (row['kept_high'] - row['kept_low']):.1f}"
+
+
+def _beside(row: Row) -> str:
+    """Whether a table can be told from the dense one."""
+    level = row["kept_low"] <= 1 <= row["kept_high"]
+    return "; the difference from the dense table may be noise" if level else ""
 
 
 def print_tables(content: TablesContent, console: Console | None = None) -> None:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from recsys.reports.study.content import LEAD, RETENTION, VERSUS_SEPARATE, K, StudyContent
+from recsys.reports.study.content import (
+    LEAD,
+    RETENTION,
+    VERSUS_SEPARATE,
+    Figure,
+    K,
+    StudyContent,
+)
+from recsys.reports.view import MISSING, percent
 
 HOW = {
     "nested": "prefixes of one model trained at all granularities; hollow points were never "
@@ -45,20 +53,36 @@ BYTES = (
 )
 
 
+ENOUGH = 0.95
+"""The headline names the shortest prefix that is sure to keep this share."""
+
+
 def headline(content: StudyContent) -> str:
-    """What the shortest trained prefix that keeps 95 % keeps, or the best one where none does."""
+    """What the shortest trained prefix keeps that is sure to keep 95 %; or the surest of all."""
     kept = [f for f in content.figures(RETENTION, LEAD, "nested") if f.trained]
-    enough = [f for f in kept if f.value >= 0.95 and f.granularity < content.full]
-    if not enough:
-        shorter = [f for f in kept if f.granularity < content.full]
-        if not shorter:
-            return "The nested model has not been measured yet."
-        enough = [max(shorter, key=lambda f: f.value)]
-    first = enough[0]
-    return (
+    shorter = [f for f in kept if f.granularity < content.full]
+    if not shorter:
+        return "The nested model has not been measured yet."
+    sure = [f for f in shorter if f.low is not None and f.low >= ENOUGH]
+    first = sure[0] if sure else max(shorter, key=_surely)
+    text = (
         f"{first.granularity} of {content.full} coordinates keep {first.share} of {LEAD}@{K} "
-        f"(95 % interval {first.share_interval} %)."
+        f"({_interval(first)})"
     )
+    if sure:
+        return f"{text}."
+    return f"{text}; no shorter prefix is sure to keep {percent(ENOUGH)}."
+
+
+def _surely(figure: Figure) -> float:
+    return figure.low or 0.0
+
+
+def _interval(ratio: Figure) -> str:
+    """The interval of a ratio, or why it has none."""
+    if not ratio.share_interval:
+        return "no interval: in a resample there is nothing to divide by"
+    return f"95 % interval {ratio.share_interval} %"
 
 
 def standing(content: StudyContent) -> str:
@@ -66,13 +90,19 @@ def standing(content: StudyContent) -> str:
     ratios = content.figures(VERSUS_SEPARATE, LEAD, "nested")
     if not ratios:
         return "No separately trained width has been measured yet."
-    counts = dict.fromkeys(("above", "level", "below"), 0)
-    for ratio in ratios:
-        counts[ratio.verdict] = counts.get(ratio.verdict, 0) + 1
-    worst = min(ratios, key=lambda ratio: ratio.value)
-    return (
-        f"Beside models trained at one width alone, the nested one is above at {counts['above']}, "
-        f"level at {counts['level']} and below at {counts['below']} of {len(ratios)} widths; its "
-        f"lowest ratio of {LEAD}@{K} is {worst.value:.3f} at d{worst.granularity} "
-        f"({worst.share_interval} %)."
-    )
+    told = [ratio for ratio in ratios if ratio.verdict != MISSING]
+    text = "Beside models trained at one width alone, the nested one "
+    if told:
+        counts = [sum(r.verdict == what for r in told) for what in ("above", "level", "below")]
+        text += "is above at {}, level at {} and below at {} ".format(*counts)
+        text += f"of {len(told)} widths"
+        worst = min(told, key=lambda ratio: ratio.value)
+        text += (
+            f"; its lowest ratio of {LEAD}@{K} is {worst.value:.3f} at d{worst.granularity} "
+            f"({worst.share_interval} %)"
+        )
+    if len(told) == len(ratios):
+        return f"{text}."
+    untold = ", ".join(f"d{r.granularity}" for r in ratios if r.verdict == MISSING)
+    why = f"cannot be compared at {untold}, where a figure reaches 0 in a resample"
+    return f"{text}; it {why}." if told else f"{text}{why}."
