@@ -57,7 +57,7 @@ class TradeoffContent:
     @property
     def chosen(self) -> Point | None:
         """The funnel to take, as measured with the users to choose by."""
-        return self.choice and self.choice.point
+        return self.choice.point if self.choice else None
 
     @property
     def headline(self) -> str:
