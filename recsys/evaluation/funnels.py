@@ -19,7 +19,7 @@ import numpy as np
 from recsys.data.dataset import Int64
 from recsys.errors import ConfigError, DataError, GranularityError
 from recsys.evaluation.bootstrap import paired_difference
-from recsys.evaluation.metrics import Float64, ndcg, recall
+from recsys.evaluation.metrics import Float64, ndcg, ranks_in, recall
 from recsys.evaluation.tradeoff import (
     SCAN,
     Cascade,
@@ -28,7 +28,6 @@ from recsys.evaluation.tradeoff import (
     Sweep,
     Tradeoff,
     mark_best,
-    ranks_in,
     stages_of,
     tiers_of,
 )
@@ -56,6 +55,16 @@ class _Finding:
     codec: str
     kind: str
     index: Index | None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What all users get."""
+
+    items: Int64
+    """`[B, K]`."""
+    ranks: Int64 | None
+    """`[M]` of what they are to find, as the evaluator ranks; None: there is no truth."""
 
 
 @dataclass
@@ -135,15 +144,17 @@ class _Measuring:
         self.k, self.threads = min(k, len(vectors)), threads
         whole = TierSpec(0, sizes[-1], "fp32", "ram")
         items = InMemory(vectors, [whole], sizes, normalize=normalize)
-        funnel = Funnel(items, [Stage(sizes[-1], self.k)], threads=threads)
-        self.lists = _lists(funnel, queries, self.k)
+        one_more = min(self.k + 1, len(vectors))
+        funnel = Funnel(items, [Stage(sizes[-1], one_more)], threads=threads)
+        exact = _search(funnel, queries, self.k)
+        self.lists = exact.items
         self.own: Float64 | None = None
         finding = _Finding(items, sizes[-1], "fp32", SCAN, None)
-        point = self._point(funnel, finding, self.lists, 0.0)
+        point = self._point(funnel, finding, exact, 0.0)
         # Every item scored once: the funnel's count holds the scores of the lists twice.
         work = float(items.num_items * sizes[-1])
         self.first = replace(point, multiply_adds=work, work_share=1.0, surely=1.0)
-        self.own = self._per_user(self.lists)
+        self.own = self._per_user(exact)
         if not self.own.any():
             raise DataError(
                 f"exact search finds no target of these {len(queries):,} users among its first "
@@ -156,9 +167,10 @@ class _Measuring:
         for keep in sorted({min(keep, num_items) for keep in self.sweep.keeps}):
             for ranking, cascade in _rankings(self.sweep, finding.granularity, self.sizes):
                 stages = stages_of(finding.granularity, keep, ranking, cascade, self.sizes, self.k)
+                stages[-1] = Stage(ranking, min(self.k + 1, stages[-2].keep))
                 counting = finding.index and _Counting(finding.index, num_items)
                 funnel = Funnel(finding.items, stages, finder=counting, threads=self.threads)
-                found = _lists(funnel, self.queries, self.k)
+                found = _search(funnel, self.queries, self.k)
                 short = counting.short / len(self.queries) if counting else 0.0
                 point = self._point(funnel, finding, found, short)
                 yield replace(
@@ -171,7 +183,7 @@ class _Measuring:
         of = find_codec(self.sweep.ranking_codec).bytes_per_row
         return of(dim - first) - of(last - first) if last < dim else 0
 
-    def _point(self, funnel: Funnel, finding: _Finding, found: Int64, short: float) -> Point:
+    def _point(self, funnel: Funnel, finding: _Finding, found: _Found, short: float) -> Point:
         first, last = funnel.stages[0], funnel.stages[-1]
         num_items, dim = finding.items.num_items, self.sizes[-1]
         hot = _held(funnel) / num_items
@@ -198,7 +210,7 @@ class _Measuring:
             recall=self._mean(recall, found),
             ndcg=self._mean(ndcg, found),
             kept=beside.ratio,
-            overlap=recall_of(found, self.lists),
+            overlap=recall_of(found.items, self.lists),
             hot_bytes=hot,
             cold_bytes=funnel.cold_bytes / num_items,
             multiply_adds=work,
@@ -211,22 +223,20 @@ class _Measuring:
             surely=worse.ratio_low if banded else 0.0,
         )
 
-    def _per_user(self, found: Int64) -> Float64:
+    def _per_user(self, found: _Found) -> Float64:
         """`[B]` what is compared with exact search: ndcg; without truth, the overlap."""
         values = self._values(ndcg, found)
-        return overlaps(found, self.lists) if values is None else values
+        return overlaps(found.items, self.lists) if values is None else values
 
-    def _mean(self, metric: Callable[..., Float64], found: Int64) -> float | None:
+    def _mean(self, metric: Callable[..., Float64], found: _Found) -> float | None:
         values = self._values(metric, found)
         return None if values is None else float(values.mean())
 
-    def _values(self, metric: Callable[..., Float64], found: Int64) -> Float64 | None:
+    def _values(self, metric: Callable[..., Float64], found: _Found) -> Float64 | None:
         """`[B]` values of a metric at K; None: there is no truth."""
-        queries = self.queries
-        if queries.targets is None or queries.offsets is None:
+        if found.ranks is None:
             return None
-        ranks = ranks_in(found, queries.targets, queries.offsets)
-        return metric(ranks, queries.offsets, (self.k,))[:, 0]
+        return metric(found.ranks, self.queries.offsets, (self.k,))[:, 0]
 
 
 def _check(sweep: Sweep, sizes: Sequence[int], k: int) -> None:
@@ -305,11 +315,14 @@ def _visited(index: Index | None, first: Stage, queries: Queries) -> float | Non
     return total / len(some)
 
 
-def _lists(funnel: Funnel, queries: Queries, k: int) -> Int64:
-    """`[B, K]` what each user gets."""
-    return np.concatenate(
-        [funnel.search(users, k, filters).items for users, filters in queries.batches()]
-    )
+def _search(funnel: Funnel, queries: Queries, k: int) -> _Found:
+    """All users, with one item more than K where the last stage keeps so many: it may be a tie."""
+    parts = [funnel.search(users, None, filters) for users, filters in queries.batches()]
+    items = np.concatenate([part.items for part in parts])
+    if queries.targets is None or queries.offsets is None:
+        return _Found(items[:, :k], None)
+    scores = np.concatenate([part.scores for part in parts])
+    return _Found(items[:, :k], ranks_in(items, scores, queries.targets, queries.offsets, k))
 
 
 def _milliseconds(funnel: Funnel, queries: Queries) -> tuple[float, float]:

@@ -18,7 +18,6 @@ from recsys.config import StrictModel
 from recsys.data.dataset import Int64
 from recsys.data.histories import jagged_positions
 from recsys.errors import DataError
-from recsys.evaluation.metrics import MISS
 from recsys.retrieval.codecs import Float32
 from recsys.retrieval.filters import Filters, rows_of
 from recsys.retrieval.funnel import Stage
@@ -174,13 +173,6 @@ def stages_of(
     between = [s for s in sizes if shift and size < s < ranking]
     fewer = [Stage(s, max(k, keep >> shift * n)) for n, s in enumerate(between, 1)]
     return [Stage(size, keep), *fewer, Stage(ranking, k)]
-
-
-def ranks_in(found: Int64, targets: Int64, offsets: Int64) -> Int64:
-    """`[M]` places of jagged `targets [M]` in the lists `found [B, K]`, from 1; `MISS`: in none."""
-    rows = np.repeat(np.arange(len(found)), np.diff(offsets))
-    hits = found[rows] == targets[:, None]
-    return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, MISS)
 
 
 def mark_best(points: Sequence[Point]) -> list[Point]:

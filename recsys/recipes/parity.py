@@ -14,11 +14,12 @@ import numpy as np
 from recsys.data.dataset import Int64
 from recsys.errors import ConfigError
 from recsys.evaluation.agreement import Agreement, agreement, rounding, score_difference
+from recsys.evaluation.evaluate import rank_held_out
 from recsys.evaluation.held_out import held_out
-from recsys.evaluation.metrics import ndcg
+from recsys.evaluation.metrics import ndcg, ranks_in
 from recsys.evaluation.protocol import find_protocol
 from recsys.evaluation.recommend import recommend
-from recsys.evaluation.tradeoff import Queries, ranks_in
+from recsys.evaluation.tradeoff import Queries
 from recsys.recipes.queries import queries_of, sample
 from recsys.recipes.run import LoadedRun
 from recsys.retrieval.bundle import Bundle, load_bundle
@@ -136,7 +137,8 @@ def compare_with_run(
     stages = parse_stages(opened.manifest.stages or ",".join(map(str, _sizes(opened))), k)
     everything = [*(Stage(s.granularity, opened.num_items) for s in stages[:-1]), stages[-1]]
     own = _lists_of_run(loaded, num_users, k)
-    found, scores = _search(Funnel(opened, [Stage(dim, k)], threads=threads), queries)
+    longer, its_scores = _search(Funnel(opened, [Stage(dim, k + 1)], threads=threads), queries)
+    found, scores = longer[:, :k], its_scores[:, :k]
     kept, _ = _search(Funnel(opened, everything, threads=threads), queries)
     last = stages[-1].granularity  # a funnel need not end at the full width
     at_once = found if last == dim else _search(Funnel(opened, stages[-1:]), queries)[0]
@@ -156,8 +158,8 @@ def compare_with_run(
         score_difference=score_difference(
             items, norms, queries.users, found, scores, dim, queries.filters
         ),
-        ndcg=float(ndcg(ranks_in(found, *truth), truth[1], (k,)).mean()),
-        ndcg_of_run=float(ndcg(ranks_in(own, *truth), truth[1], (k,)).mean()),
+        ndcg=float(ndcg(ranks_in(longer, its_scores, *truth, k), truth[1], (k,)).mean()),
+        ndcg_of_run=_ndcg_of_run(loaded, num_users, k),
     )
 
 
@@ -188,6 +190,16 @@ def _lists_of_run(loaded: LoadedRun, num_users: int | None, k: int) -> Int64:
     histories = held.histories(loaded.dataset, sample(len(held.users), num_users))
     seen = find_protocol(loaded.config.protocol).filter_seen
     return recommend(loaded.model, histories, loaded.dataset.num_items, k=k, filter_seen=seen)
+
+
+def _ndcg_of_run(loaded: LoadedRun, num_users: int | None, k: int) -> float:
+    """As `recsys evaluate` gives it, of the same users."""
+    seen = find_protocol(loaded.config.protocol).filter_seen
+    ranking = rank_held_out(
+        loaded.model, loaded.dataset, loaded.split, part="test", filter_seen=seen, ks=(k,),
+        most_users=num_users,
+    )  # fmt: skip
+    return float(ranking.per_user("ndcg", k).mean())
 
 
 def _search(funnel: Funnel, queries: Queries) -> tuple[Int64, Float32]:

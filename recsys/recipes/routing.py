@@ -11,11 +11,12 @@ import numpy.typing as npt
 from recsys.data.dataset import Int64
 from recsys.errors import ConfigError
 from recsys.evaluation.bootstrap import paired_difference
-from recsys.evaluation.metrics import ndcg
-from recsys.evaluation.tradeoff import Queries, ranks_in
+from recsys.evaluation.metrics import ndcg, ranks_in
+from recsys.evaluation.tradeoff import Queries
 from recsys.recipes.queries import queries_of
 from recsys.recipes.run import LoadedRun
 from recsys.retrieval.bundle import Bundle
+from recsys.retrieval.encoding import Float32
 from recsys.retrieval.funnel import Funnel
 from recsys.retrieval.manifest import BundleManifest, MeasuredRouting, RoutingEntry
 from recsys.retrieval.opening import open_funnel
@@ -48,7 +49,7 @@ def routing_of(loaded: LoadedRun, stages: str | None, keep: float) -> Addition:
 
     def write(folder: Path, manifest: BundleManifest) -> dict[str, Any]:
         given = manifest.model_copy(update={"stages": stages, "routing": None})
-        funnel = open_funnel(Bundle(folder, given), k=K)
+        funnel = open_funnel(Bundle(folder, given), k=K + 1)  # what stands behind may be a tie
         routing = learn_routing(
             funnel, queries.users, queries.filters, K, keep=keep, quality=_ndcg_of(queries)
         )
@@ -67,12 +68,12 @@ def routing_of(loaded: LoadedRun, stages: str | None, keep: float) -> Addition:
 
 
 def _ndcg_of(queries: Queries) -> Any:
-    """Lists `[B, K]` -> ndcg of each user."""
+    """Items and scores `[B, <= K + 1]` of lists -> ndcg of each user."""
     assert queries.targets is not None and queries.offsets is not None
     targets, offsets = queries.targets, queries.offsets
 
-    def quality(lists: Int64) -> npt.NDArray[np.float64]:
-        each = ndcg(ranks_in(lists, targets, offsets), offsets, (lists.shape[1],))
+    def quality(items: Int64, scores: Float32) -> npt.NDArray[np.float64]:
+        each = ndcg(ranks_in(items, scores, targets, offsets, K), offsets, (K,))
         return np.asarray(each, np.float64).reshape(-1)
 
     return quality
@@ -80,9 +81,11 @@ def _ndcg_of(queries: Queries) -> Any:
 
 def _measure(funnel: Funnel, routed: Funnel, queries: Queries) -> MeasuredRouting:
     """What is kept of the whole funnel's ndcg, of these users."""
-    whole, found = (f.search(queries.users, K, queries.filters) for f in (funnel, routed))
-    quality = _ndcg_of(queries)
-    beside = paired_difference(quality(whole.items), quality(found.items))
+    quality, found = _ndcg_of(queries), routed.search(queries.users, K, queries.filters)
+    stages = funnel.trace(queries.users, queries.filters)
+    each = np.stack([quality(s.items[:, : K + 1], s.scores[:, : K + 1]) for s in stages])
+    stopped = np.searchsorted([stage.granularity for stage in funnel.stages], found.widths)
+    beside = paired_difference(each[-1], each[stopped, np.arange(len(queries))])
     banded = not np.isnan(beside.ratio_low)
     return MeasuredRouting(
         kept=beside.ratio if np.isfinite(beside.ratio) else 1.0,

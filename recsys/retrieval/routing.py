@@ -56,7 +56,7 @@ def learn_routing(
     k: int,
     *,
     keep: float = 0.99,
-    quality: Callable[[Int64], Float64] | None = None,
+    quality: Callable[[Int64, Float32], Float64] | None = None,
 ) -> Routing:
     """Thresholds that let as many users stop early as the quality allows, stage by stage.
 
@@ -68,20 +68,22 @@ def learn_routing(
         filters: of these users.
         k: length of the lists.
         keep: share of the whole funnel's mean quality that must be kept.
-        quality: lists `[B, K]` -> `[B]`, say ndcg against the held-out truth; None: the share of
-            the whole funnel's list.
+        quality: items and scores `[B, <= K + 1]` of lists -> `[B]`, say ndcg against the held-out
+            truth (what stands behind the K-th may be scored like it); None: the share of the whole
+            funnel's list.
     """
     stages = funnel.trace(users, filters)
-    lists = [found.items[:, :k] for found in stages]
-    judge = quality or (lambda found: overlaps(found, lists[-1]))
-    final = judge(lists[-1])
+    lists = [(found.items[:, : k + 1], found.scores[:, : k + 1]) for found in stages]
+    whole = lists[-1][0][:, :k]
+    judge = quality or (lambda items, _: overlaps(items[:, :k], whole))
+    final = judge(*lists[-1])
     budget = (1 - keep) * float(final.sum()) / max(1, len(stages) - 1)
     going = np.arange(len(users))
     thresholds = []
     for found, listed in zip(stages[:-1], lists[:-1], strict=True):
         sure = confidence(found.scores[going], k)
         # What a shorter prefix finds by chance does not pay for what it loses.
-        lost = np.maximum(final - judge(listed), 0)[going]
+        lost = np.maximum(final - judge(*listed), 0)[going]
         threshold = _threshold(sure, lost, budget)
         thresholds.append(threshold)
         going = going[sure < threshold]

@@ -10,14 +10,12 @@ import pytest
 from recsys.errors import ConfigError, DataError, GranularityError
 from recsys.evaluation.bootstrap import paired_difference
 from recsys.evaluation.funnels import measure
-from recsys.evaluation.metrics import MISS
 from recsys.evaluation.tradeoff import (
     Point,
     Queries,
     Sweep,
     choose,
     mark_best,
-    ranks_in,
     tiers_of,
 )
 from recsys.retrieval.filters import make_filters
@@ -241,10 +239,18 @@ def test_an_exact_search_that_finds_nothing_has_nothing_to_keep():
         measure(vectors(N, 0), SIZES, False, q, sweep(), threads=1)
 
 
-def test_places_in_lists_are_counted_from_one():
-    found = np.array([[3, 1, 2], [4, -1, -1]])
-    ranks = ranks_in(found, np.array([1, 9, 4]), np.array([0, 2, 3]))
-    assert ranks.tolist() == [2, MISS, 1]
+def test_a_trade_off_has_the_ndcg_of_the_evaluator_where_items_are_scored_alike():
+    items = np.repeat(np.round(vectors(N // 4, 0)), 4, axis=0)  # whole numbers: ties are exact
+    users = np.round(vectors(B, 1))
+    scores = users @ items.T
+    order = np.argsort(-scores, axis=1, kind="stable")
+    targets = order[np.arange(B), np.random.default_rng(0).integers(0, 12, B)]
+    ranks = (scores >= scores[np.arange(B), targets][:, None]).sum(axis=1)
+    expected = np.where(ranks <= K, 1 / np.log2(ranks + 1), 0).mean()
+    q = replace(queries(), users=users, targets=targets)
+    found = measure(items, SIZES, False, q, sweep(keeps=(K, N)), threads=1)
+    assert found.exact.ndcg == pytest.approx(expected)
+    assert found.points[1].ndcg == pytest.approx(expected)  # keeps every item
 
 
 def test_sweeps_that_cannot_be_are_refused():

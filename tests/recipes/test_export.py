@@ -14,9 +14,8 @@ from recsys.data.dataset import write_dataset
 from recsys.data.histories import Histories, select
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.bootstrap import paired_difference
-from recsys.evaluation.metrics import ndcg
+from recsys.evaluation.metrics import ndcg, ranks_in
 from recsys.evaluation.recommend import recommend
-from recsys.evaluation.tradeoff import ranks_in
 from recsys.recipes.export import default_tiers
 from recsys.recipes.queries import queries_of
 from recsys.retrieval.bundle import load_bundle
@@ -215,10 +214,8 @@ def test_what_a_routing_keeps_is_measured_on_users_it_was_not_learned_of(run, tm
     gains = []
     for routed in (False, True):
         funnel = open_funnel(load_bundle(out), routed=routed, threads=1)
-        ranks = ranks_in(
-            funnel.search(queries.users, 10, queries.filters).items,
-            queries.targets, queries.offsets,
-        )  # fmt: skip
+        lists = funnel.search(queries.users, 10, queries.filters)
+        ranks = ranks_in(lists.items, lists.scores, queries.targets, queries.offsets, 10)
         gains.append(ndcg(ranks, queries.offsets, (10,))[:, 0])
     known, found = paired_difference(*gains), entry.measured
     assert (found.kept, found.kept_low, found.kept_high, found.num_users) == pytest.approx(

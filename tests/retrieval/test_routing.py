@@ -68,7 +68,9 @@ def test_it_holds_on_users_it_was_not_learned_on():
 
 def test_a_quality_of_ones_own_decides():
     funnel = Funnel(ITEMS, STAGES, threads=1)
-    nobody_cares = learn_routing(funnel, USERS, NONE, K, quality=lambda lists: np.ones(len(lists)))
+    nobody_cares = learn_routing(
+        funnel, USERS, NONE, K, quality=lambda items, _: np.ones(len(items))
+    )
     found = Funnel(ITEMS, STAGES, routing=nobody_cares, threads=1).search(USERS)
     assert (found.widths == 4).all()
 
