@@ -1,7 +1,10 @@
-"""Runs a compiled kernel on several threads, each with its own part of the work.
+"""The one pool of threads: compiled work in parts, each thread with its own.
 
 The kernels let go of the interpreter's lock, so Python's own threads will do. numba's are not
 used: starting them resets torch's number of threads, and with it the bits of every later sum.
+
+Threads do not live on in a forked process, as of a server that loads a bundle, searches once and
+then forks its workers: each forked process makes a pool of its own.
 """
 
 from __future__ import annotations
@@ -10,29 +13,48 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
+from typing import Any
 
-import torch
-
-
-def shares(num_parts: int) -> list[tuple[int, int]]:
-    """`[first, last)` of the parts for each thread: as many as torch uses, none of them empty."""
-    count = max(1, min(torch.get_num_threads(), num_parts))
-    return [(i * num_parts // count, (i + 1) * num_parts // count) for i in range(count)]
+Part = tuple[int, int]
 
 
-def run_shares(task: Callable[[int, tuple[int, int]], None], parts: list[tuple[int, int]]) -> None:
+def parts_of(count: int, threads: int, unit: int = 1) -> list[Part]:
+    """At most `threads` ranges that cover `0..count-1`, all but the last multiples of `unit`."""
+    units = -(-count // unit)
+    pieces = min(threads, units)
+    edges = [min(i * units // pieces * unit, count) for i in range(pieces)] + [count]
+    return list(pairwise(edges)) if pieces else []
+
+
+def shares(num_parts: int) -> list[Part]:
+    """`[first, last)` of the parts for each thread: as many as torch uses; one at least."""
+    import torch  # searches share this pool, and need no torch
+
+    return parts_of(num_parts, max(1, torch.get_num_threads())) or [(0, 0)]
+
+
+def run_shares(task: Callable[[int, Part], None], parts: list[Part]) -> None:
     """Calls `task(number, part)` for every part, at once; an error of one is raised here."""
-    if len(parts) == 1:
-        task(0, parts[0])
+    if not parts:
         return
-    others = [_pool(len(parts) - 1).submit(task, i, part) for i, part in enumerate(parts) if i]
+    others = [_pool().submit(task, i, part) for i, part in enumerate(parts) if i]
     task(0, parts[0])
     for other in others:
         other.result()
 
 
+def in_parts(
+    task: Callable[..., None], count: int, threads: int, *arguments: Any, unit: int = 1
+) -> None:
+    """Calls `task((lo, hi), *arguments)` for parts of `0..count-1`, at once."""
+    run_shares(lambda _, part: task(part, *arguments), parts_of(count, threads, unit))
+
+
 @cache
-def _pool(size: int) -> ThreadPoolExecutor:
-    # Threads do not live on in a forked process: it makes a pool of its own.
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="recsys")
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
     os.register_at_fork(after_in_child=_pool.cache_clear)
-    return ThreadPoolExecutor(size, thread_name_prefix="recsys")

@@ -16,8 +16,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from recsys.kernels.threads import in_parts
 from recsys.retrieval.encoding import Encoded, Float32
-from recsys.retrieval.threads import in_parts
 
 LANES = 16
 _AHEAD, _LINE = 4, 64  # rows asked for before they are read; bytes

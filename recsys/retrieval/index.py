@@ -8,8 +8,10 @@ Shape legend: N rows, d coordinates, M parts of d / M coordinates, B users.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,12 +36,28 @@ _KINDS = re.compile(r"(flat|ivf|hnsw)(?:,(sq8|pq[1-9]\d*))?|(ivf),(int8)")
 KINDS = "flat, ivf or hnsw, followed by nothing, ,sq8 or ,pqM; or ivf,int8, which is scanned here"
 
 
+def _use(threads: int | None) -> None:
+    """Sets how many threads faiss takes, None: all cores; one in a forked process.
+
+    OpenMP's threads do not live on in a process that is forked after they were used: it would wait
+    for them for ever.
+    """
+    process, most = _first_use()
+    faiss.omp_set_num_threads((threads or most) if os.getpid() == process else 1)
+
+
+@cache
+def _first_use() -> tuple[int, int]:
+    return os.getpid(), faiss.omp_get_max_threads()
+
+
 def train_codebooks(vectors: Float32, num_parts: int) -> Float32:
     """k-means of every part: `[N, d]` -> `[M, 256, d / M]`; the same rows give the same."""
     dim = vectors.shape[1]
     quantizer = faiss.ProductQuantizer(dim, num_parts, _BITS)
     quantizer.cp.min_points_per_centroid = 1  # fewer rows than faiss likes are still quantized
     quantizer.cp.seed = _SEED
+    _use(None)
     quantizer.train(vectors)
     shape = (num_parts, 1 << _BITS, dim // num_parts)
     codebooks: Float32 = faiss.vector_to_array(quantizer.centroids).reshape(shape)
@@ -51,6 +69,7 @@ def assign_codes(vectors: Float32, codebooks: Float32) -> npt.NDArray[np.uint8]:
     num_parts, _, width = codebooks.shape
     quantizer = faiss.ProductQuantizer(num_parts * width, num_parts, _BITS)
     faiss.copy_array_to_vector(codebooks.ravel(), quantizer.centroids)
+    _use(None)
     codes: npt.NDArray[np.uint8] = quantizer.compute_codes(vectors)
     return codes
 
@@ -89,7 +108,7 @@ def num_lists_for(num_rows: int) -> int:
 
 def train_centroids(vectors: Float32, num_lists: int, threads: int | None = None) -> Float32:
     """Spherical k-means: `[n, d]` -> `[num_lists, d]` of norm 1; the same rows give the same."""
-    faiss.omp_set_num_threads(threads or faiss.omp_get_max_threads())
+    _use(threads)
     means = faiss.Kmeans(
         vectors.shape[1], num_lists, niter=_ROUNDS, spherical=True, seed=_SEED,
         min_points_per_centroid=1, max_points_per_centroid=POINTS,
@@ -184,7 +203,7 @@ class FaissIndex:
             # The selector reads this very array while the search runs.
             shown = np.packbits(1 - hidden, bitorder="little")
             options["sel"] = faiss.IDSelectorBitmap(shown)
-        faiss.omp_set_num_threads(self.threads or faiss.omp_get_max_threads())
+        _use(self.threads)
         found: Int64 = self.inner.search(users, asked, params=self._parameters(options))[1]
         return found
 
@@ -228,7 +247,7 @@ def build_index(vectors: Float32, kind: str, *, threads: int | None = None) -> F
         raise ConfigError(f"index {kind!r} is not one of faiss's; retrieval.inverted builds it")
     if storage.startswith("pq") and num_rows < 1 << _BITS:
         raise DataError(f"index {kind!r} learns 256 centroids, {num_rows} items are too few")
-    faiss.omp_set_num_threads(threads or faiss.omp_get_max_threads())
+    _use(threads)
     inner = faiss.index_factory(dim, _recipe(kind, dim, num_rows), faiss.METRIC_INNER_PRODUCT)
     if structure == "ivf":  # four times fewer than faiss's own: centroids as good, sooner
         inner.cp.max_points_per_centroid = _POINTS

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from recsys.errors import DataError
+from recsys.kernels.threads import in_parts, parts_of
 from recsys.progress import progress
 from recsys.retrieval.amx import have_tiles
 from recsys.retrieval.encoding import Float32, blocks_of
@@ -31,7 +32,6 @@ from recsys.retrieval.index import POINTS, num_lists_for, train_centroids
 from recsys.retrieval.list_scan import by_list, choose, pack, scan_lists
 from recsys.retrieval.list_tiles import GROUP, TOGETHER, configurations
 from recsys.retrieval.listing import Lists, join, make_lists, taken_of, worst_of
-from recsys.retrieval.threads import in_parts, parts_of
 
 KIND = "ivf,int8"
 _scan_lists: Any = scan_lists  # numba's own types take it for a function of few arguments

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from recsys.kernels.threads import in_parts
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.filters import Filters, Int64
-from recsys.retrieval.threads import in_parts
 
 USERS_AT_ONCE = 16
 """Scans take users by so many, the last of which may stand behind the end."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from recsys.kernels.threads import in_parts
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.filters import Int64
-from recsys.retrieval.threads import in_parts
 
 
 def best_places(scores: Float32, items: Int64, keep: int, threads: int = 1) -> Int64:

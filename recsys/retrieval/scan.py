@@ -11,11 +11,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from recsys.kernels.threads import in_parts
 from recsys.retrieval.amx import have_tiles
 from recsys.retrieval.encoding import Encoded, Float32, blocks_of
 from recsys.retrieval.filters import Filters, Int64
 from recsys.retrieval.listing import USERS_AT_ONCE, Lists, make_lists, taken_of
-from recsys.retrieval.threads import in_parts
 from recsys.retrieval.tiers import Tiers
 from recsys.retrieval.tile_scan import TileScan
 from recsys.retrieval.tiles import depth_of

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recsys.kernels.threads import in_parts, parts_of
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.filters import Filters, Int64, rows_of
 from recsys.retrieval.listing import USERS_AT_ONCE, Lists, join, make_lists, taken_of, worst_of
-from recsys.retrieval.threads import in_parts, parts_of
 from recsys.retrieval.tiles import ITEMS, configuration, depth_of, pack_users, scan_tiles
 
 _scan_tiles: Any = scan_tiles  # numba's own types take it for a function of few arguments
