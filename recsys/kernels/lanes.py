@@ -8,9 +8,6 @@ numba's cache. (Loops vectorized by the compiler did not: they differed in the l
 the two, and a resumed run was no longer the run it resumed.)
 
 On AVX-512 a vector is one register, on narrower machines LLVM splits it.
-
-numba's cache looks only at the file of the function it has compiled, and kernels take parts from
-each other: after a change in any file of this folder remove its `__pycache__`.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit, types
+from numba import types
 
+from recsys.compiling import kernel
 from recsys.kernels.lanes import LANES, Lanes, piece
 
 ROWS = 8
@@ -56,7 +57,7 @@ def _narrow_tile(lanes: Lanes, *values: Any) -> None:
     _tile(lanes, 1, values)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def add_product(
     c, c_start, c_stride, a, a_start, a_row, a_deep, b, b_start, b_stride, rows, columns, depth
 ):

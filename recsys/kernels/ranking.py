@@ -15,8 +15,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from recsys.compiling import kernel
 from recsys.kernels.lanes import LANES, Lanes, piece
 from recsys.kernels.products import ROWS
 from recsys.kernels.softmax import SWEEP_COLUMNS, add_scores, pack_columns
@@ -118,7 +119,7 @@ def _filter(lanes: Lanes, kept: Any, kept_items: Any, start: Any, vectors: Any, 
         loop.carried[0] = lanes.builder.add(loop.carried[0], lanes.count(chosen))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def pair_scores(users, items, factors, num_items, rows, chosen, edges, found):
     """Scores of single (user, item) pairs, `[G, M]`, with the bits they have in a tile."""
     dim, num_pairs = edges[-1], len(rows)
@@ -130,7 +131,7 @@ def pair_scores(users, items, factors, num_items, rows, chosen, edges, found):
             found[g * num_pairs + m] = total * factors[g * num_items + chosen[m]]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _load_factors(tile, factors, num_items, num_sizes, first):
     """A tile's factors `[G, 256]`; 1 beyond the last item."""
     for g in range(num_sizes):
@@ -140,7 +141,7 @@ def _load_factors(tile, factors, num_items, num_sizes, first):
             tile[g * SWEEP_COLUMNS + j] = value
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _reset(scores, seen, seen_offsets, cursors, row, first, num_items):
     """Empties a tile's scores; seen items and what is beyond the last item are hidden.
 
@@ -157,7 +158,7 @@ def _reset(scores, seen, seen_offsets, cursors, row, first, num_items):
         cursors[row + i] = at
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _start(seen, seen_offsets, first):
     """`[B]` for each user the first place in `seen` of an item not before `first`."""
     cursors = seen_offsets[:-1].copy()
@@ -167,7 +168,7 @@ def _start(seen, seen_offsets, first):
     return cursors
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def count_better(users, items, factors, own, seen, seen_offsets, edges, blocks, counts):
     """Adds to `counts [G, B]` the unseen items of `blocks` scored at least as high as `own`.
 
@@ -206,7 +207,7 @@ def count_better(users, items, factors, own, seen, seen_offsets, edges, blocks, 
                     )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def collect_best(
     users, items, factors, seen, seen_offsets, edges, keep, room, lengths, kept, kept_items
 ):
@@ -253,7 +254,7 @@ def collect_best(
             )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _shorten(kept, kept_items, start, length, keep, worst):
     """Leaves the `keep` best of a list and up to `_SPARE` more, in their order.
 
@@ -300,7 +301,7 @@ def _shorten(kept, kept_items, start, length, keep, worst):
     return low, np.int64(keep)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def write_keys(levels, numbers, lengths, room, keys):
     """Inverted keys (`~key`) of the lists of `collect_best`, in no order.
 
@@ -330,7 +331,7 @@ def longest_list(keep: int) -> int:
     return keep + _SPARE
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def count_levels(keys, rows, levels, ranks):
     """`ranks [M]`: how many keys `[B, K]`, best first, of each row reach its level."""
     for m in range(len(rows)):
@@ -340,7 +341,7 @@ def count_levels(keys, rows, levels, ranks):
         ranks[m] = found
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def count_listed(lists, ks, counts):
     """Adds the items of `lists [B, k]` (-1: none) to `counts [K, N]`, each place once.
 
@@ -355,7 +356,7 @@ def count_listed(lists, ks, counts):
             first = ks[column]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def count_draws(draws, place, counts):
     """Adds to `counts [R, P]` how often a row of `draws [R, U]` has users of each `place [U]`."""
     for row in range(len(draws)):

@@ -16,8 +16,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from recsys.compiling import kernel
 from recsys.kernels.lanes import LANES, Lanes, piece
 from recsys.kernels.products import COLUMNS, ROWS, add_product
 
@@ -232,7 +233,7 @@ def _add_into(lanes: Lanes, x: Any, start: Any, y: Any, y_start: Any, vectors: A
         lanes.store(lanes.add(lanes.load(x, place), other), x, place)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def pack_columns(panels, items, num_items, dim, first, width):
     """Items `first .. first + width - 1` as panels `[width / 32, D, 32]`; zeros beyond the last."""
     for panel in range(width // COLUMNS):
@@ -243,7 +244,7 @@ def pack_columns(panels, items, num_items, dim, first, width):
                 panels[(panel * dim + k) * COLUMNS + j] = value
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def add_scores(scores, users, user_start, user_stride, panels, dim, lo, depth, rows, width):
     """Adds what coordinates `lo .. lo + depth - 1` give to a tile's scores `[rows, width]`."""
     for panel in range(width // COLUMNS):
@@ -255,7 +256,7 @@ def add_scores(scores, users, user_start, user_stride, panels, dim, lo, depth, r
         )  # fmt: skip
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _load_columns(factors, offsets, col_scale, bias, num_items, num_sizes, first, width):
     """A tile's col_scale `[G, width]` and bias `[width]`; those beyond the last are hidden."""
     for j in range(width):
@@ -266,7 +267,7 @@ def _load_columns(factors, offsets, col_scale, bias, num_items, num_sizes, first
             factors[g * width + j] = value
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _reset(scores, skip, row, rows, first, width):
     """Empties a tile's scores; the columns a row skips are hidden from the start."""
     scores[: rows * width] = np.float32(0.0)
@@ -277,7 +278,7 @@ def _reset(scores, skip, row, rows, first, width):
                 scores[i * width + column] = HIDDEN
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def sum_exponentials(
     users_padded, items, row_scale, col_scale, bias, skip, edges, starts, blocks, peaks, sums,
     means,
@@ -357,7 +358,7 @@ def sum_exponentials(
                         )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _tile_slopes(
     slopes, g, scores, start, factors, offsets, factor_grads, taught,
     row_scale, levels, weights, pulls, row_grad, num_rows, row,
@@ -380,7 +381,7 @@ def _tile_slopes(
             )  # fmt: skip
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def add_gradients(
     users_padded, items, row_scale, col_scale, bias, skip, edges, starts, blocks, levels, weights,
     pulls, user_grad, item_grad, row_grad, col_grad,
@@ -465,7 +466,7 @@ def add_gradients(
                 col_grad[g * num_items + first + j] = factor_grads[g * TILE_COLUMNS + j]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _pad_rows(padded_rows, items, edges, starts, first, width):
     """Rows `first .. first + width - 1` of items in the padded layout, zeros elsewhere."""
     dim, padded = edges[-1], starts[-1]
@@ -476,7 +477,7 @@ def _pad_rows(padded_rows, items, edges, starts, first, width):
                 padded_rows[j * padded + starts[g] + k] = items[(first + j) * dim + edges[g] + k]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _unpad_rows(items, padded_rows, edges, starts, first, width):
     """The opposite of `_pad_rows`."""
     dim, padded = edges[-1], starts[-1]

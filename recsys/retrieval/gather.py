@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from recsys.compiling import kernel
 from recsys.kernels.threads import in_parts
 from recsys.retrieval.encoding import Encoded, Float32
 
@@ -179,7 +180,7 @@ def _type_fetch(_context, stored, _place):
 fetch: Any = intrinsic(_type_fetch)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _add(rows, stored, dim, first, users, items, scales, sums):
     """See `add_products`; `stored` flat, rows `dim` apart."""
     width, count = users.shape[1], items.shape[1]

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from recsys.compiling import kernel
 from recsys.retrieval.listing import enter
 
 WIDE = 64
@@ -166,7 +167,7 @@ def _turns(builder: Any, count: Any, carried: list[Any]) -> Iterator[tuple[Any, 
     builder.position_at_end(after)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def pack(codes, dim, packed):
     """Int8 `codes [C, >= dim]` -> int16 `packed [C / 64 rounded up, pairs, 64, 2]`."""
     packed[:] = 0
@@ -179,7 +180,7 @@ def pack(codes, dim, packed):
             packed[block, dim // 2, lane, 0] = codes[item, dim - 1]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def scan_codes(
     rows, base, num_items, packed, pairs, users, factors,
     hidden, seen, offsets, keep, scores, items, counts, floors,
@@ -224,7 +225,7 @@ def scan_codes(
                         )  # fmt: skip
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def scan_scores(
     rows, base, given, factors, hidden, seen, offsets, keep, scores, items, counts, floors
 ):

@@ -10,8 +10,8 @@ coordinates in S steps of K.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from recsys.compiling import kernel
 from recsys.retrieval.amx import configure, release
 from recsys.retrieval.gather import fetch
 from recsys.retrieval.list_tiles import above, copy_line, lowest, multiply
@@ -21,7 +21,7 @@ _AHEAD = 1 << 14  # bytes: of what is scanned, so far behind it is asked for
 _BUCKETS = 256
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def pack(codes, places, depth, packed):
     """Puts int8 `codes [n, S * K]` at their `places [n]` of `packed [blocks, S, K / 4, 16, 4]`."""
     pieces = codes.shape[1] // 4
@@ -33,7 +33,7 @@ def pack(codes, places, depth, packed):
                 packed[block, step, part, lane, c] = codes[row, 4 * piece + c]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def choose(rows, scores, first, chosen):
     """The best P lists of the users `rows[0] .. rows[1] - 1`, the best `first` of them in front.
 
@@ -81,7 +81,7 @@ def choose(rows, scores, first, chosen):
             listed[front], listed[found] = listed[found], listed[front]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def by_list(chosen, offsets, users):
     """Who visits each list: `users[offsets[l]:offsets[l + 1]]`, of `chosen [B, P]`."""
     offsets[:] = 0
@@ -98,7 +98,7 @@ def by_list(chosen, offsets, users):
             edges[number] += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def scan_lists(
     lists, starts, sizes, edges, visitors, users, shape, config, codes, factors, ids,
     hidden, seen, offsets, keep, scores, items, counts, floors,
@@ -174,7 +174,7 @@ def scan_lists(
         release()
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _multiply_plain(codes, place, block, steps, depth, tile, group, sums):
     """As `list_tiles.multiply`, of the first `group` users."""
     sums[:] = 0

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from recsys.compiling import kernel
 from recsys.kernels.threads import in_parts
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.filters import Filters, Int64
@@ -84,7 +84,7 @@ def worst_of(lists: Lists) -> Float32:
     return worst
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def largest(values, place):
     """The number that `values`, which is put into another order, has at `place` when descending.
 
@@ -111,7 +111,7 @@ def largest(values, place):
     return values[place]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _append(scores, items, counts, all_scores, all_items, edges):
     """Puts lists behind what stands before `edges [B]`, and moves these."""
     for row in range(len(counts)):
@@ -121,7 +121,7 @@ def _append(scores, items, counts, all_scores, all_items, edges):
         edges[row] += counts[row]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def shrink(scores, items, count, keep):
     """Moves the best `keep` of a list to its front; returns what a score must exceed from now on.
 
@@ -141,7 +141,7 @@ def shrink(scores, items, count, keep):
     return floor
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def forbidden(row, item, hidden, seen, offsets):
     """Whether a filter keeps an item from a user."""
     if len(hidden) and hidden[item]:
@@ -153,7 +153,7 @@ def forbidden(row, item, hidden, seen, offsets):
     return place < len(own) and own[place] == item
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def enter(row, score, item, hidden, seen, offsets, keep, scores, items, counts, floors):
     """Puts an item into a user's list, unless a filter forbids it."""
     if forbidden(row, item, hidden, seen, offsets):
@@ -165,7 +165,7 @@ def enter(row, score, item, hidden, seen, offsets, keep, scores, items, counts, 
         counts[row] = keep
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _finish(rows, scores, items, counts, keep, taken):
     for row in range(rows[0], rows[1]):
         if counts[row] > keep:
@@ -175,7 +175,7 @@ def _finish(rows, scores, items, counts, keep, taken):
             taken[row, place] = items[row, place] if place < counts[row] else -1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _worst(scores, counts, keep, worst):
     for row in range(len(counts)):
         enough = counts[row] >= keep

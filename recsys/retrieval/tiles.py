@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from recsys.compiling import kernel
 from recsys.errors import InstallationError
 from recsys.retrieval.amx import call, configure, have_tiles, release, tile_numbers
 from recsys.retrieval.encoding import Float32
@@ -222,7 +223,7 @@ def _write_dot(builder: Any, data: list[Any], starts: tuple[Any, Any], turns: An
     return builder.extract_element(added, ir.Constant(_I32, 0))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def scan_tiles(
     rows, base, every, last, codes, shape, users, packed, slack, config, factors,
     hidden, seen, offsets, keep, scores, items, counts, floors,

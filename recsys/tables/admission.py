@@ -15,8 +15,8 @@ Shape legend: E entries at most, P rows, M = places of the map (see `id_map.py`)
 """
 
 import numpy as np
-from numba import njit
 
+from recsys.compiling import kernel
 from recsys.tables.id_map import EMPTY, delete, find
 
 FREE_ROWS, FREE_ENTRIES, ADMITTED, EXPIRED, DROPPED, REFUSED = range(6)
@@ -24,7 +24,7 @@ FREE_ROWS, FREE_ENTRIES, ADMITTED, EXPIRED, DROPPED, REFUSED = range(6)
 expired with their row, dropped while waiting, and events whose id could not be noted."""
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def observe(
     keys, slots, ids, counts, seen, rows, free_rows, free_entries, totals, events, now,
     min_count, time_to_live, fresh,
@@ -74,7 +74,7 @@ def observe(
     return given
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def expire(
     keys, slots, ids, counts, seen, rows, free_rows, free_entries, totals, before, waiting_only
 ):
@@ -100,7 +100,7 @@ def expire(
     return dropped
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _make_room(
     keys, slots, ids, counts, seen, rows, free_rows, free_entries, totals, now, time_to_live
 ):

@@ -9,13 +9,14 @@ int32, M a power of two that is never filled by more than half.
 """
 
 import numpy as np
-from numba import njit
+
+from recsys.compiling import kernel
 
 EMPTY = np.int64(-(2**63))
 """No id may have this value."""
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _home(key, mask):
     """Where the probe of a key starts: the finalizer of splitmix64."""
     mixed = np.uint64(key) + np.uint64(0x9E3779B97F4A7C15)
@@ -24,7 +25,7 @@ def _home(key, mask):
     return np.int64((mixed ^ (mixed >> np.uint64(31))) & np.uint64(mask))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def find(keys, key):
     """The place of a key, or the free place where it would go."""
     mask = len(keys) - 1
@@ -34,7 +35,7 @@ def find(keys, key):
     return place
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def delete(keys, slots, place):
     """Frees a place; entries behind it that probed past it move back."""
     mask = len(keys) - 1
@@ -51,7 +52,7 @@ def delete(keys, slots, place):
     keys[hole] = EMPTY
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def look_up(keys, slots, ids, found):
     """Fills `found [B]` with the slot of every id of `ids [B]`, -1 where it has none."""
     for i in range(len(ids)):

@@ -10,13 +10,15 @@ Shape legend: R rows asked for.
 
 from typing import Any
 
-from numba import njit, types
+from numba import types
+
+from recsys.compiling import kernel
 
 _CALL = types.intp(types.intc, types.uintp, types.uintp, types.int64)
 _pread: Any = types.ExternalFunction("pread", _CALL)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def read_rows(file, rows, row_bytes, wanted, address):
     """Reads the first `wanted` bytes of each row, one after the other, to `address` in memory.
 
