@@ -21,6 +21,7 @@ from recsys.config import StrictModel, load_yaml, parse
 from recsys.data.manifest import FileEntry
 from recsys.errors import ChecksumError, DataError
 from recsys.files import sha256_of
+from recsys.named_files import check_named, inside
 
 FEATURES = "features"
 FEATURE_MANIFEST = "feature.json"
@@ -30,6 +31,12 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _REMEDY = "make the feature again (`recsys encode`, `recsys attach` or `recsys columns`)"
 
 Kind = Literal["vectors", "categories", "numbers"]
+_PARTS: dict[Kind, tuple[str, ...]] = {
+    "vectors": ("vectors.npy", "present.npy"),
+    "categories": ("values.npy", "offsets.npy", CATEGORY_NAMES),
+    "numbers": ("values.npy", "present.npy"),
+}
+"""The files of each kind."""
 
 
 class FeatureOrigin(StrictModel):
@@ -84,10 +91,11 @@ def load_feature_manifest(folder: Path, name: str, *, verify: bool = False) -> F
     """Reads and checks `feature.json`; every file it lists must stand there with its size.
 
     Raises:
-        DataError: no such feature, a foreign schema version, or a missing or cut file.
+        DataError: no such feature, a foreign schema version, a missing or cut file, or one that is
+            not in the folder.
         ChecksumError: `verify` was asked for and a file's bytes are others.
     """
-    path = folder / FEATURES / name / FEATURE_MANIFEST
+    path = inside(folder, f"{FEATURES}/{name}/{FEATURE_MANIFEST}")
     tree = load_yaml(path)
     if tree.get("schema_version") != _SCHEMA_VERSION:
         raise DataError(
@@ -95,6 +103,7 @@ def load_feature_manifest(folder: Path, name: str, *, verify: bool = False) -> F
             f"{_SCHEMA_VERSION}; {_REMEDY}"
         )
     manifest = parse(FeatureManifest, tree, str(path))
+    check_named(path.parent, _PARTS[manifest.kind], manifest.files, _REMEDY)
     for file, entry in manifest.files.items():
         part = path.parent / file
         found = part.stat().st_size if part.is_file() else None

@@ -11,6 +11,7 @@ from recsys.config import StrictModel, load_yaml, parse
 from recsys.data.content import INTERACTIONS, ITEMS, USERS, content_hash
 from recsys.errors import ChecksumError, DataError
 from recsys.files import sha256_of, write_json
+from recsys.named_files import check_named, inside
 
 SCHEMA_VERSION = 1
 MANIFEST = "dataset.json"
@@ -70,7 +71,8 @@ def load_manifest(folder: Path, *, verify: bool = False) -> DatasetManifest:
         verify: also compare the sha256 of every file.
 
     Raises:
-        DataError: no manifest, a foreign schema version, or a missing or cut file.
+        DataError: no manifest, a foreign schema version, a missing or cut file, or one that is not
+            in the folder.
         ChecksumError: `verify` was asked for and a file's bytes are others.
     """
     path = folder / MANIFEST
@@ -85,20 +87,17 @@ def load_manifest(folder: Path, *, verify: bool = False) -> DatasetManifest:
             f"{SCHEMA_VERSION}; run `recsys prepare` again"
         )
     manifest = parse(DatasetManifest, tree, str(path))
+    remedy = f"delete {folder} and run `recsys prepare` again"
+    inside(folder, MANIFEST)
+    check_named(folder, (INTERACTIONS, USERS, ITEMS), manifest.files, remedy)
     for name, entry in manifest.files.items():
         part = folder / name
         found = part.stat().st_size if part.is_file() else None
         if found != entry.bytes:
             state = "is missing" if found is None else f"has {found} bytes"
-            raise DataError(
-                f"{part} {state}, {entry.bytes} bytes are expected; "
-                f"delete {folder} and run `recsys prepare` again"
-            )
+            raise DataError(f"{part} {state}, {entry.bytes} bytes are expected; {remedy}")
         if verify and (actual := sha256_of(part)) != entry.sha256:
-            raise ChecksumError(
-                f"{part} has sha256 {actual}, {entry.sha256} is expected; "
-                f"delete {folder} and run `recsys prepare` again"
-            )
+            raise ChecksumError(f"{part} has sha256 {actual}, {entry.sha256} is expected; {remedy}")
     return manifest
 
 

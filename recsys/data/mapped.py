@@ -26,6 +26,7 @@ from recsys.data.interactions import Int32, Int64, read_blocks
 from recsys.data.manifest import DatasetManifest, FileEntry, load_manifest
 from recsys.errors import ChecksumError, DataError
 from recsys.files import atomic_path, sha256_of, write_json
+from recsys.named_files import check_named
 from recsys.progress import progress
 
 MAPPED = "mapped"
@@ -102,6 +103,12 @@ def _find(mapped: Path, manifest: DatasetManifest) -> MappedManifest | None:
     try:
         found = MappedManifest.model_validate_json((mapped / _MANIFEST).read_text("utf-8"))
     except (OSError, ValidationError):
+        return None
+    try:
+        check_named(mapped, (_OFFSETS, _ITEMS), found.files, "they are made again")
+    except DataError:
+        return None
+    if (mapped / _TIMESTAMPS).exists() and _TIMESTAMPS not in found.files:
         return None
     sizes = {name: mapped / name for name in found.files}
     whole = all(

@@ -42,6 +42,7 @@ from recsys.losses.bpr import nested_bpr
 from recsys.losses.gbce import nested_gbce
 from recsys.losses.softmax import NestedLossOutput, nested_softmax
 from recsys.models import MODELS, Model, ModelConfig, SASRecConfig
+from recsys.named_files import inside
 from recsys.tables import DenseConfig
 from recsys.tables.sharding import ShardedConfig
 from recsys.training.checkpoint import WEIGHTS, load_weights
@@ -230,8 +231,9 @@ def load_config(folder: Path) -> RunConfig:
 
     Raises:
         RunError: the folder is no run.
+        DataError: the file is a link that leads out of it.
     """
-    if not (folder / CONFIG).is_file():
+    if not inside(folder, CONFIG).is_file():
         raise RunError(f"{folder} is no run folder (no {CONFIG}); train one with `recsys train`")
     return parse(RunConfig, load_yaml(folder / CONFIG), str(folder / CONFIG))
 
@@ -242,7 +244,7 @@ def load_run_info(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: the folder is no run, or of another schema version.
     """
-    path = folder / RUN
+    path = inside(folder, RUN)
     if not path.is_file():
         raise RunError(f"{folder} is no run folder (no {RUN}); train one with `recsys train`")
     info = read_json(path, "train again")
@@ -331,7 +333,7 @@ class LoadedRun:
         check_dataset(self.folder, self.dataset)
         self.split: Split = make_split(self.dataset, self.config.split_rule(self.dataset))
         self.model = build_model(on_one_process(self.config), self.dataset)
-        load_weights(self.model, self.folder / WEIGHTS)
+        load_weights(self.model, inside(self.folder, WEIGHTS))
         self.model.eval()
 
     @property

@@ -18,6 +18,7 @@ import polars as pl
 
 from recsys.errors import ChecksumError, DataError, GranularityError
 from recsys.files import sha256_of
+from recsys.named_files import inside
 from recsys.retrieval.codecs import find_codec
 from recsys.retrieval.encoding import Encoded, Float32
 from recsys.retrieval.formats import open_array
@@ -64,7 +65,7 @@ def _differences(folder: Path, manifest: BundleManifest) -> Iterator[str]:
     known = {MANIFEST, SEAL, *manifest.files}
     for path in sorted(folder.rglob("*")):
         file = path.relative_to(folder).as_posix()
-        if not path.is_dir() and file not in known:
+        if (path.is_symlink() or not path.is_dir()) and file not in known:
             yield f"{file} was not written by the export"
 
 
@@ -144,7 +145,7 @@ class Bundle:
         entry = self.manifest.items if what == "item" else self.manifest.users
         if entry is None:
             raise DataError(f"{self.folder} holds no {what} ids; {REMEDY}")
-        return pl.read_parquet(self.folder / entry.ids)
+        return pl.read_parquet(inside(self.folder, entry.ids))
 
     def _tiers(self, entry: VectorsEntry) -> Tiers:
         return Tiers(tuple(self._tier(tier) for tier in entry.tiers))

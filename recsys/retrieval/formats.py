@@ -12,6 +12,7 @@ Shape legend: N rows.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,9 +23,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
+from recsys.named_files import inside
 from recsys.retrieval.encoding import blocks_of
-from recsys.retrieval.manifest import ArrayEntry
+from recsys.retrieval.manifest import REMEDY, ArrayEntry
 
 Format = Literal["raw", "safetensors", "parquet"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -45,15 +47,22 @@ def check_format(form: str) -> Format:
 
 
 def open_array(folder: Path, entry: ArrayEntry) -> npt.NDArray[Any]:
-    """The array, mapped; in memory where it stands in a parquet file."""
+    """The array, mapped; in memory where it stands in a parquet file.
+
+    Raises:
+        DataError: the file is not inside the folder, or too short.
+    """
+    path = inside(folder, entry.file)
     if 0 in entry.shape:  # nothing can be mapped of an empty file
         return np.empty(entry.shape, entry.dtype)
-    path = folder / entry.file
     if entry.column is not None:
         column = pq.read_table(path, columns=[entry.column])[entry.column].combine_chunks()
         values = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
         found: npt.NDArray[Any] = values.to_numpy().reshape(entry.shape)
         return found
+    needed = entry.offset + math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
+    if not path.is_file() or path.stat().st_size < needed:
+        raise DataError(f"{path} is missing or has fewer than {needed} bytes; {REMEDY}")
     mapped: npt.NDArray[Any] = np.memmap(
         path, entry.dtype, mode="r", offset=entry.offset, shape=entry.shape
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from recsys.errors import ConfigError, DataError
+from recsys.named_files import inside
 from recsys.retrieval.bundle import Bundle
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.filters import make_filters
@@ -138,7 +139,7 @@ def open_index(bundle: Bundle, *, threads: int | None = None) -> Index:
     entry = bundle.manifest.index
     if entry is None:
         raise DataError(f"{bundle.folder} has no index; {REMEDY} and --index")
-    path = bundle.folder / entry.file
+    path = inside(bundle.folder, entry.file)
     if entry.kind == KIND:
         return load_inverted(path, entry.search, threads=threads)
     return load_index(path, entry.kind, entry.search, threads=threads)

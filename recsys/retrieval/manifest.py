@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from recsys.config import StrictModel, parse
 from recsys.errors import ChecksumError, ConfigError, DataError
 from recsys.files import read_json
+from recsys.named_files import check_named, inside
 
 MANIFEST = "bundle.json"
 SEAL = "bundle.sha256"
@@ -27,9 +29,9 @@ class ArrayEntry(StrictModel):
     """Where the elements of an array are: little-endian, row by row."""
 
     file: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int = 0
+    dtype: Literal["<f4", "<f2", "<u2", "|i1", "|u1", "<i4", "<i8"]
+    shape: tuple[Annotated[int, Field(ge=0)], ...]
+    offset: int = Field(default=0, ge=0)
     """Bytes of the file before the first element (safetensors)."""
     column: str | None = None
     """Of a parquet file; None: the elements stand in the file as they are."""
@@ -169,15 +171,29 @@ def _sum_line(folder: Path) -> str:
     return f"{hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()}  {MANIFEST}\n"
 
 
+def files_named(value: Any) -> Iterator[str]:
+    """Every file that a manifest, or a part of one, opens."""
+    if isinstance(value, BaseModel):
+        named = (getattr(value, field, None) for field in ("file", "ids"))
+        yield from (name for name in named if isinstance(name, str))
+        value = vars(value)
+    if isinstance(value, dict | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from files_named(part)
+
+
 def read_manifest(folder: Path) -> BundleManifest:
     """The manifest of one version of a bundle.
 
     Raises:
-        DataError: the folder is no bundle, or of another schema version.
+        DataError: the folder is no bundle, of another schema version, or names files that are not
+            its own.
         ChecksumError: the manifest is not the one that was written.
     """
     if not (folder / MANIFEST).is_file():
         raise DataError(f"{folder} is no bundle (no {MANIFEST}); make one with `recsys export`")
+    for own in (MANIFEST, SEAL):
+        inside(folder, own)
     try:
         sealed = (folder / SEAL).read_bytes()
     except OSError as error:
@@ -191,9 +207,11 @@ def read_manifest(folder: Path) -> BundleManifest:
             f"{SCHEMA_VERSION}; {REMEDY}"
         )
     try:
-        return parse(BundleManifest, tree, str(folder / MANIFEST))
+        manifest = parse(BundleManifest, tree, str(folder / MANIFEST))
     except ConfigError as error:
         raise DataError(f"{error}\n{REMEDY}") from error
+    check_named(folder, files_named(manifest), manifest.files, REMEDY)
+    return manifest
 
 
 def write_manifest(folder: Path, manifest: BundleManifest) -> None:

@@ -4,6 +4,9 @@
 
 `current` is a symbolic link that is replaced by a rename: a reader sees the old version or the new
 one. Older versions stay until they are removed by hand.
+
+zip, `tar -h` and object stores make something else of a link: a folder with the version's files in
+it, which is read like any version, or nothing, which is no loss where there is one version alone.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from recsys.errors import DataError
@@ -39,7 +43,8 @@ def new_version(shelf: Path) -> Iterator[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in shelf.glob(".*.tmp"):
             remove(leftover)
-        target = shelf / f"v{max([0, *_numbers(shelf)]) + 1:06d}"
+        last = max([0, *_numbers(shelf)]) + _is_copy(shelf / CURRENT)  # which becomes a version
+        target = shelf / f"v{last + 1:06d}"
         with atomic_path(target) as temporary:
             temporary.mkdir()
             yield temporary
@@ -57,27 +62,71 @@ def point_to(shelf: Path, version: str) -> None:
     link = shelf / f".{CURRENT}.{os.getpid()}.tmp"
     remove(link)
     link.symlink_to(version)
-    link.replace(shelf / CURRENT)
+    current = shelf / CURRENT
+    if _is_copy(current):  # nothing is lost: it gets a number of its own
+        free = next(n for n in count(1) if n not in set(_numbers(shelf)))
+        current.rename(shelf / f"v{free:06d}")
+    elif current.is_dir() and not current.is_symlink():
+        current.rmdir()
+    link.replace(current)
 
 
 def find_bundle(path: str | Path) -> Path:
-    """The folder of one version: `path` itself, or what `current` in it names.
+    """The folder of one version: `path` itself, or what `current` in it is or names.
 
     Raises:
         DataError: neither is there.
     """
     path = Path(path)
-    if (path / MANIFEST).is_file() or not (path / CURRENT).is_symlink():
+    if (path / MANIFEST).is_file():
         return path
-    found = path / (path / CURRENT).readlink()
-    if not found.is_dir() or not _VERSION.fullmatch(found.name):
-        raise DataError(f"{path / CURRENT} names {found.name}, which is no version in {path}")
-    return found
+    current = path / CURRENT
+    if current.is_symlink():
+        found = current.readlink()
+        if not _VERSION.fullmatch(str(found)) or not (path / found / MANIFEST).is_file():
+            raise DataError(f"{current} names {found}, which is no version in {path}")
+        return path / found
+    if (current / MANIFEST).is_file():
+        return current
+    versions = _versions(path)
+    if len(versions) > 1:
+        raise DataError(
+            f"{path} does not say which of its versions is the current one ({CURRENT} is no link "
+            f"any more); name one of them, as {path / versions[-1]}: {', '.join(versions)}"
+        )
+    return path / versions[0] if versions else path
 
 
 def is_bundle(path: str | Path) -> bool:
     """Whether a bundle, or the folder of its versions, stands there."""
-    return (Path(path) / MANIFEST).is_file() or (Path(path) / CURRENT).is_symlink()
+    path = Path(path)
+    return (
+        (path / MANIFEST).is_file()
+        or (path / CURRENT).is_symlink()
+        or (path / CURRENT / MANIFEST).is_file()
+        or bool(_versions(path))
+    )
+
+
+def _is_copy(current: Path) -> bool:
+    """Whether a copy of a version stands where the link should.
+
+    Raises:
+        DataError: a folder with something else in it does.
+    """
+    if current.is_symlink() or not current.is_dir() or not any(current.iterdir()):
+        return False
+    if not (current / MANIFEST).is_file():
+        raise DataError(f"{current} is a folder, and no version of a bundle; move it away")
+    return True
+
+
+def _versions(shelf: Path) -> list[str]:
+    """Names of the versions that stand there, in their order."""
+    found = shelf.iterdir() if shelf.is_dir() else ()
+    return sorted(
+        part.name for part in found if _VERSION.fullmatch(part.name) and (part / MANIFEST).is_file()
+    )
 
 
 def _numbers(shelf: Path) -> list[int]:
@@ -86,7 +135,7 @@ def _numbers(shelf: Path) -> list[int]:
 
 
 def _check_shelf(shelf: Path) -> None:
-    known = shelf.is_dir() and ((shelf / CURRENT).is_symlink() or (shelf / _LOCK).is_file())
+    known = (shelf / CURRENT).is_symlink() or (shelf / _LOCK).is_file() or bool(_versions(shelf))
     if known or not shelf.exists() or (shelf.is_dir() and not any(shelf.iterdir())):
         return
     raise DataError(f"{shelf} is there and holds no bundles; choose another OUT or move it away")

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 
 from recsys.errors import DataError
 from recsys.retrieval.encoding import Float32
-from recsys.retrieval.manifest import REMEDY
+from recsys.retrieval.manifest import REMEDY, read_manifest
 from recsys.retrieval.versions import find_bundle
 
 ITEM_TOWER = "item_tower.safetensors"
@@ -180,8 +180,9 @@ def open_item_tower(bundle: str | Path) -> NewItemTower:
     Raises:
         DataError: the bundle has no such thing, or it is damaged.
     """
-    path = find_bundle(bundle) / ITEM_TOWER
-    if not path.is_file():
+    folder = find_bundle(bundle)
+    path = folder / ITEM_TOWER
+    if ITEM_TOWER not in read_manifest(folder).files:
         raise DataError(
             f"{bundle} has no {ITEM_TOWER}: its items are ids alone, which new items do not have; "
             "train with model.items and export again"

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import DataError, InstallationError
-from recsys.retrieval.bundle import Bundle, check_bundle
+from recsys.retrieval.bundle import Bundle, check_bundle, Int32, Int64
 from recsys.retrieval.checks import Int64, checked_count, checked_jagged
+from recsys.named_files import inside
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.manifest import REMEDY
 
@@ -57,7 +58,7 @@ class UserTower:
                 "its tower, or search with vectors of `bundle.users`"
             )
         self.bundle, self.history_length = bundle, entry.history_length
-        self._session = open_session(str(bundle.folder / entry.file), threads=threads)
+        self._session = open_session(str(inside(bundle.folder, entry.file)), threads=threads)
 
     def user_vectors(self, items: Integers, offsets: Integers) -> Float32:
         """`[B, D]` of histories: row b has had `items[offsets[b]:offsets[b + 1]]`, oldest first.

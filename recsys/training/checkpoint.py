@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from recsys.config import StrictModel, parse
 from recsys.errors import RunError
 from recsys.files import atomic_path, read_json, remove, write_json
+from recsys.named_files import inside
 from recsys.processes import ALONE, Processes
 from recsys.tables import SelfUpdating, self_updating
 from recsys.tables.sharding import sharded_tables
@@ -136,11 +137,11 @@ def load_checkpoint(
     if not found:
         return None
     newest = found[-1]
-    tree = read_json(newest / "state.json", "remove that folder and train again")
-    load_weights(model, newest / WEIGHTS)
+    tree = read_json(inside(newest, "state.json"), "remove that folder and train again")
+    load_weights(model, inside(newest, WEIGHTS))
     for name, table in sharded_tables(model):
         table.load(newest / TABLES / name)
-    tensors = _read(newest / "optimizer.safetensors")
+    tensors = _read(inside(newest, "optimizer.safetensors"))
     for name, parameter in model.named_parameters():
         slots = {key.partition("/")[0]: t for key, t in tensors.items() if key.endswith("/" + name)}
         if slots:

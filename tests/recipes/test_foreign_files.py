@@ -1,0 +1,15 @@
+"""Runs whose files are links to what is not theirs."""
+
+import pytest
+
+from recsys.errors import DataError
+from recsys.recipes.run import load_config, load_run_info
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml"])
+def test_a_run_that_is_a_link_to_another_is_refused(tmp_path, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / name).write_text("{}")
+    (tmp_path / "run" / name).symlink_to(tmp_path / name)
+    with pytest.raises(DataError, match="leads out of its folder"):
+        (load_run_info if name == "run.json" else load_config)(tmp_path / "run")
