@@ -7,16 +7,19 @@
     encoded.codec.error_bound(vectors)       worst case per coordinate; None for pq
     error_of(encoded, vectors)               what these very vectors lost
 
-| codec           | bytes a row of d | off by at most, per coordinate               |
-|-----------------|------------------|----------------------------------------------|
-| fp32            | 4 d              | 0                                            |
-| fp16            | 2 d              | 2^-11 of the value                           |
-| bf16            | 2 d              | 2^-8 of the value                            |
-| int8            | d + 4            | 1/254 of the row's largest                   |
-| int8-coordinate | d                | 1/254 of the coordinate's largest            |
-| int4            | d/2 + 4          | 1/14 of the row's largest                    |
-| binary          | d/8 + 4          | the row's mean size, or largest minus mean   |
-| pq, pqM         | d/4, M           | measured                                     |
+| codec           | bytes a row of d | off by at most, per coordinate               | and by |
+|-----------------|------------------|----------------------------------------------|--------|
+| fp32            | 4 d              | 0                                            | 0      |
+| fp16            | 2 d              | 2^-11 of the value                           | 2^-25  |
+| bf16            | 2 d              | 2^-8 of the value                            | 2^-134 |
+| int8            | d + 4            | 1/254 of the row's largest                   | 2^-127 |
+| int8-coordinate | d                | 1/254 of the coordinate's largest            | 2^-127 |
+| int4            | d/2 + 4          | 1/14 of the row's largest                    | 2^-127 |
+| binary          | d/8 + 4          | the row's mean size, or largest minus mean   | 2^-149 |
+| pq, pqM         | d/4, M           | measured                                     |        |
+
+The last column comes on top; it is what is left where values come near zero. So does what float32
+rounds on the way, 1/10,000 of the bound at most.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 All are symmetric around zero, so a dot product with codes needs one multiplication by the scale and
 no correction. Rounding to the nearest level is off by half a step at most; `_HALF` adds what
-float32 may do to the division and the product.
+float32 may do to the division and the product. A step is no subnormal number, so where a row's
+largest coordinate is below 2^-119 (int4: 2^-123) it is off by up to 2^-127, half the least step.
 
 Shape legend: N rows, d coordinates.
 """
@@ -18,11 +19,18 @@ from recsys.retrieval.encoding import Arrays, Float32, blocks_of
 
 _HALF = np.float32(0.5 + 1e-4)
 _TINY = np.float32(np.finfo(np.float32).tiny)
+_LARGEST = np.float32(np.finfo(np.float32).max)
 
 
 def _steps(peaks: Float32, levels: int) -> Float32:
-    """Step so that `peaks` are the last of `levels`; never subnormal, so dividing by it is safe."""
-    steps: Float32 = np.maximum(peaks / np.float32(levels), _TINY)
+    """Step so that `peaks` are the last of `levels`.
+
+    Never subnormal, so dividing by it is safe; and the last level is a finite number.
+    """
+    most = _LARGEST / np.float32(levels)
+    if float(most) * levels > float(_LARGEST):  # it was rounded up
+        most = np.nextafter(most, np.float32(0))
+    steps: Float32 = np.clip(peaks / np.float32(levels), _TINY, most)
     return steps
 
 

@@ -17,6 +17,21 @@ from recsys.retrieval.encoding import Arrays, Float32
 CENTROIDS = 256
 _SAMPLE = CENTROIDS * 256  # rows the centroids are learned from; faiss would take no more
 
+_ORDINARY = (1e-12, 1e12)
+_FARTHEST = 1e16  # squares of it, added up, are finite in float32
+
+
+def _unit_of(values: Float32) -> np.float32:
+    """A power of two to divide by, which rounds nothing; 1 where squares are float32 anyway.
+
+    Distances are squares: beyond 1e19 they would be infinite (faiss then ends the process), below
+    1e-19 all of them 0.
+    """
+    peak = float(np.abs(values).max())
+    if peak == 0 or _ORDINARY[0] <= peak <= _ORDINARY[1]:
+        return np.float32(1)
+    return np.float32(2.0 ** np.clip(np.floor(np.log2(peak)), -126, 127))
+
 
 @dataclass(frozen=True)
 class Product:
@@ -57,12 +72,22 @@ class Product:
             )
         every = -(-len(vectors) // _SAMPLE)
         sample = np.ascontiguousarray(vectors[::every], dtype=np.float32)
-        return {"codebooks": train_codebooks(sample, parts)}
+        unit = _unit_of(sample)
+        return {"codebooks": train_codebooks(sample / unit, parts) * unit}
 
     def encode(self, vectors: Float32, shared: Arrays) -> Arrays:
         from recsys.retrieval.index import assign_codes
 
-        return {"codes": assign_codes(vectors, shared["codebooks"])}
+        unit = _unit_of(shared["codebooks"])
+        scaled = vectors / unit
+        peak = float(np.abs(scaled).max())
+        if peak > _FARTHEST:
+            raise DataError(
+                f"a coordinate of {peak * float(unit):g} is too far from the centroids of "
+                f"{self.name}, whose largest is {float(np.abs(shared['codebooks']).max()):g}; "
+                "leave that row out or store the vectors as fp32"
+            )
+        return {"codes": assign_codes(scaled, shared["codebooks"] / unit)}
 
     def decode(self, rows: Arrays, shared: Arrays, dim: int) -> Float32:
         codes, codebooks = rows["codes"], shared["codebooks"]

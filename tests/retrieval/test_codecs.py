@@ -33,6 +33,57 @@ def test_no_coordinate_comes_back_further_off_than_its_codec_states(name, vector
     assert (lost <= encoded.codec.error_bound(vectors)).all()
 
 
+def bounds_of_the_table(name, vectors):
+    """As the table in `codecs` says."""
+    size = np.abs(vectors.astype(np.float64))
+    row, column = size.max(1, keepdims=True), size.max(0, keepdims=True)
+    mean = size.mean(1, keepdims=True)
+    relative, least = {
+        "fp32": (0, 0),
+        "fp16": (size * 2**-11, 2**-25),
+        "bf16": (size * 2**-8, 2**-134),
+        "int8": (row / 254, 2**-127),
+        "int8-coordinate": (column / 254, 2**-127),
+        "int4": (row / 14, 2**-127),
+        "binary": (np.maximum(mean, row - mean), 2**-149),
+    }[name]
+    return (relative + least) * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+@given(data=st.data(), exponent=st.sampled_from([-149, -140, -125, -120, -20, 15, 127]))
+@settings(max_examples=100, deadline=None)
+def test_the_bounds_of_the_table_hold_from_the_least_number_to_the_largest(name, data, exponent):
+    largest = 2.0 ** min(exponent, 15 if name == "fp16" else 127)
+    vectors = data.draw(matrices(largest))
+    lost = np.abs(encode(vectors, name).decode().astype(np.float64) - vectors)
+    assert (lost <= bounds_of_the_table(name, vectors)).all()
+
+
+@pytest.mark.parametrize("name", [name for name in BOUNDED if name not in ("fp16", "bf16")])
+def test_the_largest_float_comes_back_finite(name):
+    largest = np.finfo(np.float32).max
+    vectors = np.array([[largest, -largest, 1], [largest / 3, 0, -2]], np.float32)
+    encoded = encode(vectors, name)
+    lost = np.abs(encoded.decode().astype(np.float64) - vectors)
+    assert (lost <= encoded.codec.error_bound(vectors)).all()
+
+
+@pytest.mark.parametrize("name", ["pq1", "pq8"])
+@pytest.mark.parametrize("factor", [1e-40, 2.0**-80, 2.0**66, 1e37])
+def test_product_quantization_takes_vectors_of_any_size(name, factor):
+    encoded = encode((gaussian() * np.float32(factor)).astype(np.float32), name)
+    same = encode(gaussian(), name).rows["codes"] == encoded.rows["codes"]
+    assert same.mean() > 0.99 and np.isfinite(encoded.decode()).all()
+
+
+def test_a_row_that_no_centroid_can_be_near_is_refused():
+    codec = find_codec("pq1")
+    shared = codec.fit(gaussian())
+    with pytest.raises(DataError, match="too far from the centroids of pq1"):
+        codec.encode(np.full((1, 32), 1e20, np.float32), shared)
+
+
 @pytest.mark.parametrize("name", [name for name in BOUNDED if name != "fp32"])
 def test_the_stated_error_is_nearly_reached_so_it_says_something(name):
     vectors = gaussian()
