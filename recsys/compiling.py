@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import llvmlite
 import numba
@@ -35,7 +35,7 @@ from numba.core.caching import (
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compiles a function for the types it is called with; it runs without Python's lock."""
-    compiled = numba.njit(nogil=True)(function)
+    compiled: Any = numba.njit(nogil=True)(function)
     try:
         compiled._cache = _Cache(function)
     except RuntimeError as error:  # no folder to keep it in
@@ -112,7 +112,7 @@ class _OfUser(_Stamped, UserWideCacheLocator):
 
 
 class _Place(CompileResultCacheImpl):
-    _locator_classes: ClassVar = [_Named, _Beside, _OfUser]
+    _locator_classes = [_Named, _Beside, _OfUser]  # noqa: RUF012 - as numba declares it
 
 
 class _Files(IndexDataCacheFile):

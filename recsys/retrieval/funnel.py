@@ -21,7 +21,7 @@ from recsys.errors import ConfigError
 from recsys.retrieval.checks import checked_count, checked_threads, checked_vectors
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.filters import Filters, Int64, check_fits, make_filters, rows_of
-from recsys.retrieval.gather import add_products
+from recsys.retrieval.gather import add_products, add_decoded
 from recsys.retrieval.ordering import best_places
 from recsys.retrieval.routing import Routing, confidence
 from recsys.retrieval.scan import Scan
@@ -292,8 +292,9 @@ class Funnel:
             rows = slice(start, start + at_once)
             # Each item is read and decoded once for the users that share it, in the order of disk.
             distinct, places = np.unique(items[rows].clip(0), return_inverse=True)
-            vectors = self.bundle.items.decode(distinct, lo, hi)[places.reshape(items[rows].shape)]
-            sums[rows] += np.matmul(vectors, users[rows, :, None])[:, :, 0]
+            places = np.where(items[rows] < 0, -1, places.reshape(items[rows].shape))
+            vectors = self.bundle.items.decode(distinct, lo, hi)
+            add_decoded(vectors, users[rows], places, sums[rows], self.scan.threads)
 
     def _added(
         self, users: Float32, again: Flags | None, filters: Filters, stage: Stage

@@ -1,7 +1,8 @@
 """Dot products of users with the rows they kept, straight from how a tier stores them, compiled.
 
 No row is decoded into memory or gathered: 16 coordinates are loaded, made float32 in registers and
-multiplied. A sum's bits depend on its user and its item alone, not on the batch.
+multiplied. A sum's bits depend on its user and its row alone, not on the batch, nor on where in a
+list of candidates the row stands: rows that are alike are scored alike.
 
 Shape legend: B users, n items kept, D coordinates of a user, N rows.
 """
@@ -63,8 +64,38 @@ def add_products(
     return True
 
 
+def add_decoded(
+    rows: Float32,
+    users: Float32,
+    places: npt.NDArray[Any],
+    sums: Float32,
+    threads: int = 1,
+) -> None:
+    """The same for rows `[R, d]` that were decoded, of any number of coordinates.
+
+    Args:
+        rows: float32.
+        users: `[B, d]`.
+        places: `[B, n]` int64, which row each is; those of -1 are left as they are.
+        sums: `[B, n]`, changed in place.
+        threads: each takes users of its own.
+    """
+    whole, own = padded(rows), padded(users)
+    nothing = np.empty(0, np.float32)
+    given = (whole.reshape(-1), whole.shape[1], 0, own, places, nothing, sums)
+    in_parts(_add, len(places), threads, *given)
+
+
+def padded(rows: Float32) -> Float32:
+    """`[n, d]` contiguous, with zeros up to a multiple of 16 coordinates: sums stay as they are."""
+    missing = -rows.shape[1] % LANES
+    if missing:
+        rows = np.pad(rows, ((0, 0), (0, missing)))
+    return np.ascontiguousarray(rows, np.float32)
+
+
 def _view(vectors: Encoded) -> npt.NDArray[Any] | None:
-    """The rows as one flat array whose type tells `_dot` how to read it."""
+    """The rows as one flat array whose type tells `dot` how to read it."""
     kinds = {"fp32": ("values", np.float32), "fp16": ("values", np.uint16)}
     kinds |= {"bf16": ("values", np.int16)}
     kinds |= dict.fromkeys(("int8", "int8-coordinate"), ("codes", np.int8))
@@ -90,7 +121,7 @@ def _typed(_context, stored, _start, users, _user, _turns):
     return signature, generate
 
 
-_dot: Any = intrinsic(_typed)
+dot: Any = intrinsic(_typed)
 
 
 def _write_dot(
@@ -194,5 +225,5 @@ def _add(rows, stored, dim, first, users, items, scales, sums):
             item = items[row, place]
             if item < 0:
                 continue
-            product = _dot(stored, item * dim + first, flat, row * width, width // 16)
+            product = dot(stored, item * dim + first, flat, row * width, width // 16)
             sums[row, place] += product * scales[item] if len(scales) else product

@@ -24,6 +24,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from recsys.compiling import kernel
+from recsys.retrieval.gather import dot
 from recsys.retrieval.listing import enter
 
 WIDE = 64
@@ -227,14 +228,44 @@ def scan_codes(
 
 @kernel
 def scan_scores(
-    rows, base, given, factors, hidden, seen, offsets, keep, scores, items, counts, floors
-):
-    """As `scan_codes`, from the scores `given [B, C]` of a chunk."""
+    rows, base, near, slack, factors, norms, vectors, users,
+    hidden, seen, offsets, keep, scores, items, counts, floors,
+):  # fmt: skip
+    """As `scan_codes`, from `near [B, C]`: products by a library, times `factors`, are near scores.
+
+    A product of matrices rounds an item's score by its place in the chunk. So what may enter by
+    `near` is scored again, by the sum that the stages take, and enters by that.
+
+    Args:
+        rows: of the batch.
+        base: the first item's index.
+        near: `[B, C]`.
+        slack: `[B]` how far that may be from a score.
+        factors: `[C]` float32: one over the norm, or 1.
+        norms: `[C]` float32 that scores are divided by; or empty.
+        vectors: flat float32 `[C, d]`, d a multiple of 16.
+        users: flat float32 `[B, d]`.
+        hidden: as for `scan_codes`, and so are all that follow.
+        seen: likewise.
+        offsets: likewise.
+        keep: likewise.
+        scores: likewise.
+        items: likewise.
+        counts: likewise.
+        floors: likewise.
+    """
+    width = len(vectors) // near.shape[1]
     for row in range(rows[0], rows[1]):
-        for item in range(given.shape[1]):
-            score = given[row, item] * factors[item]
+        limit = floors[row] - slack[row]
+        for item in range(near.shape[1]):
+            if near[row, item] * factors[item] <= limit:
+                continue
+            score = dot(vectors, item * width, users, row * width, width // 16)
+            if len(norms):
+                score /= norms[item]
             if score > floors[row]:
                 enter(
                     row, score, base + item,
                     hidden, seen, offsets, keep, scores, items, counts, floors,
                 )  # fmt: skip
+                limit = floors[row] - slack[row]

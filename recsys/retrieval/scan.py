@@ -15,6 +15,7 @@ from recsys.kernels.threads import in_parts
 from recsys.retrieval.amx import have_tiles
 from recsys.retrieval.encoding import Encoded, Float32, blocks_of
 from recsys.retrieval.filters import Filters, Int64
+from recsys.retrieval.gather import padded
 from recsys.retrieval.listing import USERS_AT_ONCE, Lists, make_lists, taken_of
 from recsys.retrieval.tiers import Tiers
 from recsys.retrieval.tile_scan import TileScan
@@ -67,15 +68,27 @@ class Scan:
 
     @cached_property
     def longest(self) -> float:
-        """The largest norm of a prefix's codes, times its factor."""
+        """The largest norm of a prefix, or of its codes, times its factor."""
         largest = 0.0
-        for rows in blocks_of(0 if self.codes is None else len(self.tiers)):
-            assert self.codes is not None
-            codes = self.codes.rows["codes"][rows, : self.size].astype(np.float32)
-            norms = np.linalg.norm(codes, axis=1)
+        for rows in blocks_of(len(self.tiers)):
+            if self.codes is None:
+                stored = self.tiers.decode(rows, 0, self.size).astype(np.float64)
+            else:
+                stored = self.codes.rows["codes"][rows, : self.size].astype(np.float32)
+            norms = np.linalg.norm(stored, axis=1)
             norms *= 1 if self.factors is None else self.factors[rows]
             largest = max(largest, float(norms.max()))
         return largest
+
+    def slack_of(self, users: Float32) -> Float32:
+        """`[B]` how far two sums of the same products may be from each other, whatever their order.
+
+        Each is off by d 2^-24 of the sum of the products' sizes at most, which the norms bound
+        (Cauchy and Schwarz); a little more for factors, and for what is too small for float32.
+        """
+        lengths = np.linalg.norm(users.astype(np.float64), axis=1)
+        slack = (2 * self.size + 8) * 2.0**-24 * 1.001 * self.longest * lengths
+        return (slack + self.size * 2.0**-148).astype(np.float32)
 
     def find(self, users: Float32, keep: int, filters: Filters) -> Int64:
         """`[B, <= keep]` the best items, in no order, -1 behind the end of a list.
@@ -129,12 +142,15 @@ class Scan:
     def _scan_floats(self, users: Float32, keep: int, filters: Filters) -> Lists:
         from recsys.retrieval.kernel import scan_scores
 
-        lists = make_lists(len(users), keep)
+        lists, slack, own = make_lists(len(users), keep), self.slack_of(users), padded(users)
         for rows in _chunks(len(self.tiers), _FLOAT_CHUNK):
-            scores = users @ self.tiers.decode(rows, 0, self.size).T
+            vectors = self.tiers.decode(rows, 0, self.size)
+            near = users @ vectors.T
             factors = self._factors(rows, rows.stop - rows.start)
+            norms = np.array(self._norms[rows]) if self._norms is not None else factors[:0]
+            chunk = (rows.start, near, slack, factors, norms, padded(vectors).ravel(), own.ravel())
             listed = lists.arguments(filters)
-            in_parts(scan_scores, len(users), self.threads, rows.start, scores, factors, *listed)
+            in_parts(scan_scores, len(users), self.threads, *chunk, *listed)
         return lists
 
 
