@@ -81,6 +81,10 @@ class PrepareOptions(StrictModel):
     """Generic files: the column of item ids."""
     time_column: str | None = None
     """Generic files: column of times. Default: `timestamp` if there is one; `none`: no times."""
+    time_format: str | None = None
+    """Generic files: how times are written, where all rows leave it open: day-first, month-first or
+    year-first dates; s, ms, us or ns since 1970; number (kept as it stands); or a pattern as of
+    strftime, like %d/%m/%Y %H:%M."""
     weight_column: str | None = None
     """Generic files: the column of ratings. Default: `rating` or `weight`; `none`: no ratings."""
     order_column: str | None = None
