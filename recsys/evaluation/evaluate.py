@@ -29,6 +29,7 @@ from recsys.evaluation.scoring import (
     VectorScorer,
     make_scorer,
 )
+from recsys.evaluation.seen_targets import describe_seen
 from recsys.evaluation.summary import catalogue_rows, keep_targets, segments_of, user_rows
 from recsys.evaluation.table import SCHEMA, MetricTable
 from recsys.evaluation.target_ranks import target_ranks
@@ -264,5 +265,8 @@ def evaluate(
         label=f"evaluate {run}",
         processes=processes,
     )
+    if extras:
+        told = describe_seen(dataset, ranking.held_out, protocol)
+        card = card.model_copy(update={"filtered_targets": told})
     popularity = item_counts(dataset, split.start, split.fit_end(fit_on))
     return tabulate(ranking, card, popularity, run=run, extras=extras, seed=seed)

@@ -140,6 +140,7 @@ def card_lines(card: ProtocolCard, num_users: Sequence[int] = ()) -> list[tuple[
         ("candidates", card.candidates),
         ("score ties", card.score_ties),
         ("not scored", card.unscorable),
+        *([("seen targets", card.filtered_targets)] if card.filtered_targets else []),
         ("metrics", card.metrics),
         ("catalogue", card.catalogue_metrics),
         ("segments", card.segments),
