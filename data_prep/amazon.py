@@ -7,8 +7,8 @@
                   X.valid.csv and X.test.csv beside it); metadata: JSON lines or parquet
 
 References: McAuley et al., SIGIR 2015 (2014); Ni et al., EMNLP 2019 (2018); Hou et al., Bridging
-Language and Items for Retrieval and Recommendation, 2024 (2023). Times keep the unit of their
-source: days as seconds in 2014 and 2018, milliseconds in 2023.
+Language and Items for Retrieval and Recommendation, 2024 (2023). Times are days as seconds in 2014
+and 2018, and milliseconds, stored as seconds, in 2023.
 """
 
 from __future__ import annotations

@@ -13,15 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from data_prep.columns import read_interactions
+from data_prep.columns import id_text, read_interactions
 from data_prep.options import PrepareOptions
 from data_prep.raw import RawData
 from recsys.data.dataset import Dataset, Int64, write_indexed
 from recsys.data.filters import apply_filters
+from recsys.data.times import whole_seconds
 from recsys.data.vocabulary import compact
 from recsys.errors import DataError
 from recsys.progress import progress
 
+_SHOWN = 3
 _STEPS = ("read", "sort", "filter", "write and hash")
 
 
@@ -42,7 +44,8 @@ def assemble(name: str, raw: RawData, options: PrepareOptions, out: Path) -> Dat
         def step(number: int) -> None:
             bar.update(task, completed=number, description=f"prepare {name}: {_STEPS[number]}")
 
-        frame, ids = _as_codes(read_interactions(raw))
+        read = read_interactions(raw, options.time_format)
+        frame, ids = _as_codes(read.frame)
         step(1)
         frame = _in_order(frame)
         step(2)
@@ -67,6 +70,7 @@ def assemble(name: str, raw: RawData, options: PrepareOptions, out: Path) -> Dat
             filters=(*raw.notes, *filters),
             tie_rule=_tie_rule(raw),
             split=options.split,
+            notes=read.notes,
         )
 
 
@@ -80,10 +84,13 @@ class _Ids:
 
 def _content(items: pl.DataFrame | pl.LazyFrame | None, kept: pl.Series) -> pl.DataFrame | None:
     """Content of items that are left; of a lazy frame no others come into memory."""
-    if isinstance(items, pl.LazyFrame):
-        ids = kept.rename("item_id").to_frame().lazy()
-        return items.join(ids, on="item_id", how="semi").collect(engine="streaming")
-    return items
+    if not isinstance(items, pl.LazyFrame):
+        return items
+    ids = kept.rename("item_id").to_frame().lazy()
+    text = id_text("item_id", items.collect_schema()["item_id"])
+    found = items.with_columns(text).join(ids, on="item_id", how="semi").collect(engine="streaming")
+    # Of content that nobody has, a few rows: what the error shows.
+    return found if len(found) else items.head(_SHOWN).collect(engine="streaming")
 
 
 def _as_codes(frame: pl.DataFrame) -> tuple[pl.DataFrame, _Ids]:
@@ -127,7 +134,7 @@ def _indexed(frame: pl.DataFrame, ids: _Ids) -> tuple[pl.DataFrame, _Ids]:
     items, item_rows = compact(old_items)
     rows = pl.DataFrame({"user_index": users, "item_index": items})
     if "timestamp" in frame.columns:
-        rows = rows.with_columns(_whole_seconds(frame["timestamp"]))
+        rows = rows.with_columns(whole_seconds(frame["timestamp"]))
     if "weight" in frame.columns:
         rows = rows.with_columns(frame["weight"])
     left = _Ids(
@@ -135,13 +142,6 @@ def _indexed(frame: pl.DataFrame, ids: _Ids) -> tuple[pl.DataFrame, _Ids]:
         ids.items.gather(pl.Series(old_items[item_rows])),
     )
     return rows, left
-
-
-def _whole_seconds(times: pl.Series) -> pl.Series:
-    """Dates become seconds since 1970; numbers keep their unit, without fractions."""
-    if times.dtype.is_temporal():
-        return times.dt.epoch("s").alias("timestamp")
-    return (times.floor() if times.dtype.is_float() else times).cast(pl.Int64)
 
 
 def _tie_rule(raw: RawData) -> str:

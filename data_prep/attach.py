@@ -18,8 +18,10 @@ from recsys.data.feature_manifest import (
 )
 from recsys.data.feature_writing import write_categories, write_numbers, write_vectors
 from recsys.data.features import load_features
+from recsys.data.ids import read_ids, some
 from recsys.data.manifest import MANIFEST, load_manifest
 from recsys.errors import DataError
+from recsys.progress import console
 
 
 def attach(
@@ -54,7 +56,7 @@ def attach(
         return _take_over(folder, vectors, name)
     table = read_vectors(vectors, None if ids is None else Path(ids))
     rows, notes = match_rows(item_ids(folder), table.ids, vectors.name)
-    origin = FeatureOrigin(source=vectors.name, encoder=encoder, notes=notes)
+    origin = FeatureOrigin(source=vectors.name, encoder=encoder, notes=(*table.notes, *notes))
     return write_vectors(folder, name, _gathered(table.vectors, rows), rows >= 0, origin)
 
 
@@ -68,31 +70,38 @@ def item_ids(folder: Path) -> pl.Series:
 def match_rows(ours: pl.Series, theirs: pl.Series, source: str) -> tuple[Int64, tuple[str, ...]]:
     """For each of our ids `[N]` the row of theirs `[M]`, -1 where there is none.
 
+    Both go by the rule of ids first; of equal ones of theirs the first counts. What was found is
+    told on the terminal.
+
     Returns:
         Rows `[N]`, and a note for each kind of id without a partner.
 
     Raises:
         DataError: no id is common to both.
     """
-    known = pl.DataFrame({"id": theirs}).with_row_index("row")
-    joined = ours.rename("id").to_frame().join(known, on="id", how="left", maintain_order="left")
+    ours, theirs = (read_ids(ids, source).text.rename("id") for ids in (ours, theirs))
+    known = theirs.to_frame().with_row_index("row").unique("id", keep="first", maintain_order=True)
+    joined = ours.to_frame().join(known, on="id", how="left", maintain_order="left")
     rows = joined["row"].cast(pl.Int64).fill_null(-1).to_numpy()
     found = int((rows >= 0).sum())
     if not found:
         raise DataError(
             f"no id of {source} is an item id of the data set; found there are "
-            f"{_some(theirs)}, the data set has {_some(ours)}. Give the ids of this data set"
+            f"{some(theirs)}, the data set has {some(ours)}. Give the ids of this data set"
         )
+    console.print(
+        f"content found for {found:,} of {len(ours):,} items in {source}",
+        style="dim",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     notes = []
     if found < len(ours):
         notes.append(f"{len(ours) - found:,} of {len(ours):,} items have nothing in {source}")
     if found < len(theirs):
         notes.append(f"{len(theirs) - found:,} of {len(theirs):,} ids of {source} are no items")
     return rows, tuple(notes)
-
-
-def _some(ids: pl.Series) -> str:
-    return ", ".join(map(repr, ids.head(3))) + " ..."
 
 
 def _gathered(vectors: npt.NDArray[np.floating], rows: Int64) -> npt.NDArray[np.floating]:

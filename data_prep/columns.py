@@ -1,52 +1,91 @@
 """Raw columns -> ids, times and weights of one type, with the row named where a value is wrong.
 
-Ids are text, exactly as they stand in the file: `0002844` keeps its zeros.
+Ids go by the rule of `recsys.data.ids`, times by `recsys.data.times`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
 import polars as pl
 
 from data_prep.raw import Columns, RawData, Table
+from recsys.data.ids import id_text, notes_on, raw_text, why_no_id
+from recsys.data.times import TimePlan, check_form, plan_times, settle
 from recsys.errors import DataError
 
-_DATES = (
-    "%Y-%m-%d",
-    "%Y-%m-%d %H:%M:%S%.f",
-    "%Y-%m-%dT%H:%M:%S%.f",
-    "%Y-%m-%dT%H:%M:%S%.fZ",
-    "%Y-%m-%d %H:%M",
-    "%m/%d/%Y %H:%M",
-)
-_SAMPLE = 1000
+__all__ = ["Interactions", "id_text", "read_interactions"]
+
+_IDS = ("user_id", "item_id")
+_OPTIONS = {
+    "user_id": "user_column=NAME",
+    "item_id": "item_column=NAME",
+    "timestamp": "time_column=NAME, say how times are written with time_format=, or that there "
+    "are none with time_column=none",
+    "order": "order_column=NAME",
+    "weight": "weight_column=NAME, or say weight_column=none",
+}
+_MANY = 10
+"""Where more than one row in so many is wrong, it is the column that is wrong, or its reading."""
 
 
-def read_interactions(raw: RawData) -> pl.DataFrame:
+@dataclass(frozen=True)
+class Interactions:
+    """Raw interactions, read."""
+
+    frame: pl.DataFrame
+    """user_id and item_id (Enum: 4 bytes a row, each id kept once), and where the raw data has them
+    timestamp (Int64, Float64 or Datetime), order (Int64), weight (Float32); rows as in the file."""
+    notes: tuple[str, ...]
+    """What was decided or changed in reading, one line each."""
+
+
+def read_interactions(raw: RawData, time_format: str | None = None) -> Interactions:
     """Reads the columns that are wanted, in the order of the file.
 
-    Returns:
-        user_id and item_id (categorical: 4 bytes a row, each id kept once), and where the raw
-        data has them timestamp (Int64, Float64 or Datetime), order (Int64), weight (Float32).
+    Args:
+        raw: the raw data set.
+        time_format: how times are written, where the rows leave it open.
 
     Raises:
-        DataError: a column is missing, a value is missing or of the wrong kind, a row is
-            malformed, or there are no rows.
+        DataError: a column is missing, a value is missing or of the wrong kind, times can be read
+            in two ways, a row is malformed, or there are no rows.
+        ConfigError: `time_format` is none that there is.
     """
-    named = _named(raw.columns)
-    schema = raw.table.columns()
+    check_form(time_format)
+    table, named = raw.table, _named(raw.columns)
+    schema = table.columns()
     for target, column in named.items():
         if column not in schema:
             option = target.replace("_id", "").replace("timestamp", "time") + "_column=NAME"
             raise DataError(
-                f"{raw.table.file} has no column {column!r}; it has "
+                f"{table.file} has no column {column!r}; it has "
                 f"{', '.join(map(repr, schema))}; name the right one with {option}"
             )
-    wanted = {t: _expression(raw.table, t, column, schema[column]) for t, column in named.items()}
-    frame = raw.table.collect(raw.table.frame.select(**wanted))
+    plan = _time_plan(table, named, schema, time_format)
+    wanted = {t: _expression(t, column, schema[column], plan) for t, column in named.items()}
+    frame = table.collect(table.frame.select(**wanted))
     if frame.is_empty():
-        raise DataError(f"{raw.table.file} holds no interactions; give another file")
-    _check_values(raw.table, frame, named)
-    return frame
+        raise DataError(f"{table.file} holds no interactions; give another file")
+    frame = _with_fractions(table, frame, plan)
+    notes: list[str] = []
+    for target in _IDS:
+        ids, told = _ids(frame[target], _what(table, named[target]))
+        frame = frame.with_columns(ids.alias(target))
+        notes += told
+    _check_values(table, frame, named)
+    if plan is not None:
+        what = _what(table, named["timestamp"])
+        times, note = settle(frame["timestamp"], time_format, what)
+        frame = frame.with_columns(times.alias("timestamp"))
+        notes += filter(None, (plan.note, note))
+    return Interactions(frame, tuple(notes))
+
+
+def _what(table: Table, column: str) -> str:
+    return f"{table.file}: column {column!r}"
 
 
 def _named(columns: Columns) -> dict[str, str]:
@@ -64,13 +103,34 @@ def _named(columns: Columns) -> dict[str, str]:
     return named
 
 
-def _expression(table: Table, target: str, column: str, dtype: pl.DataType) -> pl.Expr:
-    if target in ("user_id", "item_id"):
+def _time_plan(
+    table: Table, named: Mapping[str, str], schema: pl.Schema, form: str | None
+) -> TimePlan | None:
+    if "timestamp" not in named:
+        if form is not None:
+            raise DataError(
+                f"time_format={form} is given, but {table.file} has no column of times; name it "
+                "with time_column=NAME"
+            )
+        return None
+    column = named["timestamp"]
+    return plan_times(
+        table.frame,
+        column,
+        schema[column],
+        form=form,
+        what=_what(table, column),
+        collect=table.collect,
+    )
+
+
+def _expression(target: str, column: str, dtype: pl.DataType, plan: TimePlan | None) -> pl.Expr:
+    if target in _IDS:
         # A category space of its own for each column, so that codes run from 0 without gaps.
-        return id_text(column, dtype).cast(pl.Categorical(pl.Categories.random()))
+        return raw_text(column, dtype).cast(pl.Categorical(pl.Categories.random()))
+    if target == "timestamp" and plan is not None:
+        return plan.values
     value = pl.col(column)
-    if target == "timestamp":
-        return _time(table, column, dtype)
     if dtype == pl.String:
         value = value.str.strip_chars()
     if target == "order":
@@ -78,54 +138,51 @@ def _expression(table: Table, target: str, column: str, dtype: pl.DataType) -> p
     return value.cast(pl.Float32, strict=False).fill_nan(None)
 
 
-def id_text(column: str, dtype: pl.DataType) -> pl.Expr:
-    """Ids as text; null where the value is none (absent, empty, NaN, a fraction)."""
-    value = pl.col(column)
-    if dtype.is_float():
-        # A column of whole numbers becomes float as soon as one is absent.
-        whole = value.is_finite() & (value == value.floor())
-        return pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String))
-    text = value.cast(pl.String, strict=False)
-    return pl.when(text.str.to_lowercase().is_in(["", "nan"]).not_()).then(text)
+def _with_fractions(table: Table, frame: pl.DataFrame, plan: TimePlan | None) -> pl.DataFrame:
+    """Times are numbers with fractions if that leaves fewer rows without one."""
+    absent = frame["timestamp"].null_count() if plan is not None else 0
+    if plan is None or plan.fractions is None or not absent:
+        return frame
+    again = table.collect(table.frame.select(timestamp=plan.fractions.values))["timestamp"]
+    return frame.with_columns(again) if again.null_count() < absent else frame
 
 
-def _time(table: Table, column: str, dtype: pl.DataType) -> pl.Expr:
-    value = pl.col(column)
-    if dtype.is_temporal():
-        return value.cast(pl.Datetime("us"), strict=False)
-    if dtype.is_float():
-        return value.fill_nan(None)
-    if dtype != pl.String:
-        return value.cast(pl.Int64, strict=False)
-    text = value.str.strip_chars()
-    sample = table.collect(table.frame.select(text).head(_SAMPLE))[column].drop_nulls()
-    sample = sample.filter(sample != "")
-    for number in (pl.Int64(), pl.Float64()):
-        if sample.cast(number, strict=False).null_count() * 2 < max(len(sample), 1):
-            return text.cast(number, strict=False)
-    for form in _DATES:
-        parsed = sample.str.to_datetime(form, time_unit="us", strict=False)
-        if parsed.null_count() * 2 < len(sample):
-            return text.str.to_datetime(form, time_unit="us", strict=False)
-    raise DataError(
-        f"{table.file}: column {column!r} holds {sample[0]!r}, which is no time; seconds, or dates "
-        "like 2014-01-31 or 2014-01-31T12:00:00 are read. "
-        "Name another one with time_column=NAME, or say time_column=none"
-    )
+def _ids(raw: pl.Series, what: str) -> tuple[pl.Series, tuple[str, ...]]:
+    """The rule on each text once, not on each row."""
+    distinct = raw.drop_nulls().unique()
+    texts, codes = distinct.cast(pl.String).alias("id"), distinct.to_physical().to_numpy()
+    read = texts.to_frame().select(id_text("id", pl.String())).to_series()
+    if read.equals(texts):
+        return raw, ()
+    all_codes = raw.to_physical()
+    counts = np.bincount(all_codes.drop_nulls().to_numpy())
+    notes = notes_on(texts, read, what, pl.Series(counts[codes]))
+    known = pl.Enum(read.drop_nulls().unique())
+    row = np.zeros(len(counts), np.uint32)
+    row[codes] = np.arange(len(codes))
+    place = read.cast(known).to_physical()
+    return place.gather(pl.Series(row).gather(all_codes)).cat.to(known), notes
 
 
-def _check_values(table: Table, frame: pl.DataFrame, named: dict[str, str]) -> None:
+def _check_values(table: Table, frame: pl.DataFrame, named: Mapping[str, str]) -> None:
     for target, column in named.items():
-        values = frame[target]
-        if not values.null_count():
+        wrong = frame[target].null_count()
+        if not wrong:
             continue
-        row = int(values.is_null().arg_max() or 0)
+        row = int(frame[target].is_null().arg_max() or 0)
         found = table.collect(table.frame.select(column).slice(row, 1))[column][0]
         kind = {"user_id": "an id", "item_id": "an id", "timestamp": "a time"}.get(
             target, "a number"
         )
-        what = "has no value" if found in (None, "") else f"holds {found!r}"
+        what = why_no_id(found) if target in _IDS else _wrong(found)
+        few = wrong * _MANY <= len(frame)
+        remedy = "mend or remove them, or name" if few else "name"
         raise DataError(
             f"{table.where(row)}: column {column!r} {what} where {kind} is expected "
-            f"({values.null_count()} such rows); mend or remove them, or name another column"
+            f"({wrong:,} such rows of {len(frame):,}); {remedy} another column with "
+            f"{_OPTIONS[target]}"
         )
+
+
+def _wrong(found: object) -> str:
+    return "has no value" if found in (None, "") else f"holds {found!r}"

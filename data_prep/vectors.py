@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from data_prep.columns import id_text
+from recsys.data.ids import Ids, read_ids
 from recsys.errors import DataError
 
 
@@ -26,6 +26,12 @@ class VectorTable:
     """`[M]` text, each once."""
     vectors: npt.NDArray[np.floating]
     """`[M, D]`."""
+    notes: tuple[str, ...] = ()
+    """What was changed in the ids."""
+
+
+_ID_KINDS = "iufUS"
+_PICKLED = ("Object arrays cannot be loaded", "Python objects in dtype")
 
 
 def read_vectors(path: Path, ids: Path | None = None) -> VectorTable:
@@ -72,50 +78,65 @@ def _read_npz(path: Path) -> VectorTable:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path.name} is no whole npz without pickles ({error})") from error
+        raise _unreadable(path, "npz", error) from error
     found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-    ids = [a for a in arrays.values() if a.ndim == 1 and a.dtype.kind in "iuU"]
+    ids = [a for a in arrays.values() if a.ndim == 1 and a.dtype.kind in _ID_KINDS]
     vectors = [a for a in arrays.values() if a.ndim == 2 and a.dtype.kind == "f"]
     if len(ids) != 1 or len(vectors) != 1:
         raise DataError(
             f"{path.name} holds {found or 'nothing'}; one array of ids [M] (whole numbers or "
             "text) and one of vectors [M, D] (floats) are expected"
         )
-    return VectorTable(_as_text(path, ids[0]), vectors[0])
+    read = _ids(path, ids[0])
+    return VectorTable(read.text, vectors[0], read.notes)
 
 
 def _read_npy(path: Path, ids: Path) -> VectorTable:
     if not ids.is_file():
         raise DataError(f"there is no file {ids}; give the right --ids")
-    if ids.suffix == ".npy":
-        names = _as_text(ids, _load(ids))
-    else:
-        try:
-            lines = ids.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise DataError(f"{ids.name} is no UTF-8 text with one id a line: {error}") from error
-        names = pl.Series(lines, dtype=pl.String)
+    read = _ids(ids, _load(ids)) if ids.suffix == ".npy" else _id_lines(ids)
     vectors = _load(path)
     if vectors.dtype.kind != "f":
         raise DataError(f"{path.name} holds {vectors.dtype} numbers; floats are expected")
-    return VectorTable(names, vectors)
+    return VectorTable(read.text, vectors, read.notes)
+
+
+def _id_lines(ids: Path) -> Ids:
+    try:
+        text = ids.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{ids.name} is no UTF-8 text with one id a line: {error}") from error
+    # Not splitlines: it also cuts at characters that an id may hold.
+    lines = text.replace("\r\n", "\n").rstrip("\r\n").split("\n")
+    return read_ids(pl.Series(lines, dtype=pl.String), ids.name)
 
 
 def _load(path: Path) -> npt.NDArray[Any]:
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path.name} is no npy without pickles ({error})") from error
+        raise _unreadable(path, "npy", error) from error
     return array
 
 
-def _as_text(path: Path, ids: npt.NDArray[Any]) -> pl.Series:
-    if ids.ndim != 1 or ids.dtype.kind not in "iuU":
+def _unreadable(path: Path, kind: str, error: Exception) -> DataError:
+    if any(words in str(error) for words in _PICKLED):
+        return DataError(
+            f"{path.name} holds an array of Python objects (dtype object), which is a pickle and "
+            "is not opened; save ids with ids.astype(str), vectors as floats"
+        )
+    return DataError(f"{path.name} is no whole {kind} without pickles ({error})")
+
+
+def _ids(path: Path, ids: npt.NDArray[Any]) -> Ids:
+    if ids.ndim != 1 or ids.dtype.kind not in _ID_KINDS:
         raise DataError(
             f"{path.name}: ids are {ids.dtype} of shape {ids.shape}; one row of whole numbers or "
             "text is expected"
         )
-    return pl.Series(np.asarray(ids)).cast(pl.String)
+    native = np.asarray(ids).astype(ids.dtype.newbyteorder("="))
+    values = pl.Series(native.tolist() if ids.dtype.kind in "US" else native)
+    return read_ids(values, f"{path.name}: ids")
 
 
 def _read_parquet(path: Path) -> VectorTable:
@@ -140,5 +161,5 @@ def _read_parquet(path: Path) -> VectorTable:
         )
     width = len(lists[0]) if len(lists) else 0
     flat = lists.explode().cast(pl.Float32).to_numpy().reshape(len(lists), width)
-    ids = frame.select(id_text("item_id", frame.schema["item_id"])).to_series()
-    return VectorTable(ids, flat)
+    read = read_ids(frame["item_id"], f"{path.name}: column item_id")
+    return VectorTable(read.text, flat, read.notes)

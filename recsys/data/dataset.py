@@ -21,7 +21,9 @@ import polars as pl
 
 from recsys.data.arrays import freeze_arrays
 from recsys.data.content import INTERACTIONS, ITEMS, USERS, content_hash
+from recsys.data.frames import FrameLike, Order, arrange, as_frame
 from recsys.data.interactions import Int32, Int64, read_blocks
+from recsys.data.item_content import join_content
 from recsys.data.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -32,9 +34,9 @@ from recsys.data.manifest import (
     write_manifest,
 )
 from recsys.data.mapped import MappedHistories, open_mapped
-from recsys.data.vocabulary import Vocabulary
 from recsys.errors import DataError
 from recsys.files import atomic_path
+from recsys.progress import console
 
 __all__ = [
     "INTERACTIONS",
@@ -61,7 +63,6 @@ __all__ = [
 
 _PIECE = 1 << 12
 """Positions of a mapped column read at once; each may bring 64 KiB of its neighbours to memory."""
-_EXTRA = {"timestamp": pl.Int64, "weight": pl.Float32}
 
 Number = TypeVar("Number", np.int32, np.int64)
 
@@ -81,7 +82,7 @@ class Dataset:
     items: Int32
     """`[T]` item indices in the order of time within each user."""
     timestamps: Int64 | None
-    """`[T]` in the unit of the source, or None."""
+    """`[T]` seconds since 1970 (or numbers of the source that are none), or None."""
     mapped: MappedHistories | None = None
     """Where `items` and `timestamps` are mapped from, if they are."""
 
@@ -167,54 +168,54 @@ def _read_histories(path: Path, manifest: DatasetManifest) -> tuple[Int64, Int32
 
 def write_dataset(
     folder: str | Path,
-    interactions: pl.DataFrame,
+    interactions: FrameLike,
     *,
     name: str,
-    items: pl.DataFrame | None = None,
+    items: FrameLike | None = None,
+    order: Order | None = None,
+    time_format: str | None = None,
     source: str = "a data frame",
     licence: str = "unknown",
     filters: Iterable[str] = (),
-    tie_rule: str = "given order",
+    tie_rule: str | None = None,
     split: SplitRule | None = None,
 ) -> Dataset:
     """Writes a frame of interactions as a dataset folder, whole or not at all.
 
     Args:
         folder: where the dataset folder shall stand.
-        interactions: columns user_id, item_id, and optionally timestamp and weight, each user's
-            rows in the order of the history.
+        interactions: columns user_id, item_id, and optionally timestamp and weight; a frame of
+            polars or pandas, or an Arrow table.
         name: the data set's name.
         items: columns item_id and any content; rows of unknown items are left out.
+        order: `time`: histories in the order of time, equal times as given; `given`: each user's
+            rows as they stand; None: by time where there is a timestamp.
+        time_format: how times are written, where the rows leave it open; see `prepare`.
         source: where the data came from.
         licence: under what terms.
         filters: what was filtered out before, one line each.
-        tie_rule: what ordered interactions of equal time.
+        tie_rule: what ordered interactions of equal time; None: the given order.
         split: the split the data set is meant for.
 
     Raises:
-        DataError: a column is missing, an id is null, or there are no rows.
+        DataError: a column is missing or holds no such values, no item has content, or there are
+            no rows.
+        ConfigError: `time_format` is none that there is.
     """
-    _check_frame(interactions)
-    users = Vocabulary.of(interactions["user_id"])
-    catalogue = Vocabulary.of(interactions["item_id"])
-    extra = [pl.col(column).cast(t) for column, t in _EXTRA.items() if column in interactions]
-    rows = interactions.select(
-        pl.Series("user_index", users.encode(interactions["user_id"])),
-        pl.Series("item_index", catalogue.encode(interactions["item_id"])),
-        *extra,
-    )
+    arranged = arrange(as_frame(interactions, "the interactions"), order, time_format)
     return write_indexed(
         folder,
-        rows.sort("user_index", maintain_order=True),
-        user_ids=users.ids,
-        item_ids=catalogue.ids,
+        arranged.rows,
+        user_ids=arranged.users,
+        item_ids=arranged.items,
         name=name,
-        items=items,
+        items=None if items is None else as_frame(items, "the item content"),
         source=source,
         licence=licence,
         filters=filters,
-        tie_rule=tie_rule,
+        tie_rule=tie_rule or arranged.tie_rule,
         split=split,
+        notes=arranged.notes,
     )
 
 
@@ -231,6 +232,7 @@ def write_indexed(
     filters: Iterable[str],
     tie_rule: str,
     split: SplitRule | None = None,
+    notes: Iterable[str] = (),
 ) -> Dataset:
     """Writes interactions that are indexed already, as `write_dataset` does.
 
@@ -241,12 +243,14 @@ def write_indexed(
         user_ids: `[U]` external ids by index.
         item_ids: `[N]` external ids by index.
         name, items, source, licence, filters, tie_rule, split: as in `write_dataset`.
+        notes: what was decided in reading; goes to the terminal and into the manifest.
 
     Raises:
-        DataError: something that is no dataset folder stands at `folder`.
+        DataError: something that is no dataset folder stands at `folder`, or no item has content.
     """
     check_replaceable(Path(folder))
-    catalogue = item_table(item_ids, items)
+    content, told = (None, ()) if items is None else join_content(item_ids, items)
+    catalogue, notes = item_table(item_ids, content), (*notes, *told)
     with atomic_path(Path(folder)) as temporary:
         temporary.mkdir()
         rows.write_parquet(temporary / INTERACTIONS)
@@ -260,7 +264,10 @@ def write_indexed(
             filters=filters,
             tie_rule=tie_rule,
             split=split or SplitRule(),
+            notes=notes,
         )
+    for note in notes:
+        console.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
     return load_dataset(folder)
 
 
@@ -287,27 +294,12 @@ def user_table(user_ids: pl.Series) -> pl.DataFrame:
 
 
 def item_table(item_ids: pl.Series, content: pl.DataFrame | None) -> pl.DataFrame:
-    """`items.parquet` of external ids `[N]` and a frame of item_id and content columns."""
+    """`items.parquet` of external ids `[N]` and of their content `[N]`, in the same order."""
     catalogue = _indexed("item_index", item_ids.alias("item_id"))
     if content is None:
         return catalogue
-    content = content.drop("item_index", strict=False).unique("item_id", keep="first")
-    return catalogue.join(content, on="item_id", how="left", maintain_order="left")
+    return catalogue.hstack(content.drop("item_id", "item_index", strict=False))
 
 
 def _indexed(name: str, ids: pl.Series) -> pl.DataFrame:
     return ids.to_frame().with_row_index(name).cast({name: pl.Int32})
-
-
-def _check_frame(interactions: pl.DataFrame) -> None:
-    for column in ("user_id", "item_id"):
-        if column not in interactions.columns:
-            raise DataError(f"no column {column}; found {interactions.columns}")
-    for column in ("user_id", "item_id", *_EXTRA.keys() & interactions.columns):
-        values = interactions[column]
-        absent = values.is_null() | (values.is_nan() if values.dtype.is_float() else False)
-        if absent.any():
-            row = absent.arg_max()
-            raise DataError(f"column {column} has no value in row {row}; drop or fill such rows")
-    if interactions.is_empty():
-        raise DataError("there are no interactions (after filtering); loosen the filters")

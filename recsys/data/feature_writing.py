@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
-from recsys.data.content import item_ids_hash
+from recsys.data.content import ITEMS, item_ids_hash
 from recsys.data.feature_manifest import (
     CATEGORY_NAMES,
     FEATURE_MANIFEST,
@@ -54,8 +55,8 @@ def write_vectors(
             if not (np.abs(block) <= _F16_MAX).all():
                 row = lo + int(np.argmin((np.abs(block) <= _F16_MAX).all(axis=1)))
                 raise DataError(
-                    f"feature {name!r}: the vector of item_index {row} holds NaN or a number "
-                    f"beyond {_F16_MAX:g}; mend or scale the vectors"
+                    f"feature {name!r}: the vector of item {_item_id(folder, row)!r} holds NaN or "
+                    f"a number beyond {_F16_MAX:g}; mend or scale it, or leave it out"
                 )
             stored[lo : lo + _BLOCK] = block
         stored.flush()
@@ -104,14 +105,24 @@ def write_numbers(
         DataError: shapes do not fit the data set, or a present number is not finite.
     """
     values = np.where(present, values, 0).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise DataError(f"feature {name!r} holds a number that is not finite; mark it absent")
+    finite = np.isfinite(values)
+    if not finite.all():
+        item = _item_id(folder, int(np.argmin(finite)))
+        raise DataError(
+            f"feature {name!r}: the number of item {item!r} is not finite; mark it absent"
+        )
 
     def write(part: Path) -> None:
         np.save(part / "values.npy", values)
         np.save(part / "present.npy", present)
 
     return _write(folder, name, "numbers", 1, present, len(values), origin, write)
+
+
+def _item_id(folder: Path, index: int) -> str:
+    """What people call the item."""
+    ids = pl.scan_parquet(folder / ITEMS, glob=False)
+    return str(ids.filter(pl.col("item_index") == index).select("item_id").collect().item())
 
 
 def _write(

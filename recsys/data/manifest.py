@@ -58,6 +58,8 @@ class DatasetManifest(StrictModel):
     tie_rule: str
     """What orders interactions of one user that carry the same timestamp."""
     split: SplitRule = SplitRule()
+    notes: tuple[str, ...] = ()
+    """What was decided or changed in reading (units, order, ids, content), one line each."""
     content_hash: str
     """sha256 over indices, timestamps, weights and ids; independent of the parquet encoding."""
     files: dict[str, FileEntry]
@@ -110,6 +112,7 @@ def write_manifest(
     filters: Iterable[str],
     tie_rule: str,
     split: SplitRule,
+    notes: Iterable[str] = (),
 ) -> DatasetManifest:
     """Counts and hashes the three tables that stand in `folder`, and writes the manifest last."""
     manifest = DatasetManifest(
@@ -122,6 +125,7 @@ def write_manifest(
         filters=tuple(filters),
         tie_rule=tie_rule,
         split=split,
+        notes=tuple(notes),
         content_hash=content_hash(folder),
         files={
             part: FileEntry(bytes=(folder / part).stat().st_size, sha256=sha256_of(folder / part))

@@ -30,7 +30,16 @@ def dataset(tmp_path):
     return write_dataset(tmp_path / "data", FRAME, name="small")
 
 
-def test_histories_stand_by_user_in_the_given_order(dataset):
+def test_histories_stand_by_user_in_the_order_of_time(dataset):
+    assert dataset.offsets.tolist() == [0, 1, 3, 5]
+    assert dataset.items.tolist() == [0, 1, 2, 2, 1]
+    assert dataset.timestamps.tolist() == [1, 3, 4, 5, 5]
+    assert dataset.user_frame()["user_id"].to_list() == ["u3", "u1", "u2"]
+    assert dataset.item_frame()["item_id"].to_list() == ["c", "a", "b"]
+
+
+def test_histories_stand_by_user_in_the_given_order_where_that_is_said(tmp_path):
+    dataset = write_dataset(tmp_path / "data", FRAME, name="small", order="given")
     assert dataset.offsets.tolist() == [0, 2, 4, 5]
     assert dataset.items.tolist() == [0, 1, 1, 0, 2]
     assert dataset.timestamps.tolist() == [5, 5, 3, 4, 1]
@@ -41,7 +50,7 @@ def test_histories_stand_by_user_in_the_given_order(dataset):
 def test_item_content_is_joined_by_id_and_unknown_items_are_left_out(tmp_path):
     items = pl.DataFrame({"item_id": ["c", "x", "b"], "title": ["C", "X", "B"]})
     dataset = write_dataset(tmp_path / "d", FRAME, name="small", items=items)
-    assert dataset.item_frame()["title"].to_list() == ["B", None, "C"]
+    assert dataset.item_frame()["title"].to_list() == ["C", None, "B"]
 
 
 def test_the_hash_does_not_depend_on_the_encoding(dataset):

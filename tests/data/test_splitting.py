@@ -25,7 +25,9 @@ def dataset_of(times, folder):
             "timestamp": [time for _, time in rows],
         }
     )
-    return write_dataset(Path(folder) / "data", frame, name="times")
+    return write_dataset(
+        Path(folder) / "data", frame, name="times", order="given", time_format="number"
+    )
 
 
 def parts(dataset, split):
