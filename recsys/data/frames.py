@@ -28,9 +28,9 @@ class Arranged:
     rows: pl.DataFrame
     """`[T]` user_index, item_index, timestamp (Int64)?, weight (Float32)?"""
     users: pl.Series
-    """`[U]` ids as text."""
+    """`[U]` ids: whole numbers where the frame has a column of them, else text."""
     items: pl.Series
-    """`[N]` ids as text."""
+    """`[N]` likewise."""
     tie_rule: str
     notes: tuple[str, ...]
 
@@ -94,7 +94,12 @@ def arrange(frame: pl.DataFrame, order: Order | None, time_format: str | None) -
             "are given (order='given' says so)"
         )
     tie_rule = "given order (stable sort by time)" if by_time else "given order"
-    return _indexed(rows, tie_rule, tuple(notes))
+    indexed, ids = _indexed(rows)
+    kept = (
+        text.cast(frame.schema[column]) if frame.schema[column].is_integer() else text
+        for column, text in ids.items()
+    )
+    return Arranged(indexed, *kept, tie_rule, tuple(notes))
 
 
 def _check_columns(frame: pl.DataFrame, order: Order | None) -> None:
@@ -151,7 +156,8 @@ def _by_time(rows: pl.DataFrame) -> pl.DataFrame:
     return rows[order.astype(np.uint32)]
 
 
-def _indexed(rows: pl.DataFrame, tie_rule: str, notes: tuple[str, ...]) -> Arranged:
+def _indexed(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.Series]]:
+    """Rows as a dataset folder has them, and the ids by index."""
     users = Vocabulary.of(rows["user_id"])
     rows = rows.with_columns(pl.Series("user_index", users.encode(rows["user_id"])))
     rows = rows.drop("user_id").sort("user_index", maintain_order=True)
@@ -161,4 +167,4 @@ def _indexed(rows: pl.DataFrame, tie_rule: str, notes: tuple[str, ...]) -> Arran
         columns.append(whole_seconds(rows["timestamp"]))
     if "weight" in rows.columns:
         columns.append(rows["weight"])
-    return Arranged(pl.DataFrame(columns), users.ids, items.ids, tie_rule, notes)
+    return pl.DataFrame(columns), {"user_id": users.ids, "item_id": items.ids}

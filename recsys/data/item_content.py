@@ -17,18 +17,19 @@ def join_content(
     """Content of the items, ordered as they are.
 
     Args:
-        item_ids: `[N]` text.
+        item_ids: `[N]` as the data set has them; met as text.
         content: item_id (any type that ids may have) and content columns; of rows of one id the
             first is taken, rows of no item or without an id are left out.
 
     Returns:
-        `[N]` item_id and content, null where there is none; and what to say of it.
+        `[N]` item_id (text) and content, null where there is none; and what to say of it.
 
     Raises:
         DataError: there is no column item_id, or no item has content.
     """
     if "item_id" not in content.columns:
         raise DataError(f"item content has no column item_id; it has {', '.join(content.columns)}")
+    item_ids = read_ids(item_ids, "item_id").text
     read = read_ids(content["item_id"], "item content: column item_id")
     theirs = content.with_columns(read.text.alias("item_id")).drop("item_index", strict=False)
     theirs = theirs.drop_nulls("item_id")

@@ -45,11 +45,11 @@ def test_the_last_item_in_time_is_the_last_of_the_history_in_any_order(tmp_path)
 def test_the_given_order_can_be_asked_for_and_is_told_where_there_is_no_time(tmp_path, capsys):
     frame = pl.DataFrame({"user_id": [1, 1], "item_id": [5, 3], "timestamp": [9, 2]})
     given = write_dataset(tmp_path / "d", frame, name="x", order="given")
-    assert given.item_frame()["item_id"].to_list() == ["5", "3"]
+    assert given.item_frame()["item_id"].to_list() == [5, 3]
     assert given.timestamps.tolist() == [9, 2]
     assert "order in which they are given" not in capsys.readouterr().err
     untimed = write_dataset(tmp_path / "d", frame.drop("timestamp"), name="x")
-    assert untimed.item_frame()["item_id"].to_list() == ["5", "3"]
+    assert untimed.item_frame()["item_id"].to_list() == [5, 3]
     assert "order in which they are given" in untimed.manifest.notes[0]
     assert "order in which they are given" in capsys.readouterr().err.replace("\n", " ")
     with pytest.raises(DataError, match="order='time' wants a column timestamp"):

@@ -22,7 +22,7 @@ def prepared(folder, frame, items=TITLES, kind="csv"):
 
 def titles(dataset):
     frame = dataset.item_frame()
-    return dict(zip(frame["item_id"], frame["title"], strict=True))
+    return dict(zip(frame["item_id"].cast(str), frame["title"], strict=True))
 
 
 FOUND = {"3": "three", "5": "five"}
