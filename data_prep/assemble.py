@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from data_prep.columns import id_text, read_interactions
@@ -108,23 +107,22 @@ def _texts(ids: pl.Series, rows: Int64) -> pl.Series:
 
 
 def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
-    """Stable sort by user, then by order or time: equal ones keep the order of the file."""
+    """Sorted by user, then by order or time: equal ones keep the order of the file.
+
+    With times users stand in the order of their first interaction, so that the order of the file
+    matters for equal times alone.
+    """
     users = frame["user_id"].to_numpy()
-    key = next((name for name in ("order", "timestamp") if name in frame.columns), None)
-    times = None if key is None else frame[key].to_physical().to_numpy()
-    if not _sorted(users, times):
-        order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
-        del users, times
-        frame = frame[order.astype(np.uint32)]
+    if "order" in frame.columns:
+        rows = np.lexsort((frame["order"].to_numpy(), users))
+    elif "timestamp" in frame.columns:
+        rows = np.argsort(frame["timestamp"].to_physical().to_numpy(), kind="stable")
+        rows = rows[np.argsort(compact(users[rows])[0], kind="stable")]
+    else:
+        rows = np.argsort(users, kind="stable")
+    if (np.diff(rows) != 1).any():
+        frame = frame[rows.astype(np.uint32)]
     return frame.drop("order", strict=False)
-
-
-def _sorted(users: npt.NDArray[np.int32], times: npt.NDArray[np.number] | None) -> bool:
-    if (users[1:] < users[:-1]).any():
-        return False
-    if times is None:
-        return True
-    return not ((users[1:] == users[:-1]) & (times[1:] < times[:-1])).any()
 
 
 def _indexed(frame: pl.DataFrame, ids: _Ids) -> tuple[pl.DataFrame, _Ids]:

@@ -2,6 +2,7 @@
 
 import gzip
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -53,9 +54,9 @@ EXPECTED = {"02": ["z", "x", "y"], "1": ["y"]}
 def test_every_kind_of_file_gives_the_same_dataset(tmp_path, kind):
     dataset = prepare(kind, source=write(kind, tmp_path), out=tmp_path / "out")
     assert ids(dataset) == EXPECTED
-    assert dataset.timestamps.tolist() == [20, 30, 30, 10]
+    assert dataset.timestamps.tolist() == [10, 20, 30, 30]
     weights = pl.read_parquet(tmp_path / "out" / "interactions.parquet")["weight"]
-    assert weights.to_list() == [1.0, 5.0, 4.0, 3.0]
+    assert weights.to_list() == [3.0, 1.0, 5.0, 4.0]
     csv = prepare("csv", source=write("csv", tmp_path), out=tmp_path / "csv")
     assert dataset.manifest.content_hash == csv.manifest.content_hash
     assert dataset.manifest.source == f"rows.{kind}"
@@ -120,7 +121,20 @@ def test_equal_times_keep_the_given_order(tmp_path_factory, rows):
     }
     found = ids(dataset)
     assert found == expected
-    assert list(found) == list(expected), "users are numbered by first appearance"
+    first = list(dict.fromkeys(str(user) for user, _, _ in sorted(rows, key=lambda row: row[2])))
+    assert list(found) == first, "users are numbered by their first interaction"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_with_times_may_stand_in_any_order(tmp_path, seed):
+    numbers = np.arange(80)
+    columns = {"user_id": numbers % 7, "item_id": numbers**2 % 11, "timestamp": 500 - numbers}
+    rows = pl.DataFrame(columns)
+    rows.write_csv(tmp_path / "rows.csv")
+    rows.sample(fraction=1.0, shuffle=True, seed=seed).write_csv(tmp_path / "shuffled.csv")
+    one = prepare("csv", source=tmp_path / "rows.csv", out=tmp_path / "one")
+    two = prepare("csv", source=tmp_path / "shuffled.csv", out=tmp_path / "two")
+    assert one.manifest.content_hash == two.manifest.content_hash
 
 
 @pytest.mark.parametrize(
