@@ -133,12 +133,20 @@ def _shown(text: str, reading: Reading) -> str:
 
 def instant(text: pl.Expr, reading: Reading) -> pl.Expr:
     """Datetime (microseconds, UTC); null where a text is no such date, or there is no such day."""
-    groups = text.str.extract_groups(_PATTERN)
-    year, month, day = (groups.struct.field(name) for name in _PARTS[reading])
-    same = groups.struct.field("sep") == groups.struct.field("sep2")
+    return text.map_batches(
+        lambda texts: _parsed(texts, reading), return_dtype=pl.Datetime("us"), is_elementwise=True
+    )
+
+
+def _parsed(texts: pl.Series, reading: Reading) -> pl.Series:
+    """One block: each distinct text once, and cut into its parts once."""
+    asked = texts.alias("text").to_frame()
+    parts = asked.unique().with_columns(pl.col("text").str.extract_groups(_PATTERN).struct.unnest())
+    year, month, day = (pl.col(name) for name in _PARTS[reading])
     midnight = _day(_year(year), _number(month), _number(day))
-    whole = pl.when(same).then(midnight + _clock(groups) - _offset(groups))
-    return whole.cast(pl.Datetime("us"))
+    whole = pl.when(pl.col("sep") == pl.col("sep2")).then(midnight + _clock() - _offset())
+    known = parts.select("text", instant=whole.cast(pl.Datetime("us")))
+    return asked.join(known, on="text", how="left", maintain_order="left")["instant"]
 
 
 def _number(digits: pl.Expr) -> pl.Expr:
@@ -162,12 +170,12 @@ def _day(year: pl.Expr, month: pl.Expr, day: pl.Expr) -> pl.Expr:
     return pl.when((found.dt.month() == month) & (day >= 1)).then(found)
 
 
-def _clock(groups: pl.Expr) -> pl.Expr:
+def _clock() -> pl.Expr:
     """Time since midnight; null where there is no such time."""
     hour, minute, second = (
-        _number(groups.struct.field(name)).fill_null(0) for name in ("hour", "minute", "second")
+        _number(pl.col(name)).fill_null(0) for name in ("hour", "minute", "second")
     )
-    half = groups.struct.field("half").str.to_lowercase().str.slice(0, 1)
+    half = pl.col("half").str.to_lowercase().str.slice(0, 1)
     twelve = hour.is_between(1, 12)
     hour = (
         pl.when(half.is_null())
@@ -175,7 +183,7 @@ def _clock(groups: pl.Expr) -> pl.Expr:
         .when(twelve)
         .then(hour % 12 + pl.when(half == "p").then(12).otherwise(0))
     )
-    part = groups.struct.field("part").str.pad_end(9, "0").cast(pl.Int64, strict=False)
+    part = pl.col("part").str.pad_end(9, "0").cast(pl.Int64, strict=False)
     there = hour.is_between(0, 23) & (minute <= 59) & (second <= 60)
     time = pl.duration(
         hours=hour, minutes=minute, seconds=second, microseconds=part.fill_null(0) // 1000
@@ -183,8 +191,8 @@ def _clock(groups: pl.Expr) -> pl.Expr:
     return pl.when(there).then(time)
 
 
-def _offset(groups: pl.Expr) -> pl.Expr:
-    zone = groups.struct.field("zone")
+def _offset() -> pl.Expr:
+    zone = pl.col("zone")
     sign = pl.when(zone.str.starts_with("-")).then(-1).otherwise(1)
     digits = zone.str.replace_all(r"\D", "")
     hours = _number(digits.str.slice(0, 2)).fill_null(0)
