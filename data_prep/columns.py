@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from data_prep.raw import Columns, RawData, Table
 from recsys.data.ids import id_text, notes_on, raw_text, why_no_id
@@ -37,7 +38,8 @@ class Interactions:
 
     frame: pl.DataFrame
     """user_id and item_id (Enum: 4 bytes a row, each id kept once), and where the raw data has them
-    timestamp (Int64, Float64 or Datetime), order (Int64), weight (Float32); rows as in the file."""
+    timestamp (Int64, Float64 or Datetime), order (Int64 or Float64), weight (Float32); rows as in
+    the file."""
     notes: tuple[str, ...]
     """What was decided or changed in reading, one line each."""
 
@@ -69,7 +71,7 @@ def read_interactions(raw: RawData, time_format: str | None = None) -> Interacti
     frame = table.collect(table.frame.select(**wanted))
     if frame.is_empty():
         raise DataError(f"{table.file} holds no interactions; give another file")
-    frame = _with_fractions(table, frame, plan)
+    frame = _with_fractions(table, frame, plan).with_columns(cs.float().fill_nan(None))
     notes: list[str] = []
     for target in _IDS:
         ids, told = _ids(frame[target], _what(table, named[target]))
@@ -134,8 +136,9 @@ def _expression(target: str, column: str, dtype: pl.DataType, plan: TimePlan | N
     if dtype == pl.String:
         value = value.str.strip_chars()
     if target == "order":
-        return value.cast(pl.Int64, strict=False)
-    return value.cast(pl.Float32, strict=False).fill_nan(None)
+        # Positions, too, become 3.0 in a program that has met an absent one.
+        return value.cast(pl.Int64 if dtype.is_integer() else pl.Float64, strict=False)
+    return value.cast(pl.Float32, strict=False)
 
 
 def _with_fractions(table: Table, frame: pl.DataFrame, plan: TimePlan | None) -> pl.DataFrame:

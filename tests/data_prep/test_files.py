@@ -88,8 +88,10 @@ def test_columns_and_the_delimiter_are_named_by_options(tmp_path):
     assert dataset.manifest.filters == ("weight >= 2",)
 
 
-def test_an_order_column_rules_instead_of_time(tmp_path):
-    text = "user_id,item_id,timestamp,position\n1,a,1,2\n1,b,2,0\n1,c,3,1\n"
+@pytest.mark.parametrize("fraction", ["", ".0"])
+def test_an_order_column_rules_instead_of_time(tmp_path, fraction):
+    rows = f"1,a,1,10{fraction}\n1,b,2,0{fraction}\n1,c,3,9{fraction}\n"
+    text = "user_id,item_id,timestamp,position\n" + rows
     options = PrepareOptions(order_column="position")
     dataset = prepare("csv", options, source=write_text(tmp_path, text), out=tmp_path / "out")
     assert ids(dataset) == {"1": ["b", "c", "a"]}

@@ -50,7 +50,8 @@ def random_dataset(
     items = random.zipf(1.3, len(users)) % num_items
     times = np.concatenate([np.sort(random.integers(0, 1000, n)) for n in lengths])
     frame = pl.DataFrame({"user_id": users, "item_id": items, "timestamp": times})
-    return write_dataset(folder, frame, name="random", split=SplitRule(name=split))
+    rule = SplitRule(name=split)
+    return write_dataset(folder, frame, name="random", split=rule, order="given")
 
 
 def integer_vectors(num_users: int, num_items: int, sizes=(2, 4, 7), seed=0, **options):
