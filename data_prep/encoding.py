@@ -17,6 +17,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.attach import item_ids
 from recsys.data.content import item_ids_hash
 from recsys.data.dataset import Int64
 from recsys.data.feature_manifest import (
@@ -26,7 +27,6 @@ from recsys.data.feature_manifest import (
     check_feature_name,
 )
 from recsys.data.feature_writing import write_vectors
-from recsys.data.manifest import load_manifest
 from recsys.errors import DataError, InstallationError
 from recsys.files import remove, write_json
 from recsys.progress import console, progress
@@ -149,8 +149,9 @@ def _check_failures(partial: _Partial[T]) -> None:
 def _mostly_broken(partial: _Partial[T]) -> DataError:
     item, reason = next(iter(partial.failed.items()))
     return DataError(
-        f"{len(partial.failed):,} of {partial.done:,} inputs are broken, the first (item_index "
-        f"{item}): {reason}. Give the right files; what was done is kept in {partial.folder}"
+        f"{len(partial.failed):,} of {partial.done:,} inputs are broken, the first (item "
+        f"{partial.ids[item]!r}): {reason}. Give the right files; what was done is kept in "
+        f"{partial.folder}"
     )
 
 
@@ -160,7 +161,7 @@ def _finish(job: Job[T], partial: _Partial[T]) -> FeatureManifest:
         raise _mostly_broken(partial)
     present = np.zeros(len(partial.vectors), dtype=np.bool_)
     present[good] = True
-    notes = (*job.inputs.notes, *_failures(partial.failed))
+    notes = (*job.inputs.notes, *_failures(partial))
     origin = FeatureOrigin(
         source=job.inputs.source,
         encoder=job.encoder.name,
@@ -173,10 +174,12 @@ def _finish(job: Job[T], partial: _Partial[T]) -> FeatureManifest:
     return manifest
 
 
-def _failures(failed: dict[int, str]) -> tuple[str, ...]:
+def _failures(partial: _Partial[T]) -> tuple[str, ...]:
+    failed = partial.failed
     if not failed:
         return ()
-    named = "; ".join(f"item_index {item}: {why}" for item, why in list(failed.items())[:_NAMED])
+    shown = list(failed.items())[:_NAMED]
+    named = "; ".join(f"item {partial.ids[item]!r}: {why}" for item, why in shown)
     return (f"{len(failed):,} broken inputs skipped ({named}{' ...' * (len(failed) > _NAMED)})",)
 
 
@@ -186,7 +189,7 @@ class _Partial(Generic[T]):
     def __init__(self, job: Job[T]) -> None:
         self.folder = job.folder / FEATURES / f".{job.name}.partial"
         self._state, self._file = self.folder / "state.json", self.folder / "vectors.npy"
-        self._num_items = load_manifest(job.folder).num_items
+        self.ids = item_ids(job.folder)
         self._key = [job.encoder.sha256, job.inputs.fingerprint, item_ids_hash(job.folder)]
         self.done = 0
         self.failed: dict[int, str] = {}
@@ -213,12 +216,12 @@ class _Partial(Generic[T]):
     def put(self, items: list[int], vectors: Float32) -> None:
         """Keeps the vectors `[B, D]` of some items."""
         if self.vectors is None:
-            shape = (self._num_items, vectors.shape[1])
+            shape = (len(self.ids), vectors.shape[1])
             self.vectors = np.lib.format.open_memmap(self._file, "w+", np.float16, shape)
         if not (np.abs(vectors) <= np.finfo(np.float16).max).all():
             raise DataError(
-                f"the encoder gave NaN or a number beyond f16 among item_index {items[0]} to "
-                f"{items[-1]}; use another model"
+                f"the encoder gave NaN or a number beyond f16 among items {self.ids[items[0]]!r} "
+                f"to {self.ids[items[-1]]!r}; use another model"
             )
         self.vectors[items] = vectors
 

@@ -119,7 +119,7 @@ def test_features_of_items_in_another_order_are_refused(folder, tmp_path):
 def test_a_number_that_f16_cannot_hold_is_refused_and_nothing_is_written(folder, bad):
     vectors = VECTORS.copy()
     vectors[2, 1] = bad
-    with pytest.raises(DataError, match="item_index 2"):
+    with pytest.raises(DataError, match="item 'c'"):
         write_vectors(folder, "text", vectors, PRESENT, ORIGIN)
     assert load_features(folder).names == ()
 

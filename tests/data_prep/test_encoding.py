@@ -119,7 +119,7 @@ def test_a_broken_input_is_skipped_counted_and_named(folder):
     feature = load_features(folder).vectors["text"]
     assert np.flatnonzero(~feature.present).tolist() == [0, 4, 7, 9, 14, 19]
     assert manifest.origin.notes == (
-        "2 broken inputs skipped (item_index 0: a is broken; item_index 7: hhhhhhhh is broken)",
+        "2 broken inputs skipped (item 'i0': a is broken; item 'i7': hhhhhhhh is broken)",
     )
 
 
@@ -127,7 +127,7 @@ def test_broken_inputs_are_remembered_over_a_break(folder):
     with pytest.raises(KeyboardInterrupt):
         run(Job(folder, "text", Lengths(stop_after=10), Given(TEXTS, broken=[0]), 4))
     manifest = run(Job(folder, "text", Lengths(), Given(TEXTS), 4))
-    assert "1 broken inputs skipped (item_index 0" in manifest.origin.notes[0]
+    assert "1 broken inputs skipped (item 'i0'" in manifest.origin.notes[0]
 
 
 def test_when_most_inputs_are_broken_something_else_is_wrong(tmp_path):

@@ -120,7 +120,7 @@ def test_a_corrupt_picture_among_many_is_skipped_and_counted(tmp_path):
         Job(folder, "image", MeanColour(), image_files(folder, packed(tmp_path, "zip", files)), 64)
     )
     assert manifest.num_present == 299
-    assert "1 broken inputs skipped (item_index 123: " in manifest.origin.notes[0]
+    assert "1 broken inputs skipped (item 'i123': " in manifest.origin.notes[0]
     assert not load_features(folder).vectors["image"].present[123]
 
 
@@ -182,7 +182,7 @@ def test_pictures_are_downloaded_once_and_what_fails_is_counted(tmp_path):
         assert load_features(folder).vectors["image"].present.tolist() == [True, True] + [False] * 3
         assert manifest.origin.notes == (
             "2 of 5 items have no address",
-            f"1 broken inputs skipped (item_index 2: {site.address}/gone.png answered 404)",
+            f"1 broken inputs skipped (item 'gone': {site.address}/gone.png answered 404)",
         )
         assert str(tmp_path) not in manifest.model_dump_json()
         site.asked.clear()
