@@ -18,7 +18,7 @@ from data_prep.raw import RawData
 from recsys.data.dataset import Dataset, Int64, write_indexed
 from recsys.data.filters import apply_filters
 from recsys.data.times import whole_seconds
-from recsys.data.vocabulary import compact
+from recsys.data.vocabulary import compact, places_by_id
 from recsys.errors import DataError
 from recsys.progress import progress
 
@@ -46,7 +46,7 @@ def assemble(name: str, raw: RawData, options: PrepareOptions, out: Path) -> Dat
         read = read_interactions(raw, options.time_format)
         frame, ids = _as_codes(read.frame)
         step(1)
-        frame = _in_order(frame)
+        frame = _in_order(frame, ids.users)
         step(2)
         frame, filters = apply_filters(
             frame,
@@ -106,20 +106,19 @@ def _texts(ids: pl.Series, rows: Int64) -> pl.Series:
     return ids.gather(pl.Series(rows)).cast(pl.String)
 
 
-def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
+def _in_order(frame: pl.DataFrame, users: pl.Series) -> pl.DataFrame:
     """Sorted by user, then by order or time: equal ones keep the order of the file.
 
-    With times users stand in the order of their first interaction, so that the order of the file
-    matters for equal times alone.
+    With either, users stand in the order of their ids, so that the order of the file matters for
+    equal ones alone; without, as they first appear. `users`: ids by code.
     """
-    users = frame["user_id"].to_numpy()
-    if "order" in frame.columns:
-        rows = np.lexsort((frame["order"].to_numpy(), users))
-    elif "timestamp" in frame.columns:
-        rows = np.argsort(frame["timestamp"].to_physical().to_numpy(), kind="stable")
-        rows = rows[np.argsort(compact(users[rows])[0], kind="stable")]
+    codes = frame["user_id"].to_numpy()
+    key = next((name for name in ("order", "timestamp") if name in frame.columns), None)
+    if key is None:
+        rows = np.argsort(codes, kind="stable")
     else:
-        rows = np.argsort(users, kind="stable")
+        codes = places_by_id(users)[codes]
+        rows = np.lexsort((frame[key].to_physical().to_numpy(), codes))
     if (np.diff(rows) != 1).any():
         frame = frame[rows.astype(np.uint32)]
     return frame.drop("order", strict=False)

@@ -13,7 +13,7 @@ import polars as pl
 
 from recsys.data.ids import read_ids
 from recsys.data.times import check_form, plan_times, settle, whole_seconds
-from recsys.data.vocabulary import Vocabulary
+from recsys.data.vocabulary import Vocabulary, places_by_id
 from recsys.errors import DataError
 
 Order = Literal["time", "given"]
@@ -60,8 +60,8 @@ def as_frame(table: FrameLike, what: str) -> pl.DataFrame:
 def arrange(frame: pl.DataFrame, order: Order | None, time_format: str | None) -> Arranged:
     """Sorts, numbers and checks the rows of a frame.
 
-    With times the frame's own order matters for equal times alone: users are numbered by their
-    first interaction, items as they then come up.
+    With times the frame's own order matters for equal times alone: users are numbered by their ids,
+    items as they then come up.
 
     Args:
         frame: columns user_id, item_id, and optionally timestamp and weight.
@@ -95,11 +95,11 @@ def arrange(frame: pl.DataFrame, order: Order | None, time_format: str | None) -
         )
     tie_rule = "given order (stable sort by time)" if by_time else "given order"
     indexed, ids = _indexed(rows)
-    kept = (
+    kept_users, kept_items = (
         text.cast(frame.schema[column]) if frame.schema[column].is_integer() else text
         for column, text in ids.items()
     )
-    return Arranged(indexed, *kept, tie_rule, tuple(notes))
+    return Arranged(indexed, kept_users, kept_items, tie_rule, tuple(notes))
 
 
 def _check_columns(frame: pl.DataFrame, order: Order | None) -> None:
@@ -152,7 +152,10 @@ def _check_present(values: pl.Series, column: str) -> None:
 
 
 def _by_time(rows: pl.DataFrame) -> pl.DataFrame:
-    order = np.argsort(rows["timestamp"].to_physical().to_numpy(), kind="stable")
+    """Users in the order of their ids, so that the order of the frame matters for ties alone."""
+    users = Vocabulary.of(rows["user_id"])
+    places = places_by_id(users.ids)[users.encode(rows["user_id"])]
+    order = np.lexsort((rows["timestamp"].to_physical().to_numpy(), places))
     return rows[order.astype(np.uint32)]
 
 

@@ -84,3 +84,22 @@ def compact(
     new = np.zeros(len(first), dtype=np.int32)
     new[codes[rows]] = np.arange(len(rows), dtype=np.int32)
     return new[codes], rows
+
+
+def places_by_id(ids: pl.Series) -> npt.NDArray[np.int32]:
+    """The place of each id when they are sorted: whole numbers by value, then text by letter.
+
+    Args:
+        ids: `[n]` distinct; text or whole numbers.
+
+    Returns:
+        `[n]`, each of 0..n-1 once.
+    """
+    text = pl.col("id").cast(pl.String)
+    number = text.str.contains(r"^(0|[1-9][0-9]*)$")
+    length = pl.when(number).then(text.str.len_bytes())
+    keys = ids.rename("id").to_frame().select(text=text, word=~number, length=length)
+    order = keys.with_row_index().sort("word", "length", "text")["index"].to_numpy()
+    places = np.empty(len(order), dtype=np.int32)
+    places[order] = np.arange(len(order), dtype=np.int32)
+    return places

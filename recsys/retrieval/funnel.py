@@ -21,7 +21,7 @@ from recsys.errors import ConfigError
 from recsys.retrieval.checks import checked_count, checked_threads, checked_vectors
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.filters import Filters, Int64, check_fits, make_filters, rows_of
-from recsys.retrieval.gather import add_products, add_decoded
+from recsys.retrieval.gather import add_decoded, add_products
 from recsys.retrieval.ordering import best_places
 from recsys.retrieval.routing import Routing, confidence
 from recsys.retrieval.scan import Scan

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import DataError, InstallationError
-from recsys.retrieval.bundle import Bundle, check_bundle, Int32, Int64
-from recsys.retrieval.checks import Int64, checked_count, checked_jagged
 from recsys.named_files import inside
+from recsys.retrieval.bundle import Bundle, check_bundle
+from recsys.retrieval.checks import Int64, checked_count, checked_jagged
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.manifest import REMEDY
 

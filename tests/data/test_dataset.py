@@ -31,11 +31,11 @@ def dataset(tmp_path):
 
 
 def test_histories_stand_by_user_in_the_order_of_time(dataset):
-    assert dataset.offsets.tolist() == [0, 1, 3, 5]
-    assert dataset.items.tolist() == [0, 1, 2, 2, 1]
-    assert dataset.timestamps.tolist() == [1, 3, 4, 5, 5]
-    assert dataset.user_frame()["user_id"].to_list() == ["u3", "u1", "u2"]
-    assert dataset.item_frame()["item_id"].to_list() == ["c", "a", "b"]
+    assert dataset.offsets.tolist() == [0, 2, 4, 5]
+    assert dataset.items.tolist() == [0, 1, 1, 0, 2]
+    assert dataset.timestamps.tolist() == [3, 4, 5, 5, 1]
+    assert dataset.user_frame()["user_id"].to_list() == ["u1", "u2", "u3"]
+    assert dataset.item_frame()["item_id"].to_list() == ["a", "b", "c"]
 
 
 def test_histories_stand_by_user_in_the_given_order_where_that_is_said(tmp_path):
@@ -50,7 +50,7 @@ def test_histories_stand_by_user_in_the_given_order_where_that_is_said(tmp_path)
 def test_item_content_is_joined_by_id_and_unknown_items_are_left_out(tmp_path):
     items = pl.DataFrame({"item_id": ["c", "x", "b"], "title": ["C", "X", "B"]})
     dataset = write_dataset(tmp_path / "d", FRAME, name="small", items=items)
-    assert dataset.item_frame()["title"].to_list() == ["C", None, "B"]
+    assert dataset.item_frame()["title"].to_list() == [None, "B", "C"]
 
 
 def test_the_hash_does_not_depend_on_the_encoding(dataset):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.data import vocabulary
-from recsys.data.vocabulary import Vocabulary, compact
+from recsys.data.vocabulary import Vocabulary, compact, places_by_id
 from recsys.errors import DataError
 
 ids = st.lists(st.sampled_from(["a", "b", "c", "", "ä", "007", "7", " a"]), min_size=1, max_size=40)
@@ -46,3 +46,10 @@ def test_compacted_codes_are_those_of_a_loop_whatever_the_block(codes, block):
         new, rows = compact(np.array(codes, dtype=np.int64))
     assert new.tolist() == expected
     assert rows.tolist() == [codes.index(code) for code in seen]
+
+
+def test_ids_are_sorted_as_numbers_where_they_are_numbers_and_as_text_elsewhere():
+    ids = pl.Series(["b", "10", "2", "a", "007", "0"])
+    assert ids[np.argsort(places_by_id(ids))].to_list() == ["0", "2", "10", "007", "a", "b"]
+    numbers = pl.Series([30, 4, 100])
+    assert places_by_id(numbers).tolist() == [1, 0, 2]

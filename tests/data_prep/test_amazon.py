@@ -104,7 +104,7 @@ def test_reviews_become_histories_in_order_of_time_ties_as_in_the_file(tmp_path,
     assert histories(dataset) == HISTORIES
     assert dataset.manifest.filters == ()
     weights = pl.read_parquet(tmp_path / "out" / "interactions.parquet")["weight"].to_list()
-    assert weights == [1.0, 5.0, 4.0, 2.0]
+    assert weights == [4.0, 2.0, 1.0, 5.0]
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,10 @@ def call(*words):
 def test_attach_and_columns_say_what_they_wrote(folder, tmp_path):
     np.savez(tmp_path / "v.npz", id=np.array(["b"]), vectors=np.ones((1, 3), np.float32))
     result = call("attach", folder, tmp_path / "v.npz", "--modality", "audio", "--encoder", "x 1")
-    assert result.output == "audio: vectors for 1 of 2 items, size 3\n"
+    assert result.stdout == "audio: vectors for 1 of 2 items, size 3\n"
+    assert "content found for 1 of 2 items in v.npz" in result.stderr
     result = call("columns", folder, "genres", "--min-count", 1)
-    assert result.output == "genres: categories for 2 of 2 items, size 2\n"
+    assert result.stdout == "genres: categories for 2 of 2 items, size 2\n"
     assert load_features(folder).names == ("audio", "genres")
 
 

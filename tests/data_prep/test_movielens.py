@@ -54,8 +54,8 @@ def zipped(name):
 
 
 def check(dataset):
-    """Users by first appearance; the equal times of user 2 keep the order of the file."""
-    assert dataset.user_frame()["user_id"].to_list() == ["2", "1"]
+    """Users by id; the equal times of user 2 keep the order of the file."""
+    assert dataset.user_frame()["user_id"].to_list() == ["1", "2"]
     items = dataset.item_frame()
     assert items["item_id"].to_list() == ["20", "10"]
     assert items["title"][0] == "Drama, The (1999)"
@@ -64,7 +64,7 @@ def check(dataset):
     assert items["genres"][1].startswith("Comedy")
     assert dataset.offsets.tolist() == [0, 2, 4]
     assert dataset.items.tolist() == [0, 1, 0, 1]
-    assert dataset.timestamps.tolist() == [100, 100, 80, 90]
+    assert dataset.timestamps.tolist() == [80, 90, 100, 100]
     assert "given order" in dataset.manifest.tie_rule
 
 
