@@ -31,9 +31,12 @@ def weighted_softplus(
     weight: Tensor,
     coefficient: Tensor,
     col_scale: Tensor | None = None,
+    bias: Tensor | None = None,
     skip: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Weighted sums of `softplus(row_scale[g, t] * col_scale[g, k] * <users_t, items_k>_g)`.
+    """Weighted sums of `softplus(x[g, t, k])`.
+
+    `x[g, t, k] = row_scale[g, t] * col_scale[g, k] * <users_t, items_k>_g + bias[g, t]`.
 
     Args:
         users: `[T, D]`.
@@ -43,14 +46,15 @@ def weighted_softplus(
         weight: `[K]` of each item in the sums, no gradient.
         coefficient: `[G, T]` of each sum in the total, no gradient.
         col_scale: `[G, K]`.
+        bias: `[G, T]`.
         skip: `[T]` int64, an item to leave out of each row's sum (-1: none).
 
     Returns:
-        `total []`, differentiable in users, items, row_scale and col_scale, and the
+        `total []`, differentiable in users, items, row_scale, col_scale and bias, and the
         `sums [G, T]` it is made of, which take no gradient.
     """
     apply: Callable[..., tuple[Tensor, Tensor]] = _WeightedSoftplus.apply
-    return apply(users, items, row_scale, col_scale, weight, coefficient, skip, slices)
+    return apply(users, items, row_scale, col_scale, bias, weight, coefficient, skip, slices)
 
 
 class _WeightedSoftplus(torch.autograd.Function):
@@ -61,15 +65,18 @@ class _WeightedSoftplus(torch.autograd.Function):
         items: Tensor,
         row_scale: Tensor,
         col_scale: Tensor | None,
+        bias: Tensor | None,
         weight: Tensor,
         coefficient: Tensor,
         skip: Tensor | None,
         slices: list[tuple[int, int]],
     ) -> tuple[Tensor, Tensor]:
-        sweep = _Sweep(users, items, row_scale, col_scale, weight, coefficient, skip, slices)
+        sweep = _Sweep(users, items, row_scale, col_scale, bias, weight, coefficient, skip, slices)
         for rows, cols in _blocks(len(users), len(items), len(slices)):
             sweep.add(rows, cols, want_scales=any(ctx.needs_input_grad[2:4]))
-        ctx.save_for_backward(sweep.users_grad, sweep.items_grad, sweep.row_grad, sweep.col_grad)
+        ctx.save_for_backward(
+            sweep.users_grad, sweep.items_grad, sweep.row_grad, sweep.col_grad, sweep.bias_grad
+        )
         ctx.mark_non_differentiable(sweep.sums)
         return (sweep.sums * coefficient).sum(), sweep.sums
 
@@ -99,18 +106,20 @@ class _Sweep:
         items: Tensor,
         row_scale: Tensor,
         col_scale: Tensor | None,
+        bias: Tensor | None,
         weight: Tensor,
         coefficient: Tensor,
         skip: Tensor | None,
         slices: list[tuple[int, int]],
     ) -> None:
         self.users, self.items, self.slices = users, items, slices
-        self.row_scale, self.col_scale = row_scale, col_scale
+        self.row_scale, self.col_scale, self.bias = row_scale, col_scale, bias
         self.weight, self.coefficient, self.skip = weight, coefficient, skip
         self.sums = users.new_zeros(len(slices), len(users))
         self.users_grad, self.items_grad = torch.zeros_like(users), torch.zeros_like(items)
         self.row_grad = torch.zeros_like(self.sums)
         self.col_grad = None if col_scale is None else torch.zeros_like(col_scale)
+        self.bias_grad = None if bias is None else torch.zeros_like(bias)
 
     def add(self, rows: slice, cols: slice, *, want_scales: bool) -> None:
         """Adds one tile."""
@@ -153,10 +162,15 @@ class _Sweep:
         if self.col_scale is not None:
             logits *= self.col_scale[g, cols]
             across = across * self.col_scale[g, cols]
+        if self.bias is not None:
+            logits += self.bias[g, rows, None]
         if skipped is not None:
             logits[skipped] = -torch.inf  # softplus and slope are 0
         self.sums[g, rows] += softplus(logits, threshold=_LINEAR_FROM) @ self.weight[cols]
         slope = logits.sigmoid_()
+        if self.bias_grad is not None:
+            found = self.coefficient[g, rows] * (slope @ self.weight[cols])
+            self.bias_grad[g, rows] += found
         down = self.coefficient[g, rows] * self.row_scale[g, rows]
         if want_scales:
             product = slope * scores

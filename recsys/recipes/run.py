@@ -39,7 +39,7 @@ from recsys.errors import ConfigError, ProtocolError, RunError
 from recsys.evaluation.protocol import FitOn, find_protocol
 from recsys.files import atomic_path, read_json, write_json, write_text
 from recsys.losses.bpr import nested_bpr
-from recsys.losses.gbce import nested_gbce
+from recsys.losses.gbce import GBCE
 from recsys.losses.softmax import NestedLossOutput, nested_softmax
 from recsys.models import MODELS, Model, ModelConfig, SASRecConfig
 from recsys.named_files import inside
@@ -70,10 +70,10 @@ class LossConfig(StrictModel):
     calibration: float = Field(default=0.75, ge=0, le=1)
     """gbce only. 0: binary cross-entropy, overconfident; 1: probabilities as of all items."""
 
-    def objective(self, num_items: int) -> Callable[..., NestedLossOutput]:
-        """What a model of `num_items` items is trained on."""
+    def objective(self, num_items: int, num_sizes: int) -> Callable[..., NestedLossOutput]:
+        """What a model of `num_items` items and `num_sizes` granularities is trained on."""
         if self.name == "gbce":
-            return partial(nested_gbce, num_items=num_items, calibration=self.calibration)
+            return GBCE(num_sizes, num_items, self.calibration)
         if self.name == "bpr":
             return nested_bpr
         return partial(nested_softmax, distillation=self.distillation)
@@ -301,7 +301,7 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
         dataset.num_items,
         num_users=dataset.num_users,
         features=load_features(dataset.folder, names) if names else None,
-        objective=config.loss.objective(dataset.num_items),
+        objective=config.loss.objective(dataset.num_items, len(config.model.granularities)),
     )
     return built
 

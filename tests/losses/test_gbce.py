@@ -1,4 +1,4 @@
-"""Reference: the formula of Petrov and Macdonald (RecSys 2023), token by token."""
+"""Reference: the formula of Petrov and Macdonald (RecSys 2023), token by token, scores shifted."""
 
 import pytest
 import torch
@@ -34,15 +34,17 @@ def negatives(log_q=None):
     return Negatives(CHOSEN, log_q)
 
 
-def ours(users, items, targets, scales, granularities, calibration, log_q=None):
+def ours(users, items, targets, scales, granularities, calibration, log_q=None, bias=None):
     rows = torch.cat([items[CHOSEN], items[targets]])
     return nested_gbce(
         users, rows, targets, scales, granularities,
-        negatives=negatives(log_q), num_items=N, calibration=calibration,
+        negatives=negatives(log_q), num_items=N, calibration=calibration, bias=bias,
     )  # fmt: skip
 
 
-def naive(users, items, targets, scales, granularities, calibration, log_q=None):
+def naive(users, items, targets, scales, granularities, calibration, log_q=None, bias=None):
+    """The paper's loss times K + 1, of scores plus log(beta / K) and the bias."""
+    bias = torch.zeros(len(scales)) if bias is None else bias
     weight = torch.ones(K, dtype=torch.float64)
     if log_q is not None:
         weight = 1 / log_q.exp()
@@ -58,10 +60,11 @@ def naive(users, items, targets, scales, granularities, calibration, log_q=None)
             count = sum(weight[n] for n in others)
             alpha = count / (N - 1)
             beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
+            scores = scores + (beta / count).log() + bias[g]
             likelihood = (scores[target].sigmoid() ** beta).log()
             for n in others:
                 likelihood = likelihood + weight[n] * (1 - scores[CHOSEN[n]].sigmoid()).log()
-            rows.append(-likelihood / (count + 1))
+            rows.append(-likelihood)
         losses.append(torch.stack(rows).mean())
     return torch.stack(losses)
 
@@ -77,13 +80,14 @@ def test_it_is_the_weighted_sum_of_the_papers_losses(
 ):
     granularities = Granularities(sizes=SIZES, weights=weights, normalize=normalized)
     scales = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64, requires_grad=True)
-    found = ours(*vectors, scales, granularities, 0.75, log_q)
-    expected = naive(*vectors, scales, granularities, 0.75, log_q)
+    bias = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    found = ours(*vectors, scales, granularities, 0.75, log_q, bias)
+    expected = naive(*vectors, scales, granularities, 0.75, log_q, bias)
     torch.testing.assert_close(found.per_granularity, expected.detach(), rtol=1e-12, atol=1e-12)
     shares = torch.tensor(granularities.normalized_weights, dtype=torch.float64)
     torch.testing.assert_close(found.total, shares @ expected, rtol=1e-12, atol=1e-12)
-    wanted = torch.autograd.grad(shares @ expected, (*vectors[:2], scales))
-    given = torch.autograd.grad(found.total, (*vectors[:2], scales))
+    wanted = torch.autograd.grad(shares @ expected, (*vectors[:2], scales, bias))
+    given = torch.autograd.grad(found.total, (*vectors[:2], scales, bias))
     for a, b in zip(given, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
@@ -110,14 +114,14 @@ def test_the_sweep_alone_has_the_gradients_of_its_formula(tile_elements):
     def make(*shape):
         return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
 
-    inputs = (make(T, D), make(K, D), make(3, T), make(3, K))
+    inputs = (make(T, D), make(K, D), make(3, T), make(3, K), make(3, T))
     weight, coefficient = torch.rand(K).double(), torch.rand(3, T).double()
     skip = torch.tensor([0, -1, 3, 4, -1, 1, 2])
 
-    def f(users, items, row_scale, col_scale):
+    def f(users, items, row_scale, col_scale, bias):
         return weighted_softplus(
             users, items, row_scale, [(0, 2), (2, 4), (4, 8)], weight=weight,
-            coefficient=coefficient, col_scale=col_scale, skip=skip,
+            coefficient=coefficient, col_scale=col_scale, bias=bias, skip=skip,
         )[0]  # fmt: skip
 
     assert torch.autograd.gradcheck(f, inputs)
@@ -129,10 +133,11 @@ def test_without_calibration_it_is_binary_cross_entropy(vectors):
     granularities, scales = Granularities(sizes=(8,)), torch.ones(1, dtype=torch.float64)
     found = ours(users, items, targets, scales, granularities, 0.0)
     positive = (users * items[targets]).sum(1, keepdim=True)
-    logits = torch.cat([positive, users @ items[CHOSEN].T], 1)
+    logits = torch.cat([positive, users @ items[CHOSEN].T], 1) - torch.tensor(K).log()
     labels = torch.zeros_like(logits)
     labels[:, 0] = 1
-    torch.testing.assert_close(found.total, binary_cross_entropy_with_logits(logits, labels))
+    mean = binary_cross_entropy_with_logits(logits, labels)
+    torch.testing.assert_close(found.total, mean * (K + 1), rtol=1e-6, atol=1e-6)
 
 
 def test_a_target_that_was_drawn_is_no_negative_of_its_own(vectors):
@@ -149,22 +154,31 @@ def test_a_target_that_was_drawn_is_no_negative_of_its_own(vectors):
     assert rows.grad[[0, 2, 3, 4, K]].abs().sum(1).min() > 0
 
 
-def test_fully_calibrated_sampling_expects_what_the_whole_catalogue_gives():
-    """By hand: where all items score alike, one positive in N is best met by sigmoid(s) = 1 / N."""
+@pytest.mark.parametrize("calibration", [0.0, 0.75, 1.0])
+def test_a_model_that_knows_nothing_has_nothing_to_learn_of_the_level_of_scores(calibration):
+    """By hand: scores that are all alike are best when they are 0, however rare a positive is."""
 
-    def slope_at(probability):
-        score = torch.tensor([[probability]], dtype=torch.float64).logit().requires_grad_()
+    def slope_at(level):
+        score = torch.tensor([[level]], dtype=torch.float64, requires_grad=True)
         found = nested_gbce(
             score, torch.ones(K + 1, 1, dtype=torch.float64), torch.tensor([0]),
             torch.ones(1, dtype=torch.float64), Granularities(sizes=(1,)),
-            negatives=negatives(), num_items=N, calibration=1.0,
+            negatives=negatives(), num_items=N, calibration=calibration,
         )  # fmt: skip
         return torch.autograd.grad(found.total, score)[0].item()
 
-    assert slope_at(1 / N) == pytest.approx(0, abs=1e-15)
-    assert slope_at(0.9 / N) < 0 < slope_at(1.1 / N)
-    # Plain binary cross-entropy on K negatives would settle at 1 / (K + 1).
-    assert slope_at(1 / (K + 1)) > 0.01
+    assert slope_at(0.0) == pytest.approx(0, abs=1e-15)
+    assert slope_at(-0.1) < 0 < slope_at(0.1)
+
+
+def test_a_batch_whose_one_negative_is_the_target_has_a_finite_loss():
+    users = torch.ones(1, 8, requires_grad=True)
+    found = nested_gbce(
+        users, torch.ones(2, 8), torch.tensor([2]), torch.ones(3), Granularities(sizes=SIZES),
+        negatives=Negatives(torch.tensor([2]), None), num_items=N, calibration=1.0,
+    )  # fmt: skip
+    found.total.backward()
+    assert torch.isfinite(found.total) and torch.isfinite(users.grad).all()
 
 
 def test_scores_too_large_for_exp_do_not_overflow():
@@ -174,9 +188,11 @@ def test_scores_too_large_for_exp_do_not_overflow():
         users, items, torch.tensor([5, 6]), torch.ones(3), Granularities(sizes=SIZES),
         negatives=Negatives(torch.tensor([2, 3]), None), num_items=N, calibration=0.0,
     )  # fmt: skip
-    log2 = torch.tensor(2.0).log()  # of the target, whose score is 0
-    expected = (torch.tensor([1800.0, 3600.0, 7200.0]) + log2) / 3
-    torch.testing.assert_close(found.per_granularity, expected)
+    # Of two negatives the one that scores high counts its score, less log 2: beta / K is a half.
+    log2, log3 = torch.tensor(2.0).log(), torch.tensor(3.0).log()  # the target's score is 0
+    torch.testing.assert_close(
+        found.per_granularity, torch.tensor([1800.0, 3600.0, 7200.0]) - log2 + log3
+    )
     found.total.backward()
     assert torch.isfinite(users.grad).all()
 
