@@ -28,6 +28,8 @@ from recsys.config import StrictModel
 from recsys.errors import ConfigError
 
 _BLOCK = 1 << 12
+_MEAN_SIZE = 0.8
+"""Mean of |x| of a standard normal x."""
 
 
 class QuantizedConfig(StrictModel):
@@ -57,16 +59,27 @@ class QuantizedTable(nn.Module):
         self.num_codes, self.num_words = self._layout(config.share)
         width = embedding_dim // self.num_codes if config.method == "product" else embedding_dim
         self.weight = nn.Parameter(torch.randn(num_rows, embedding_dim) * init_std)
-        self.register_buffer("frozen", torch.randn(self.num_codes, self.num_words, width))
-        scale = torch.full((self.num_codes, 1, 1), init_std)
+        frozen, scale = torch.randn(self.num_codes, self.num_words, width), init_std
         if config.method == "residual":
-            # The nearest of C random words has a cosine of about sqrt(2 ln C / D) with a row: words
-            # any longer than that leave over more than there was, and the sum of them is noise.
-            share = min(1.0, 2.0 * math.log(self.num_words) / embedding_dim)
-            levels = torch.arange(self.num_codes)[:, None, None]
-            scale = scale * math.sqrt(share) * max(1.0 - share, 0.5) ** (levels / 2)
-        self.basis = nn.Parameter(torch.eye(width).expand(self.num_codes, -1, -1) * scale)
+            # A step of the optimizer changes every number of a matrix by about the learning rate,
+            # so a coordinate of a word by up to 0.8 D times that: words would leave their rows
+            # behind within a few steps. With a matrix that much larger, and words that much
+            # smaller, a word moves as its rows do.
+            scale = _MEAN_SIZE * embedding_dim * init_std
+            frozen *= self._lengths() * init_std / scale
+        self.register_buffer("frozen", frozen)
+        self.basis = nn.Parameter(torch.eye(width).repeat(self.num_codes, 1, 1) * scale)
         self._penalty: Tensor | None = None
+
+    def _lengths(self) -> Tensor:
+        """`[M, 1, 1]` lengths of the first codewords of each book, over those of the rows.
+
+        The nearest of C random words has a cosine of about sqrt(2 ln C / D) with a row: words any
+        longer than that leave over more than there was, and the sum of them is noise.
+        """
+        share = min(1.0, 2.0 * math.log(self.num_words) / self.embedding_dim)
+        levels = torch.arange(self.num_codes)[:, None, None]
+        return math.sqrt(share) * max(1.0 - share, 0.5) ** (levels / 2)
 
     def _layout(self, share: float) -> tuple[int, int]:
         """`(M, C)`: the layout of most bits a row whose codes and codebooks fit into the share.
