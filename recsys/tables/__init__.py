@@ -51,8 +51,10 @@ __all__ = [
     "clustered_tables",
     "is_of_users",
     "note_events",
+    "note_progress",
     "penalty_of",
     "self_updating",
+    "widths_tables",
 ]
 
 _KINDS: dict[str, Any] = {
@@ -197,6 +199,17 @@ def note_events(model: nn.Module, users: Tensor, items: Tensor) -> None:
             module.observe(users if is_of_users(name) else items)
 
 
+def note_progress(model: nn.Module, progress: float) -> None:
+    """Tells tables whose rows depend on it how far training is.
+
+    Args:
+        model: whatever holds tables.
+        progress: where the step that follows stands, 0..1 of what is planned.
+    """
+    for _, table in widths_tables(model):
+        table.note_progress(progress)
+
+
 def penalty_of(model: nn.Module) -> Tensor | None:
     """What tables of the model add to the loss of the step that was just made; None: nothing."""
     found = [each.penalty() for each in model.modules() if isinstance(each, QuantizedTable)]
@@ -208,4 +221,11 @@ def clustered_tables(model: nn.Module) -> Iterator[tuple[str, ClusteredTable]]:
     """`(name, table)` of every clustered table: they wait for `assign` before training."""
     for name, module in model.named_modules():
         if isinstance(module, ClusteredTable):
+            yield name, module
+
+
+def widths_tables(model: nn.Module) -> Iterator[tuple[str, WidthsTable]]:
+    """`(name, table)` of every table of learned widths."""
+    for name, module in model.named_modules():
+        if isinstance(module, WidthsTable):
             yield name, module

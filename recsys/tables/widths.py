@@ -14,7 +14,7 @@ Shape legend: N indices, S slices of equal length, D embedding_dim, B rows asked
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from recsys.config import StrictModel
@@ -22,6 +22,7 @@ from recsys.errors import ConfigError
 
 _MAX_SLICES = 32
 _START_BYTES = 8
+_ENDS_BY = 0.9
 
 
 class WidthsConfig(StrictModel):
@@ -30,23 +31,35 @@ class WidthsConfig(StrictModel):
     name: Literal["widths"] = "widths"
     share: float = Field(default=0.25, gt=0, le=1)
     """Bytes that are served over those of a dense table, at most."""
-    start: int = Field(default=200, ge=0)
-    """Training steps before rows get shorter."""
-    ramp: int = Field(default=1000, ge=1)
-    """Training steps in which they do, down to the share."""
+    start: float = Field(default=0.15, ge=0)
+    """Part of the planned training before rows get shorter."""
+    ramp: float = Field(default=0.5, gt=0)
+    """Part of it in which they do, down to the share; what is left trains the rows as served."""
     every: int = Field(default=50, ge=1)
     """Steps from one choice of widths to the next; after the ramp they stay."""
+
+    @model_validator(mode="after")
+    def _ends_with_the_training(self) -> "WidthsConfig":
+        if self.start + self.ramp > _ENDS_BY:
+            raise ValueError(
+                f"start {self.start:g} and ramp {self.ramp:g} are parts of the planned training, "
+                f"not steps, and together at most {_ENDS_BY}: what is left trains the rows as they "
+                "are served"
+            )
+        return self
 
 
 class WidthsTable(nn.Module):
     """Rows, and how many slices of each are kept.
 
-    In evaluation mode the widths are always those of the share: what is validated is what would be
+    Whoever trains it tells it of every step (`note_progress`); rows are whole until then. In
+    evaluation mode the widths are always those of the share: what is validated is what would be
     served, also while training still works on longer rows.
     """
 
     kept: Tensor
     steps: Tensor
+    progress: Tensor
 
     def __init__(
         self, config: WidthsConfig, num_rows: int, embedding_dim: int, *, init_std: float
@@ -66,6 +79,7 @@ class WidthsTable(nn.Module):
         self.weight = nn.Parameter(torch.randn(num_rows, embedding_dim) * init_std)
         self.register_buffer("kept", torch.full((num_rows,), self.num_slices, dtype=torch.uint8))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
     def widths(self, count: int) -> Tensor:
@@ -77,17 +91,25 @@ class WidthsTable(nn.Module):
         order = worth.T.flatten().argsort(descending=True, stable=True)[:count]
         return torch.bincount(order % self.num_rows, minlength=self.num_rows).to(torch.uint8)
 
+    @property
+    def ramped(self) -> float:
+        """How much of the ramp is done: 0 while rows are whole, 1 once they are as served."""
+        done = (float(self.progress) - self.config.start) / self.config.ramp
+        return min(max(done, 0.0), 1.0)
+
     def served(self) -> Tensor:
         """`[N]` uint8: slices of each row within the share."""
-        ended = int(self.steps) >= self.config.start + self.config.ramp
-        return self.kept if ended else self.widths(self.budget)
+        return self.kept if self.ramped == 1.0 else self.widths(self.budget)
 
-    def _count(self) -> None:
-        """One training step; from time to time the widths are chosen anew, steeply at first."""
+    def note_progress(self, progress: float) -> None:
+        """One training step at `progress`, 0..1 of what is planned; from time to time the widths
+        are chosen anew, steeply at first.
+        """
+        before = self.ramped
         self.steps += 1
-        done = (int(self.steps) - self.config.start) / self.config.ramp
-        due = int(self.steps) % self.config.every == 0 or done == 1.0
-        if due and 0 < done <= 1:
+        self.progress.fill_(progress)
+        done = self.ramped
+        if done > 0 and before < 1 and (int(self.steps) % self.config.every == 0 or done == 1):
             everything = self.num_rows * self.num_slices
             count = self.budget + int((everything - self.budget) * (1.0 - done) ** 3)
             self.kept.copy_(self.widths(count))
@@ -100,8 +122,6 @@ class WidthsTable(nn.Module):
 
     def forward(self, rows: Tensor, *, size: int | None = None, sparse: bool = False) -> Tensor:
         """See `EmbeddingTable`."""
-        if self.training and torch.is_grad_enabled():
-            self._count()
         flat = rows.reshape(-1)
         slices = self.kept if self.training else self.served()
         found = nn.functional.embedding(flat, self.weight, sparse=sparse)

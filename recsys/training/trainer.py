@@ -33,7 +33,7 @@ from recsys.granularity import Granularities
 from recsys.losses.softmax import Negatives, NestedLossOutput
 from recsys.processes import ALONE, Processes
 from recsys.progress import console, progress
-from recsys.tables import note_events, penalty_of
+from recsys.tables import note_events, note_progress, penalty_of
 from recsys.tables.sharding import sharded_tables
 from recsys.training.checkpoint import (
     WEIGHTS,
@@ -219,6 +219,7 @@ class _Loop:
         torch.manual_seed(seed * 1_000_003 + step + (self.processes.rank << 40))
         negatives = self._draw(batch, np.random.default_rng([seed, step]))
         note_events(self.model, *_events_of(batch))
+        note_progress(self.model, done)
         rate = self.config.optimizer.rate(step, done)
         for table in self.sharded:  # they step inside backward
             table.set_rate(rate / self.config.optimizer.learning_rate)

@@ -22,7 +22,7 @@ KINDS = {
     "tensor_train": {"name": "tensor_train", "share": 0.9},
     "product": {"name": "quantized", "method": "product", "share": 0.99},
     "residual": {"name": "quantized", "method": "residual", "share": 0.99},
-    "widths": {"name": "widths", "share": 0.75, "start": 5, "ramp": 20, "every": 5},
+    "widths": {"name": "widths", "share": 0.75, "start": 0.1, "ramp": 0.4, "every": 5},
     "dynamic": {"name": "dynamic"},
 }
 
