@@ -66,14 +66,20 @@ def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> dict[str, Any
     return result
 
 
-def parse(model: type[M], tree: dict[str, Any], origin: str) -> M:
+def parse(model: type[M], tree: dict[str, Any], origin: str, *, stored: bool = False) -> M:
     """Validates `tree` as `model`; errors name the key, the origin and the nearest known key.
+
+    Args:
+        model: the config class.
+        tree: what was read.
+        origin: where, for messages.
+        stored: a config that was used before; validators see it as `info.context["stored"]`.
 
     Raises:
         ConfigError: with one line for each thing that is wrong.
     """
     try:
-        return model.model_validate(tree)
+        return model.model_validate(tree, context={"stored": stored})
     except ValidationError as error:
         lines = [_explain(model, dict(issue)) for issue in error.errors()]
         raise ConfigError("\n".join([f"{origin} cannot be used:", *lines])) from error

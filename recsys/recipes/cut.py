@@ -105,7 +105,7 @@ def smaller_config(config: RunConfig, granularity: int) -> RunConfig:
     metric, slash, size = tree["trainer"]["metric"].partition("/d")
     if slash and int(size) > granularity:
         tree["trainer"]["metric"] = f"{metric}/d{granularity}"
-    return RunConfig.model_validate(tree)
+    return RunConfig.model_validate(tree, context={"stored": True})
 
 
 def cut_weights(whole: torch.nn.Module, small: torch.nn.Module) -> None:

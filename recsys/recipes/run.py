@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from recsys.baselines import NAMES
 from recsys.config import StrictModel, apply_overrides, load_yaml, parse
@@ -43,6 +43,7 @@ from recsys.losses.gbce import GBCE
 from recsys.losses.softmax import NestedLossOutput, nested_softmax
 from recsys.models import MODELS, Model, ModelConfig, SASRecConfig
 from recsys.named_files import inside
+from recsys.recipes.idle import refuse_idle
 from recsys.tables import DenseConfig
 from recsys.tables.sharding import ShardedConfig
 from recsys.training.checkpoint import WEIGHTS, load_weights
@@ -120,11 +121,9 @@ class RunConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _loss_takes_seen_negatives(self) -> RunConfig:
-        if getattr(self.model, "seen_negatives", 0) and self.loss.name == "gbce":
-            raise ValueError("model.seen_negatives needs loss.name softmax or sampled_softmax")
-        if getattr(self.model, "repeat_bias", 0) and self.loss.name != "sampled_softmax":
-            raise ValueError("model.repeat_bias needs loss.name sampled_softmax")
+    def _options_do_something(self, info: ValidationInfo) -> RunConfig:
+        if not (info.context or {}).get("stored"):  # an older version may have taken it
+            refuse_idle(self)
         return self
 
     def split_rule(self, dataset: Dataset) -> SplitRule:
@@ -235,7 +234,7 @@ def load_config(folder: Path) -> RunConfig:
     """
     if not inside(folder, CONFIG).is_file():
         raise RunError(f"{folder} is no run folder (no {CONFIG}); train one with `recsys train`")
-    return parse(RunConfig, load_yaml(folder / CONFIG), str(folder / CONFIG))
+    return parse(RunConfig, load_yaml(folder / CONFIG), str(folder / CONFIG), stored=True)
 
 
 def load_run_info(folder: Path) -> dict[str, Any]:

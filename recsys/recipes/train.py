@@ -20,6 +20,8 @@ from recsys.models import Model
 from recsys.models.two_tower import TwoTower
 from recsys.processes import Processes, joined
 from recsys.recipes.clusters import assign_clusters
+from recsys.recipes.idle import idle_options
+from recsys.recipes.remarks import rows_left_out, tell, trained_oddly
 from recsys.recipes.run import (
     METRICS,
     RunConfig,
@@ -29,8 +31,9 @@ from recsys.recipes.run import (
     read_config,
     update_run_info,
 )
+from recsys.tables.sharding import sharded_tables
 from recsys.towers.items import ItemTower
-from recsys.training.checkpoint import TrainState
+from recsys.training.checkpoint import WEIGHTS, TrainState, load_weights
 from recsys.training.trainer import Validation, drop_checkpoints
 from recsys.training.trainer import train as train_loop
 
@@ -68,6 +71,8 @@ def train(
         )
     settings = config if isinstance(config, RunConfig) else read_config(config, overrides)
     with joined() as processes:
+        if processes.first and not isinstance(config, RunConfig):
+            tell(idle_options(settings))
         _train(settings, Path(out), processes, resume=resume)
     return Path(out)
 
@@ -106,6 +111,8 @@ def _train(settings: RunConfig, folder: Path, processes: Processes, *, resume: b
     processes.wait()
     info = load_run_info(folder)
     if info["state"] != "finished":
+        if processes.first:
+            tell(rows_left_out(settings, split, batches.num_tokens))
         torch.set_num_threads(info["threads"])  # a resumed run repeats bits with the same number
         state = _fit(settings, dataset, split, model, batches, folder, processes)
         if processes.first:
@@ -113,6 +120,9 @@ def _train(settings: RunConfig, folder: Path, processes: Processes, *, resume: b
             update_run_info(
                 folder, state="finished", best_epoch=state.best_epoch, seconds=state.seconds
             )
+        if processes.world_size == 1 and not any(sharded_tables(model)):
+            load_weights(model, folder / WEIGHTS)
+            tell(trained_oddly(model.eval()))
     if processes.first:
         drop_checkpoints(folder)
 

@@ -17,10 +17,11 @@ from tests.models.test_models import settings
 from tests.tables.kinds import make
 
 
-def sampled(board, **model):
+def sampled(board, *, sparse_gradients=False, **model):
     config = settings("sasrec", board.folder, **model)
     return config.model_copy(
         update={
+            "model": config.model.model_copy(update={"sparse_gradients": sparse_gradients}),
             "loss": config.loss.model_copy(update={"name": "sampled_softmax"}),
             "trainer": config.trainer.model_copy(update={"epochs": 4}),
         }

@@ -1,0 +1,84 @@
+"""Remarks on a training run: what its user must know before figures are believed.
+
+Shape legend: N items, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.data.splitting import Split
+from recsys.models import Model
+from recsys.progress import console
+from recsys.tables import widths_tables
+
+if TYPE_CHECKING:
+    from recsys.recipes.run import RunConfig
+
+_BLOCK = 1 << 14
+
+
+def tell(remarks: Sequence[str]) -> None:
+    """Prints each on a line of its own, on stderr."""
+    for remark in remarks:
+        console.print(remark, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def rows_left_out(config: RunConfig, split: Split, num_targets: int) -> list[str]:
+    """A sentence where a short history leaves out more than half of what could be learned.
+
+    Args:
+        config: of the run.
+        split: of its data set.
+        num_targets: those of an epoch.
+    """
+    lengths = np.maximum(split.fit_end(config.fit_on) - split.start - 1, 0)
+    possible = int(lengths.sum())
+    if 2 * num_targets >= possible:
+        return []
+    length = config.model.history_length
+    remedy = "raise it"
+    if config.model.name != "two_tower":
+        remedy += f", or cut histories into pieces: batching.windows={-(-lengths.max() // length)}"
+    return [
+        f"an epoch has {num_targets:,} of {possible:,} targets: model.history_length {length} "
+        f"leaves the older ones out; {remedy}"
+    ]
+
+
+def trained_oddly(model: Model) -> list[str]:
+    """Sentences on a model in eval mode: of items that share vectors, of rows cut untrained."""
+    found = []
+    with torch.inference_mode():
+        vectors = model.item_vectors()
+        distinct = num_distinct(vectors)
+    if 2 * distinct < len(vectors):
+        found.append(
+            f"{distinct:,} distinct vectors stand for {len(vectors):,} items: items that share one "
+            "are scored alike. Unless model.table is meant to share rows, training has collapsed: "
+            "lower trainer.optimizer.learning_rate, or choose another model.table"
+        )
+    for name, table in widths_tables(model):
+        if table.ramped < 1:
+            found.append(
+                f"{name}: the weights were kept at {table.ramped:.0%} of the ramp of widths, so "
+                f"rows are cut to the share of {table.config.share:g} without having been trained "
+                "so short: lower the table's start and ramp, or raise trainer.epochs or patience"
+            )
+    return found
+
+
+def num_distinct(vectors: Tensor) -> int:
+    """How many of the rows `[N, D]` float32 differ, but for a chance of about N^2 / 2^64."""
+    generator = torch.Generator().manual_seed(0)
+    factors = torch.randint(-(1 << 62), 1 << 62, (vectors.shape[1],), generator=generator) | 1
+    sums = [
+        ((block.cpu() + 0.0).contiguous().view(torch.int32).long() * factors).sum(1)  # -0 is 0
+        for block in vectors.float().split(_BLOCK)
+    ]
+    return len(torch.cat(sums).unique())
