@@ -48,7 +48,9 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
     "RunConfig.protocol": ([], ["protocol=fmrlrec"]),
     "RunConfig.fit_on": ([], ["fit_on=train+valid"]),
     "RunConfig.split": ([LATER], ["split={name: global-time, test_quantile: 0.95}"]),
-    "SplitRule.name": ([LATER], ["split={name: leave-last-out}"]),
+    "SplitRule.name": (
+        [LATER, "split.name=global-time"], ["protocol=s3rec", "split.name=leave-last-out"],
+    ),
     "SplitRule.valid_quantile": (
         [LATER, "split.name=global-time"], ["split.valid_quantile=0.6"],
     ),
