@@ -9,6 +9,7 @@ encode_text("data/log", columns=["title"]); attach("data/log", "posters.npz", na
 from data_prep.attach import attach
 from data_prep.encode import encode_images, encode_text
 from data_prep.item_columns import featurize_columns
+from data_prep.option_text import options_from_text
 from data_prep.options import PrepareOptions, SyntheticOptions
 from data_prep.prepare import SOURCES, Source, prepare
 
@@ -21,5 +22,6 @@ __all__ = [
     "encode_images",
     "encode_text",
     "featurize_columns",
+    "options_from_text",
     "prepare",
 ]

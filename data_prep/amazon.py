@@ -13,17 +13,18 @@ and 2018, and milliseconds, stored as seconds, in 2023.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
 from data_prep.amazon_items import read_metadata
-from data_prep.generic import item_file
+from data_prep.item_files import item_file
 from data_prep.json_lines import scan_fields
 from data_prep.options import PrepareOptions
 from data_prep.raw import Columns, RawData, Table
-from data_prep.tabular import kind_of, scan
+from data_prep.stacking import stacked
+from data_prep.tabular import TableFormat, kind_of, scan
 from recsys.errors import ConfigError, DataError
 
 LICENCE = "Amazon reviews as collected by the McAuley lab: research use, no redistribution"
@@ -83,39 +84,37 @@ def _interactions(
 ) -> tuple[Table, Columns, tuple[str, ...]]:
     if not source.is_file():
         raise DataError(f"{source} is no file; give one file of reviews or ratings with --source")
-    kind = "jsonl" if _plain_suffix(source) == ".json" else kind_of(source)
+    kind = kind_of(source)
     if kind == "jsonl":
         columns = generation.columns
         fields = [columns.user, columns.item, columns.time, columns.weight]
+        wanted = [field for field in fields if field is not None]
         table, notes = scan_fields(
-            source, [f for f in fields if f is not None], workspace, options.max_bad_lines
+            source, wanted, workspace, options.max_bad_lines, options.encoding
         )
         return table, columns, notes
+    form = TableFormat(kind, encoding=options.encoding)
     if kind == "parquet":
-        return scan(source, kind, workspace), generation.columns, ()
+        return scan(source, form, workspace), generation.columns, ()
     header = generation.header
     if header is None:
-        return _benchmark(source, workspace), generation.columns, ()
-    table = scan(source, kind, workspace, header=list(header))
+        return _benchmark(source, form, workspace), generation.columns, ()
+    table = scan(source, replace(form, names=header), workspace)
     return table, Columns("user", "item", time="timestamp", weight="rating"), ()
 
 
-def _plain_suffix(path: Path) -> str:
-    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
-
-
-def _benchmark(source: Path, workspace: Path) -> Table:
+def _benchmark(source: Path, form: TableFormat, workspace: Path) -> Table:
     """A csv of 2023; of X.train.csv also X.valid.csv and X.test.csv, which continue it."""
     stem, part, rest = source.name.partition(".train.")
     if not part:
-        return scan(source, "csv", workspace)
+        return scan(source, form, workspace)
     paths = [source, *(source.with_name(f"{stem}.{name}.{rest}") for name in ("valid", "test"))]
     absent = [path.name for path in paths if not path.is_file()]
     if absent:
         raise DataError(
             f"{source.name} is one of three parts; {', '.join(absent)} must stand beside it"
         )
-    tables = [scan(path, "csv", workspace) for path in paths]
+    tables = [scan(path, form, workspace) for path in paths]
     wanted = ["user_id", "parent_asin", "rating", "timestamp"]
     for table in tables:
         if not set(wanted) <= set(table.columns()):
@@ -123,9 +122,4 @@ def _benchmark(source: Path, workspace: Path) -> Table:
                 f"{table.file} has the columns {', '.join(table.columns())}; "
                 f"{', '.join(wanted)} are expected"
             )
-    frame = pl.concat([table.frame.select(wanted) for table in tables])
-
-    def explain() -> str | None:
-        return next(filter(None, (table.explain() for table in tables)), None)
-
-    return Table(source.name, frame, lambda row: f"row {row} of {stem}.train/valid/test", explain)
+    return stacked([replace(table, frame=table.frame.select(wanted)) for table in tables])

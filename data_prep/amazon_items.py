@@ -8,11 +8,10 @@ go to a parquet file at once, so memory does not grow with the catalogue.
 from __future__ import annotations
 
 import ast
-import gzip
+import codecs
 import html
 import json
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -23,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.json_lines import describe_bad, too_many
-from data_prep.tabular import open_bytes
+from data_prep.packing import open_bytes, place
 from recsys.data.content import open_parquet
 from recsys.errors import DataError
 from recsys.progress import console, progress
@@ -62,7 +61,7 @@ def read_metadata(path: Path, workspace: Path, max_bad_lines: int) -> pl.LazyFra
     if not path.is_file():
         raise DataError(f"there is no file {path}; give the right metadata_file")
     bad: list[int] = []
-    target = workspace / "items.parquet"
+    target = place(workspace) / "items.parquet"
     with pq.ParquetWriter(target, _SCHEMA) as writer, progress() as bar:
         task = bar.add_task(f"metadata {path.name}", total=None)
         rows = _rows(path, bad, max_bad_lines)
@@ -72,7 +71,7 @@ def read_metadata(path: Path, workspace: Path, max_bad_lines: int) -> pl.LazyFra
     if bad:
         note = describe_bad(path.name, len(bad), bad[:_NAMED])
         console.print(note, style="yellow", markup=False, soft_wrap=True)
-    return pl.scan_parquet(target)
+    return pl.scan_parquet(target.absolute(), glob=False)
 
 
 def _rows(path: Path, bad: list[int], max_bad_lines: int) -> Iterator[Row]:
@@ -90,13 +89,12 @@ def _products(path: Path) -> Iterator[tuple[int, Any]]:
     if path.suffix == ".parquet":
         yield from enumerate(_parquet_rows(path), start=1)
         return
-    try:
-        with open_bytes(path) as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    yield number, parse_line(line)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} is damaged ({error}); fetch it again") from error
+    with open_bytes(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if line.strip():
+                yield number, parse_line(line)
 
 
 def _parquet_rows(path: Path) -> Iterable[Row]:

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from data_prep.columns import id_text, read_interactions
+from data_prep.id_checks import check_ids
 from data_prep.options import PrepareOptions
 from data_prep.raw import RawData
 from recsys.data.dataset import Dataset, Int64, write_indexed
@@ -44,6 +45,7 @@ def assemble(name: str, raw: RawData, options: PrepareOptions, out: Path) -> Dat
             bar.update(task, completed=number, description=f"prepare {name}: {_STEPS[number]}")
 
         read = read_interactions(raw, options.time_format)
+        check_ids(raw, read.frame)
         frame, ids = _as_codes(read.frame)
         step(1)
         frame = _in_order(frame, ids.users)

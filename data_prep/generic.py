@@ -1,4 +1,4 @@
-"""csv, tsv, parquet and jsonl files whose columns the options name, and item files."""
+"""csv, tsv, parquet and jsonl tables whose columns the options name."""
 
 from __future__ import annotations
 
@@ -6,28 +6,54 @@ from pathlib import Path
 
 import polars as pl
 
-from data_prep.columns import id_text
-from data_prep.options import PrepareOptions
-from data_prep.raw import Columns, RawData
-from data_prep.tabular import Kind, kind_of, scan
-from recsys.errors import DataError
+from data_prep.headers import check_columns, find_column, own_names
+from data_prep.id_patterns import CHECKS, NULLS, QUOTES, IdCheck
+from data_prep.item_files import item_file
+from data_prep.options import Kind, PrepareOptions
+from data_prep.parts import STDIN
+from data_prep.raw import Columns, RawData, Table
+from data_prep.sessions import one_row_each
+from data_prep.tabular import TableFormat, scan
+from recsys.progress import console
 
 _UNUSED = "none"
+_TIMES = ("timestamp",)
+_WEIGHTS = ("rating", "weight")
+_DELIMITED = ("csv", "tsv")
 
 
 def read_table(kind: Kind, source: Path, options: PrepareOptions, workspace: Path) -> RawData:
-    """Interactions from one file, one row each.
+    """Interactions from one table, one row each, or one row a session with lists of items.
 
     Raises:
-        DataError: a file is absent or cannot be read.
+        DataError: a file is absent or cannot be read, a named column is not there, or the first
+            line is read as names and looks like data.
     """
-    table = scan(source, kind, workspace, delimiter=options.delimiter, encoding=options.encoding)
+    table = scan(source, table_format(kind, options), workspace)
+    columns = choose_columns(options, table.columns())
+    header = options.header if kind in _DELIMITED else "names"
+    check_columns(table, named_columns(columns), header)
+    _tell_of_times(table, columns, options)
     return RawData(
-        table=table,
-        columns=choose_columns(options, table.columns()),
+        table=one_row_each(table, columns),
+        columns=columns,
         items=item_file(options, workspace),
-        source=source.name,
+        source="stdin" if source == STDIN else source.resolve().name,
         licence="unknown",
+        id_checks=id_checks(options, columns, kind in _DELIMITED),
+    )
+
+
+def table_format(kind: Kind, options: PrepareOptions) -> TableFormat:
+    """How the options say that interactions are written."""
+    return TableFormat(
+        kind,
+        delimiter=options.delimiter,
+        encoding=options.encoding,
+        quote=options.quote,
+        comment=options.comment,
+        header=options.header != "none",
+        usual=(*_TIMES, *_WEIGHTS, *named_columns(choose_columns(options, pl.Schema())).values()),
     )
 
 
@@ -37,40 +63,54 @@ def choose_columns(options: PrepareOptions, schema: pl.Schema) -> Columns:
     def optional(named: str | None, *usual: str) -> str | None:
         if named is not None:
             return None if named == _UNUSED else named
-        return next((column for column in usual if column in schema), None)
+        return find_column(schema, *usual)
 
     return Columns(
         user=options.user_column,
         item=options.item_column,
-        time=optional(options.time_column, "timestamp"),
+        time=optional(options.time_column, *_TIMES),
         order=optional(options.order_column),
-        weight=optional(options.weight_column, "rating", "weight"),
+        weight=optional(options.weight_column, *_WEIGHTS),
     )
 
 
-def item_file(options: PrepareOptions, workspace: Path) -> pl.DataFrame | None:
-    """item_id (text), title where a title column is named, and all other columns of the file.
+def named_columns(columns: Columns) -> dict[str, str]:
+    """Option -> column, of those that are used."""
+    chosen = {
+        "user_column": columns.user,
+        "item_column": columns.item,
+        "time_column": columns.time,
+        "order_column": columns.order,
+        "weight_column": columns.weight,
+    }
+    return {option: column for option, column in chosen.items() if column is not None}
 
-    Raises:
-        DataError: the file is absent, or a named column is not in it.
-    """
-    if options.item_file is None:
-        return None
-    table = scan(options.item_file, kind_of(options.item_file), workspace)
-    schema = table.columns()
-    for column in filter(None, (options.item_file_id_column, options.title_column)):
-        if column not in schema:
-            raise DataError(
-                f"{table.file} has no column {column!r}; it has {', '.join(map(repr, schema))}"
+
+def id_checks(options: PrepareOptions, columns: Columns, delimited: bool) -> tuple[IdCheck, ...]:
+    """What no id of this table should be."""
+    checks = list(CHECKS)
+    if not options.literal_nulls:
+        checks.append(NULLS)
+    if delimited and options.quote is None:
+        checks.append(QUOTES)
+    if delimited and options.header != "none":
+        names = own_names({"user": columns.user, "item": columns.item})
+        checks.append(
+            IdCheck(
+                names,
+                "which is the name of a column: a header that is repeated (remove the line), or "
+                "a first line that is data (say header=none and name columns by numbers from 1)",
             )
-    items = table.collect(
-        table.frame.with_columns(
-            id_text(options.item_file_id_column, schema[options.item_file_id_column])
         )
-    )
-    renamed = {options.item_file_id_column: "item_id"}
-    if options.title_column is not None:
-        renamed[options.title_column] = "title"
-    # What bears one of our names but was not chosen for it makes room.
-    taken = [new for old, new in renamed.items() if new != old and new in items.columns]
-    return items.drop(taken).rename(renamed).drop_nulls("item_id")
+    return tuple(checks)
+
+
+def _tell_of_times(table: Table, columns: Columns, options: PrepareOptions) -> None:
+    if columns.time is None and columns.order is None and options.time_column is None:
+        console.print(
+            f"{table.file} has no column `timestamp`: histories keep the order of the file. "
+            "time_column=NAME names another, time_column=none says that there is none",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )

@@ -7,12 +7,14 @@ read once more, each field of each line by itself (a seventh of the speed, and t
 from __future__ import annotations
 
 import codecs
+import glob
 from pathlib import Path
 
 import polars as pl
 
+from data_prep.packing import place
 from data_prep.raw import Table
-from data_prep.tabular import unpacked
+from data_prep.tabular import text_file
 from recsys.errors import DataError
 from recsys.progress import console
 
@@ -23,15 +25,16 @@ _REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
 def scan_fields(
-    path: Path, fields: list[str], workspace: Path, max_bad_lines: int
+    path: Path, fields: list[str], workspace: Path, max_bad_lines: int, encoding: str = "utf-8"
 ) -> tuple[Table, tuple[str, ...]]:
     """Fields of every line as text, in the order of the file.
 
     Args:
-        path: the file; `.gz` is unpacked into the workspace first.
+        path: the file; what is packed is unpacked into the workspace first.
         fields: what every line must have.
         workspace: a folder for temporary files that outlives the table.
         max_bad_lines: so many lines may be malformed or lack a field.
+        encoding: how its text is encoded.
 
     Returns:
         The table, and a note if lines were left out.
@@ -39,11 +42,16 @@ def scan_fields(
     Raises:
         DataError: the file is absent, damaged or empty, or has more malformed lines.
     """
-    plain = unpacked(path, workspace)
-    frame = pl.scan_ndjson(plain, schema=dict.fromkeys(fields, pl.String))
+    plain = text_file(path, encoding, workspace)
+    # A name in brackets is no pattern.
+    frame = pl.scan_ndjson(
+        glob.escape(str(plain.absolute())), schema=dict.fromkeys(fields, pl.String)
+    )
     if _is_clean(frame):
         return Table(path.name, frame, lambda row: f"{path.name} line {row + 1}"), ()
-    lines = pl.scan_lines(_decodable(plain, workspace), name="line", row_index_name="number")
+    lines = pl.scan_lines(
+        _decodable(plain, workspace).absolute(), name="line", row_index_name="number", glob=False
+    )
     lines = lines.filter(pl.col("line").str.strip_chars() != "")
     parsed = lines.with_columns(
         pl.col("line").str.json_path_match(f"$.{field}").alias(field) for field in fields
@@ -78,7 +86,7 @@ def too_many(note: str, max_bad_lines: int) -> DataError:
 
 def _decodable(plain: Path, workspace: Path) -> Path:
     """A copy in which all is UTF-8: one wrong byte would stop the reading of the whole file."""
-    copy = workspace / f"{plain.name}.utf8"
+    copy = place(workspace) / "utf-8"
     decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
     with plain.open("rb") as source, copy.open("wb") as target:
         while block := source.read(_BLOCK):

@@ -6,15 +6,17 @@ Reference: Harper and Konstan, The MovieLens Datasets: History and Context, TiiS
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
 from data_prep.download import download, published_md5
 from data_prep.options import PrepareOptions
+from data_prep.packing import place
 from data_prep.raw import Columns, RawData, Table
-from data_prep.tabular import Encoding, scan
+from data_prep.tabular import TableFormat, scan
 from data_prep.wheel import read_wheel
 from recsys.errors import DataError, DownloadError
 from recsys.progress import console
@@ -36,7 +38,7 @@ class Release:
     folder: str
     ratings: str
     movies: str
-    encoding: Encoding = "utf-8"
+    encoding: str = "utf-8"
 
 
 RELEASES = {
@@ -107,24 +109,22 @@ def _read_files(release: Release, source: Path, origin: str, workspace: Path) ->
 
 def _scan_ratings(path: Path, workspace: Path) -> Table:
     if path.suffix == ".csv":
-        table = scan(path, "csv", workspace)
+        table = scan(path, TableFormat("csv"), workspace)
         names = {"userId": "user_id", "movieId": "item_id"}
-        return Table(
-            table.file, table.frame.rename(names, strict=False), table.where, table.explain
-        )
-    header = ["user_id", "item_id", "rating", "timestamp"]
+        return replace(table, frame=table.frame.rename(names, strict=False))
+    header = ("user_id", "item_id", "rating", "timestamp")
     if path.suffix == ".data":
-        return scan(path, "tsv", workspace, header=header)
+        return scan(path, TableFormat("tsv", quote="none", names=header), workspace)
     # `1::1193::5::978300760`: all fields are numbers, so a single colon separates as well, with
     # an empty field between any two.
-    spaced = [part for name in header for part in (name, f"_{name}")][:-1]
-    return scan(path, "csv", workspace, delimiter=":", header=spaced)
+    spaced = tuple(part for name in header for part in (name, f"_{name}"))[:-1]
+    return scan(path, TableFormat("csv", ":", quote="none", names=spaced), workspace)
 
 
-def _read_movies(path: Path, encoding: Encoding, workspace: Path) -> pl.DataFrame:
+def _read_movies(path: Path, encoding: str, workspace: Path) -> pl.DataFrame:
     """item_id, title, genres (names joined by `|`)."""
     if path.suffix == ".csv":
-        table = scan(path, "csv", workspace)
+        table = scan(path, TableFormat("csv"), workspace)
         wanted = table.frame.select(item_id="movieId", title="title", genres="genres")
         return table.collect(wanted)
     fields = _split_lines(path, encoding, "::" if path.suffix == ".dat" else "|")
@@ -141,10 +141,10 @@ def _flagged(flags: list[str]) -> str:
     return "|".join(genre for genre, flag in chosen if flag == "1")
 
 
-def _split_lines(path: Path, encoding: Encoding, separator: str) -> list[list[str]]:
+def _split_lines(path: Path, encoding: str, separator: str) -> list[list[str]]:
     width = 3 if separator == "::" else 24
     rows = []
-    for number, line in enumerate(path.read_text(encoding=encoding).split("\n"), start=1):
+    for number, line in enumerate(_text(path, encoding).split("\n"), start=1):
         fields = line.rstrip("\r").split(separator)
         if len(fields) >= width if separator == "::" else len(fields) == width:
             rows.append(fields)
@@ -156,6 +156,15 @@ def _split_lines(path: Path, encoding: Encoding, separator: str) -> list[list[st
     return rows
 
 
+def _text(path: Path, encoding: str) -> str:
+    """The official encoding, or UTF-8 where somebody wrote the file again."""
+    raw = path.read_bytes()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode(encoding)
+
+
 def _unpacked(release: Release, source: Path, workspace: Path) -> Path:
     """The folder that holds the files of the release."""
     if source.is_dir():
@@ -164,13 +173,20 @@ def _unpacked(release: Release, source: Path, workspace: Path) -> Path:
     if not source.is_file():
         raise DataError(f"there is no {source}; give {release.archive} with --source")
     wanted = {release.ratings, release.movies}
+    folder = place(workspace)
     try:
         with zipfile.ZipFile(source) as archive:
             for member in archive.infolist():
-                if Path(member.filename).name in wanted and not member.is_dir():
-                    # Only the base name is used: a member cannot leave the workspace.
+                if _is_wanted(member, wanted):
+                    # Only the base name is used: a member cannot leave the folder.
                     member.filename = Path(member.filename).name
-                    archive.extract(member, workspace)
-    except (zipfile.BadZipFile, EOFError) as error:
+                    archive.extract(member, folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(f"{source} is no whole zip file ({error}); fetch it again") from error
-    return workspace
+    return folder
+
+
+def _is_wanted(member: zipfile.ZipInfo, wanted: set[str]) -> bool:
+    """A file of the release, and not what macOS puts beside it under the same name."""
+    path = Path(member.filename)
+    return path.name in wanted and not member.is_dir() and path.parts[0] != "__MACOSX"

@@ -1,13 +1,47 @@
 """The options of `prepare`: one typed model, the same for the command line and for Python."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from data_prep.encodings import Encoding
 from recsys.config import StrictModel
 from recsys.data.dataset import SplitRule
 from recsys.data.filters import Deduplicate
+
+Kind = Literal["csv", "tsv", "parquet", "jsonl"]
+"""How a table is stored."""
+
+
+def _name(value: Any) -> Any:
+    """A number names a column as its digits do."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _delimiter(value: str) -> str:
+    r"""`\t`, `\x01` and the like, as shells hand them over, are the characters they name."""
+    if len(value) > 1 and value.startswith("\\") and value.isascii():
+        value = value.encode().decode("unicode_escape")
+    if "\n" in value or '"' in value:
+        raise ValueError("a line end or a quote separates no fields")
+    return value
+
+
+def _quote(value: str) -> str:
+    if value != "none" and len(value.encode()) != 1:
+        raise ValueError("one character, or none")
+    return value
+
+
+Column = Annotated[str, BeforeValidator(_name)]
+"""Name of a column, or its number from 1 where a file has no header."""
+Delimiter = Annotated[str, Field(min_length=1), AfterValidator(_delimiter)]
+"""One character or several."""
+Quote = Annotated[str, AfterValidator(_quote)]
+"""The character that encloses fields; `none`: nothing does."""
+Header = Literal["first", "none"]
+"""first: the first row holds the names of the columns; none: it is data."""
 
 
 class SyntheticOptions(StrictModel):
@@ -75,32 +109,50 @@ class PrepareOptions(StrictModel):
     licence: str | None = None
     """Terms of the data; default: what is known of the named data set."""
 
-    user_column: str = "user_id"
-    """Generic files: the column of user ids."""
-    item_column: str = "item_id"
-    """Generic files: the column of item ids."""
-    time_column: str | None = None
+    user_column: Column = "user_id"
+    """Generic files: the column of user ids; a number from 1 with header=none."""
+    item_column: Column = "item_id"
+    """Generic files: the column of item ids, or of lists of them (one session a row)."""
+    time_column: Column | None = None
     """Generic files: column of times. Default: `timestamp` if there is one; `none`: no times."""
     time_format: str | None = None
     """Generic files: how times are written, where all rows leave it open: day-first, month-first or
     year-first dates; s, ms, us or ns since 1970; number (kept as it stands); or a pattern as of
     strftime, like %d/%m/%Y %H:%M."""
-    weight_column: str | None = None
+    weight_column: Column | None = None
     """Generic files: the column of ratings. Default: `rating` or `weight`; `none`: no ratings."""
-    order_column: str | None = None
+    order_column: Column | None = None
     """Generic files: a column of positions within a history; it then rules instead of time."""
-    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
-    """csv and tsv: what separates fields. Default: a comma, a tab. On the
-    command line values are YAML, so a bar is written delimiter='"|"'."""
-    encoding: Literal["utf-8", "latin-1"] = "utf-8"
-    """csv, tsv and jsonl: how text is encoded."""
+    delimiter: Delimiter | None = None
+    r"""csv and tsv: what separates fields: `;`, `|`, `\t`, `::`. Default: a comma, a tab."""
+    encoding: Encoding = "utf-8"
+    """csv, tsv and jsonl: how text is encoded: cp1252, gbk, utf-16 ... A mark in the file rules."""
+    header: Header | None = None
+    """csv and tsv: first or none. Default: first, refused where the names look like data."""
+    quote: Quote | None = None
+    """csv and tsv: what encloses fields. Default: `"` in csv, or where a header has it; `none`."""
+    comment: str | None = Field(default=None, min_length=1)
+    """csv and tsv: lines that begin with it are no rows."""
+    literal_nulls: bool = False
+    """Ids like NULL, None or NA are ids; otherwise they are refused."""
 
     item_file: Path | None = None
-    """A csv, tsv, parquet or jsonl file of item content (titles, genres ...)."""
-    item_file_id_column: str = "item_id"
+    """A csv, tsv, parquet or jsonl file of item content (titles, genres ...). It is read as the
+    interactions are, where no option item_file_... says otherwise."""
+    item_file_id_column: Column = "item_id"
     """The column of item ids in `item_file`."""
-    title_column: str | None = None
+    title_column: Column | None = None
     """The column of `item_file` that shall be called `title`."""
+    item_file_kind: Kind | None = None
+    """How `item_file` is stored. Default: what its name tells."""
+    item_file_delimiter: Delimiter | None = None
+    """As `delimiter`, for `item_file` alone."""
+    item_file_encoding: Encoding | None = None
+    """As `encoding`, for `item_file` alone."""
+    item_file_header: Header | None = None
+    """As `header`, for `item_file` alone."""
+    item_file_quote: Quote | None = None
+    """As `quote`, for `item_file` alone."""
 
     metadata_file: Path | None = None
     """Amazon: the file of product metadata (JSON lines, Python literals, parquet; also .gz)."""

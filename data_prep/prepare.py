@@ -15,12 +15,12 @@ from data_prep.amazon import read_amazon
 from data_prep.assemble import assemble
 from data_prep.generic import read_table
 from data_prep.movielens import read_movielens
-from data_prep.options import PrepareOptions
+from data_prep.options import Kind, PrepareOptions
+from data_prep.parts import exists
 from data_prep.raw import RawData
 from data_prep.recbole import read_recbole
 from data_prep.sequences import read_sequences
 from data_prep.synthetic import write_synthetic
-from data_prep.tabular import Kind
 from recsys.data.dataset import Dataset, check_replaceable
 from recsys.data.feature_manifest import FEATURES, feature_names
 from recsys.errors import ConfigError, DataError
@@ -45,7 +45,7 @@ def _local(name: str, read: Callable[[Path, PrepareOptions, Path], RawData]) -> 
     def from_source(source: Path | None, options: PrepareOptions, workspace: Path) -> RawData:
         if source is None:
             raise DataError(f"{name} has no place to be downloaded from; give --source PATH")
-        if not source.exists():
+        if not exists(source):
             raise DataError(f"there is no {source}; give the right --source")
         return read(source, options, workspace)
 
@@ -66,7 +66,8 @@ def _amazon(name: str, text: str) -> Source:
 
 def _file(kind: Kind, text: str) -> Source:
     return Source(
-        f"{text}, columns named by options (--source FILE)", _local(kind, partial(read_table, kind))
+        f"{text}, packed or not, columns named by options (--source FILE, FOLDER, PATTERN or -)",
+        _local(kind, partial(read_table, kind)),
     )
 
 
@@ -89,10 +90,10 @@ SOURCES: dict[str, Source] = {
         "RecBole atomic files NAME.inter and NAME.item (--source FOLDER)",
         _local("recbole", read_recbole),
     ),
-    "csv": _file("csv", "comma separated file, also .gz"),
-    "tsv": _file("tsv", "tab separated file, also .gz"),
-    "parquet": _file("parquet", "Parquet file"),
-    "jsonl": _file("jsonl", "JSON Lines file, also .gz"),
+    "csv": _file("csv", "comma separated table"),
+    "tsv": _file("tsv", "tab separated table"),
+    "parquet": _file("parquet", "Parquet table"),
+    "jsonl": _file("jsonl", "JSON Lines table"),
     "synthetic": Source("made up: Zipf popularity, interests that drift; any size", None),
 }
 """Every name that `prepare` knows."""

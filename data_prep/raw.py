@@ -6,8 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
+import polars.selectors as cs
 
+from data_prep.id_patterns import CHECKS, IdCheck
 from recsys.errors import DataError
+
+
+def column(name: str) -> pl.Expr:
+    """A column by its very name: `pl.col` takes `*` and `^...$` for patterns."""
+    return cs.by_name(name).as_expr()
 
 
 @dataclass(frozen=True)
@@ -73,5 +80,7 @@ class RawData:
     source: str
     """For the manifest: address, package or file name; never a local path."""
     licence: str
+    id_checks: tuple[IdCheck, ...] = CHECKS
+    """What no id should be."""
     notes: tuple[str, ...] = ()
     """What was left out while reading; stands before the filters in the manifest."""

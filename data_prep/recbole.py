@@ -5,15 +5,20 @@ Reference: Zhao et al., RecBole, CIKM 2021 (recbole.io, "Atomic files").
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
 from data_prep.columns import id_text
-from data_prep.generic import choose_columns, item_file
+from data_prep.generic import choose_columns, named_columns
+from data_prep.headers import check_columns
+from data_prep.item_files import item_file
 from data_prep.options import PrepareOptions
+from data_prep.parts import plain_name
 from data_prep.raw import RawData, Table
-from data_prep.tabular import scan
+from data_prep.tabular import TableFormat, scan
 from recsys.errors import DataError
 
 
@@ -25,13 +30,15 @@ def read_recbole(source: Path, options: PrepareOptions, workspace: Path) -> RawD
     """
     inter = _inter_file(source)
     table = atomic(inter, options, workspace)
+    columns = choose_columns(options, table.columns())
+    check_columns(table, named_columns(columns), "names")
     items = item_file(options, workspace)
-    item_path = inter.with_suffix(".item")
-    if items is None and item_path.is_file():
+    item_path = _item_file_beside(inter)
+    if items is None and item_path is not None:
         items = atomic_items(item_path, options, workspace)
     return RawData(
         table=table,
-        columns=choose_columns(options, table.columns()),
+        columns=columns,
         items=items,
         source=inter.name,
         licence="unknown",
@@ -44,13 +51,10 @@ def atomic(path: Path, options: PrepareOptions, workspace: Path) -> Table:
     Raises:
         DataError: the header has a field without a type.
     """
-    table = scan(
-        path,
-        "tsv",
-        workspace,
-        delimiter=options.delimiter,
-        encoding=options.encoding,
+    form = TableFormat(
+        "tsv", options.delimiter, encoding=options.encoding, quote=options.quote or "none"
     )
+    table = scan(path, form, workspace)
     untyped = [field for field in table.columns() if ":" not in field]
     if untyped:
         raise DataError(
@@ -58,7 +62,10 @@ def atomic(path: Path, options: PrepareOptions, workspace: Path) -> Table:
             "use the name csv or tsv for files with a plain header"
         )
     names = {field: field.rpartition(":")[0] for field in table.columns()}
-    return Table(table.file, table.frame.rename(names), table.where, table.explain)
+    twice = [name for name, count in Counter(names.values()).items() if count > 1]
+    if twice:
+        raise DataError(f"{path.name} has the field {twice[0]!r} twice; rename one of them")
+    return replace(table, frame=table.frame.rename(names))
 
 
 def atomic_items(path: Path, options: PrepareOptions, workspace: Path) -> pl.DataFrame:
@@ -72,9 +79,9 @@ def atomic_items(path: Path, options: PrepareOptions, workspace: Path) -> pl.Dat
 
 
 def _inter_file(source: Path) -> Path:
-    if source.is_file() and source.suffix == ".inter":
+    if source.is_file() and plain_name(source).suffix == ".inter":
         return source
-    found = sorted(source.glob("*.inter")) if source.is_dir() else []
+    found = sorted(_of_kind(source, ".inter")) if source.is_dir() else []
     if len(found) == 1:
         return found[0]
     state = f"several .inter files ({', '.join(path.name for path in found)})" if found else "none"
@@ -82,3 +89,14 @@ def _inter_file(source: Path) -> Path:
         f"one NAME.inter file is expected at {source}, found {state}; "
         "give the file, or the folder that holds it, with --source"
     )
+
+
+def _of_kind(folder: Path, suffix: str) -> list[Path]:
+    return [path for path in folder.iterdir() if plain_name(path).suffix == suffix]
+
+
+def _item_file_beside(inter: Path) -> Path | None:
+    """NAME.item, packed or not, beside NAME.inter."""
+    wanted = plain_name(inter).with_suffix(".item")
+    found = [path for path in _of_kind(inter.parent, ".item") if plain_name(path) == wanted]
+    return found[0] if found else None

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import polars as pl
 
-from data_prep.generic import item_file
+from data_prep.item_files import item_file
 from data_prep.options import PrepareOptions
 from data_prep.raw import Columns, RawData, Table
-from recsys.errors import DataError
+from data_prep.tabular import text_file
 
 
 def read_sequences(source: Path, options: PrepareOptions, workspace: Path) -> RawData:
@@ -21,14 +21,13 @@ def read_sequences(source: Path, options: PrepareOptions, workspace: Path) -> Ra
     Raises:
         DataError: the file is absent or empty, or a line holds a user without items.
     """
-    if not source.is_file():
-        raise DataError(f"there is no file {source}; give the right --source")
+    plain = text_file(source, options.encoding, workspace)
     words = pl.col("line").str.extract_all(r"\S+")
-    lines = pl.scan_lines(source).filter(words.list.len() > 0)
+    lines = pl.scan_lines(plain.absolute(), glob=False).filter(words.list.len() > 0)
     frame = lines.select(user_id=words.list.first(), item_id=words.list.slice(1)).explode(
         "item_id", empty_as_null=True
     )
-    table = Table(source.name, frame, lambda _: f"{source.name} {_first_without_items(source)}")
+    table = Table(source.name, frame, lambda _: f"{source.name} {_first_without_items(plain)}")
     return RawData(
         table=table,
         columns=Columns(user="user_id", item="item_id"),
@@ -38,8 +37,8 @@ def read_sequences(source: Path, options: PrepareOptions, workspace: Path) -> Ra
     )
 
 
-def _first_without_items(source: Path) -> str:
-    with source.open(encoding="utf-8", errors="replace") as stream:
+def _first_without_items(plain: Path) -> str:
+    with plain.open(encoding="utf-8", errors="replace") as stream:
         for number, line in enumerate(stream, start=1):
             if len(line.split()) == 1:
                 return f"line {number} (a user without items)"

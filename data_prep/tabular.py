@@ -1,204 +1,138 @@
-"""Files of rows and columns (csv, tsv, parquet, jsonl, also gzipped) as lazy tables."""
+"""Tables of rows and columns (csv, tsv, parquet, jsonl), in one file or many, as one lazy table.
+
+The one door of all tables: interactions, item files and the named raw data sets come through it.
+"""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
-import zlib
-from collections.abc import Iterator
-from io import BufferedReader
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
+from data_prep.delimited import scan_delimited
+from data_prep.dialect import Dialect, quote_of
+from data_prep.encodings import as_utf8
+from data_prep.json_table import scan_json_lines
+from data_prep.options import Kind
+from data_prep.packing import PACKED_SUFFIXES, Part
+from data_prep.parquet_table import scan_parquet
+from data_prep.parts import find_parts, plain_name
 from data_prep.raw import Table
+from data_prep.stacking import stacked
 from recsys.errors import DataError
-
-Kind = Literal["csv", "tsv", "parquet", "jsonl"]
-Encoding = Literal["utf-8", "latin-1"]
 
 _SUFFIXES: dict[str, Kind] = {
     ".csv": "csv",
     ".tsv": "tsv",
+    ".tab": "tsv",
     ".parquet": "parquet",
+    ".pq": "parquet",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "jsonl",
 }
-_COPY_BLOCK = 1 << 20
-_SAMPLE_LINES = 1000
 
 
-def kind_of(path: Path) -> Kind:
-    """The kind a file name tells.
+@dataclass(frozen=True)
+class TableFormat:
+    """How a table is written; what does not concern its kind is not looked at."""
+
+    kind: Kind
+    delimiter: str | None = None
+    """csv and tsv: what separates the fields; None: a comma, a tab."""
+    encoding: str = "utf-8"
+    """csv, tsv and jsonl: how text is encoded."""
+    quote: str | None = None
+    """csv and tsv: what encloses fields; "none": nothing; None: what is usual."""
+    comment: str | None = None
+    """csv and tsv: lines that begin with it are no rows."""
+    header: bool = True
+    """csv and tsv: the first row holds names; without, columns are numbered from 1."""
+    names: tuple[str, ...] | None = None
+    """csv and tsv: names of the columns of a file without a header."""
+    usual: tuple[str, ...] = ()
+    """jsonl: fields that are looked for in the whole file; others in its first lines alone."""
+
+
+def kind_of(path: Path, delimiter: str | None = None) -> Kind:
+    """The kind that a file name tells, or the first file of a folder.
 
     Raises:
-        DataError: the suffix is none of the known ones.
+        DataError: the suffix is none of the known ones, and no delimiter says how it is written.
     """
-    suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix
-    if suffix not in _SUFFIXES:
-        raise DataError(f"{path} is none of {', '.join(_SUFFIXES)} (or the same with .gz)")
-    return _SUFFIXES[suffix]
+    files = sorted(path.rglob("[!._]*.*")) if path.is_dir() else [path]
+    suffix = plain_name(files[0] if files else path).suffix.lower()
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    if delimiter is not None:
+        return "csv"
+    raise DataError(
+        f"{path} is none of {', '.join(_SUFFIXES)} (or the same with one of "
+        f"{', '.join(PACKED_SUFFIXES)}); rename it, or name item_file_kind or item_file_delimiter"
+    )
 
 
-def scan(
-    path: Path,
-    kind: Kind,
-    workspace: Path,
-    *,
-    delimiter: str | None = None,
-    encoding: Encoding = "utf-8",
-    header: list[str] | None = None,
-) -> Table:
-    """A file as a lazy table; csv and tsv columns are all text.
+def scan(path: Path, form: TableFormat, workspace: Path) -> Table:
+    """A table as a lazy frame; csv, tsv and jsonl columns are all text.
 
     Args:
-        path: the file; `.gz` is unpacked into the workspace first, so that it can be streamed.
-        kind: its format.
-        workspace: a folder for temporary files that outlives the table.
-        delimiter: csv and tsv: what separates the fields.
-        encoding: csv, tsv and jsonl: how text is encoded.
-        header: csv and tsv: names of the columns of a file without a header line.
+        path: a file, packed or not, a folder of parts, a pattern, or `-` for stdin.
+        form: how it is written.
+        workspace: a folder for unpacked files that outlives the table.
 
     Raises:
-        DataError: the file is absent, empty or damaged.
+        DataError: a file is absent, empty, damaged or of another kind, or parts do not fit.
     """
-    plain = unpacked(path, workspace, encoding)
-    if kind == "parquet":
-        return Table(path.name, pl.scan_parquet(plain), lambda row: f"{path.name} row {row}")
-    if kind == "jsonl":
-        return _scan_jsonl(path.name, plain)
-    return _scan_delimited(path.name, plain, delimiter or "\t,"[kind == "csv"], header)
+    found = [(_scan(part, form, workspace), part) for part in find_parts(path, workspace)]
+    tables = [_with_values(table, part) for table, part in found if table is not None]
+    if not tables:
+        raise DataError(f"{path} holds no rows; give another file")
+    return stacked(tables)
 
 
-def _scan_delimited(name: str, plain: Path, delimiter: str, header: list[str] | None) -> Table:
-    # Quotes mean something in csv only: in the tab and colon formats they are part of a title.
-    quote = '"' if delimiter in ",;" else None
-    frame = pl.scan_csv(
-        plain,
-        separator=delimiter,
-        quote_char=quote,
-        has_header=header is None,
-        schema=None if header is None else dict.fromkeys(header, pl.String),
-        infer_schema=False,
-        glob=False,
-    )
-    first_line = 1 if header else 2
-    if header is None:
-        _check_header(name, plain, delimiter, quote)
+def text_file(path: Path, encoding: str, workspace: Path) -> Path:
+    """One text file, unpacked and in UTF-8.
 
-    def explain() -> str | None:
-        return _first_ragged(name, plain, delimiter, quote, len(header) if header else None)
-
-    return Table(name, frame, lambda row: f"{name} line {row + first_line}", explain)
+    Raises:
+        DataError: the file is absent, damaged or empty, or several.
+    """
+    part, *more = find_parts(path, workspace)
+    if more:
+        raise DataError(f"{path} holds several files; give one of them")
+    return as_utf8(part, encoding, workspace)
 
 
-def _check_header(name: str, plain: Path, delimiter: str, quote: str | None) -> None:
-    """Raises DataError when two columns bear one name: which of them was meant?"""
-    first = next(_lines(plain), "")
-    names = _split(first.rstrip("\r\n"), delimiter, quote)
-    for column in names:
-        if names.count(column) > 1:
-            raise DataError(f"{name} has the column {column!r} twice; rename one of them")
+def _scan(part: Part, form: TableFormat, workspace: Path) -> Table | None:
+    with part.path.open("rb") as stream:
+        is_parquet = stream.read(4) == b"PAR1"
+    if is_parquet != (form.kind == "parquet"):
+        found = "a parquet file" if is_parquet else "no parquet file"
+        raise DataError(f"{part.name} cannot be read as {form.kind}: it is {found}")
+    if form.kind == "parquet":
+        return scan_parquet(part)
+    plain = as_utf8(part, form.encoding, workspace)
+    if form.kind == "jsonl":
+        return scan_json_lines(part, plain, form.usual)
+    return scan_delimited(part, plain, _dialect(form, plain), workspace)
 
 
-def _scan_jsonl(name: str, plain: Path) -> Table:
-    # Columns are read as text, so that the ids 7 and "7" are one and the schema never changes
-    # midway.
-    frame = pl.scan_ndjson(plain, schema=dict.fromkeys(_fields(name, plain), pl.String))
-    return Table(
-        name, frame, lambda row: f"{name} line {row + 1}", lambda: _first_bad_json(name, plain)
+def _dialect(form: TableFormat, plain: Path) -> Dialect:
+    delimiter = form.delimiter or "\t,"[form.kind == "csv"]
+    quote = quote_of(plain, delimiter) if form.quote is None else form.quote
+    return Dialect(
+        delimiter,
+        quote=None if quote == "none" else quote,
+        comment=form.comment,
+        header=form.header and form.names is None,
+        names=form.names,
     )
 
 
-def _fields(name: str, plain: Path) -> list[str]:
-    """Names of the fields of the first lines."""
-    fields: dict[str, None] = {}
-    for number, line in enumerate(islice(_lines(plain), _SAMPLE_LINES), start=1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{name} line {number} is no JSON ({error.msg}); mend it") from error
-        if not isinstance(row, dict):
-            raise DataError(f"{name} line {number} is no JSON object; one a line is expected")
-        fields |= dict.fromkeys(row)
-    return list(fields)
-
-
-def unpacked(path: Path, workspace: Path, encoding: Encoding = "utf-8") -> Path:
-    """The file itself, or an unpacked utf-8 copy of it in the workspace.
-
-    Raises:
-        DataError: the file is absent, empty or damaged.
-    """
-    if not path.is_file():
-        raise DataError(f"there is no file {path}; give the right --source")
-    plain = _plain(path, encoding, workspace)
-    if plain.stat().st_size == 0:
-        raise DataError(f"{path} is empty; give another file")
-    return plain
-
-
-def _plain(path: Path, encoding: Encoding, workspace: Path) -> Path:
-    if path.suffix != ".gz" and encoding == "utf-8":
-        return path
-    plain = workspace / path.name.removesuffix(".gz")
-    try:
-        with open_bytes(path) as source, plain.open("wb") as target:
-            while block := source.read(_COPY_BLOCK):
-                # One byte is one character in latin-1, so a block can be cut anywhere.
-                target.write(block if encoding == "utf-8" else block.decode(encoding).encode())
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} is damaged ({error}); fetch it again") from error
-    return plain
-
-
-def open_bytes(path: Path) -> gzip.GzipFile | BufferedReader:
-    """A file's bytes, unpacked where it ends in `.gz`."""
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-
-
-def _lines(plain: Path) -> Iterator[str]:
-    """Lines whose bytes may be anything; undecodable ones come as surrogates."""
-    with plain.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        yield from stream
-
-
-def _not_text(line: str) -> bool:
-    return any("\udc80" <= character <= "\udcff" for character in line)
-
-
-def _first_ragged(
-    name: str, plain: Path, delimiter: str, quote: str | None, width: int | None
-) -> str | None:
-    """Looks at a refused file line by line; only the way to an error takes this loop."""
-    for number, line in enumerate(_lines(plain), start=1):
-        if _not_text(line):
-            return f"{name} line {number} is not UTF-8 (there is encoding=latin-1)"
-        fields = _split(line, delimiter, quote)
-        width = width or len(fields)
-        if len(fields) > width:
-            return (
-                f"{name} line {number} has {len(fields)} fields separated by {delimiter!r}, "
-                f"{width} are expected"
-            )
-    return None
-
-
-def _split(line: str, delimiter: str, quote: str | None) -> list[str]:
-    if quote is None:
-        return line.split(delimiter)
-    return next(csv.reader([line], delimiter=delimiter, quotechar=quote), [])
-
-
-def _first_bad_json(name: str, plain: Path) -> str | None:
-    for number, line in enumerate(_lines(plain), start=1):
-        if _not_text(line):
-            return f"{name} line {number} is not UTF-8 (there is encoding=latin-1)"
-        try:
-            json.loads(line)
-        except json.JSONDecodeError as error:
-            return f"{name} line {number} is no JSON ({error.msg} at character {error.pos + 1})"
-    return None
+def _with_values(table: Table, part: Part) -> Table:
+    """The columns that folders tell, where the file does not hold them itself."""
+    held = table.columns() if part.values else {}
+    told = {
+        name: pl.lit(value, pl.String) for name, value in part.values.items() if name not in held
+    }
+    return replace(table, frame=table.frame.with_columns(**told)) if told else table

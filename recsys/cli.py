@@ -66,9 +66,8 @@ def prepare(
     show: Annotated[bool, typer.Option("--list", help="Names and options, then stop.")] = False,
 ) -> None:
     """Turns raw ratings into a dataset folder."""
-    from data_prep import SOURCES, PrepareOptions
+    from data_prep import SOURCES, PrepareOptions, options_from_text
     from data_prep import prepare as make
-    from recsys.config import apply_overrides, parse
     from recsys.data.dataset import load_dataset
 
     if show or name is None:
@@ -78,8 +77,7 @@ def prepare(
     if if_missing and folder.exists():
         dataset = load_dataset(folder)
     else:
-        tree = apply_overrides({}, overrides or [])
-        options = parse(PrepareOptions, tree, "the options of `recsys prepare`")
+        options = options_from_text(overrides or [])
         dataset = make(name, options, source=source, out=folder)
     counts = dataset.manifest
     print(

@@ -204,7 +204,7 @@ def test_item_files_give_content(tmp_path, kind):
         ("csv", "user_id,item_id\n", "rows.csv holds no interactions"),
         ("csv", "user_id,item_id\n1,2\n,3\n", "rows.csv line 3: column 'user_id' has no value"),
         ("csv", "user_id,item_id\n1,2\n1,NaN\n", "rows.csv line 3: column 'item_id' holds 'NaN'"),
-        ("csv", "user_id,item_id\n1,2\n1\n", "rows.csv line 3: column 'item_id' has no value"),
+        ("csv", "user_id,item_id\n1,2\n1\n", "rows.csv line 3 has 1 fields"),
         ("csv", "user_id,item_id\n1,2\n1,2,3\n", "rows.csv line 3 has 3 fields"),
         ("csv", b"user_id,item_id\n1,2\n1,\xe9\n", "rows.csv line 3 is not UTF-8"),
         (

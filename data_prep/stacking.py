@@ -1,0 +1,96 @@
+"""Parts of one table, one above the other: columns by name, whatever their order and types."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import accumulate
+
+import polars as pl
+
+from data_prep.raw import Table, column
+from recsys.errors import DataError
+
+_WHOLE = 2.0**53
+"""Below it a float holds every whole number."""
+
+
+def stacked(tables: list[Table]) -> Table:
+    """All rows of all parts, in their order.
+
+    Raises:
+        DataError: parts have other columns than the first, or types that cannot be one.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    names = list(tables[0].columns())
+    for table in tables[1:]:
+        _check_columns(tables[0], table)
+    types = {name: _common(tables, name) for name in names}
+    frame = pl.concat([table.frame.select(_cast(table, types)) for table in tables])
+
+    def explain() -> str | None:
+        return next(filter(None, (table.explain() for table in tables)), None)
+
+    file = f"{tables[0].file} ... {tables[-1].file}"
+    return replace(tables[0], file=file, frame=frame, where=_where(tables), explain=explain)
+
+
+def _check_columns(first: Table, other: Table) -> None:
+    differing = set(first.columns()) ^ set(other.columns())
+    if differing:
+        column = min(differing)
+        has, lacks = (first, other) if column in first.columns() else (other, first)
+        raise DataError(
+            f"{lacks.file} has no column {column!r}, {has.file} has: parts of one table have the "
+            "same columns. Give one file, or a pattern that matches the parts alone"
+        )
+
+
+def _common(tables: list[Table], name: str) -> pl.DataType | None:
+    """The type that holds what every part has; None: all are of one type already."""
+    types = {table.columns()[name] for table in tables} - {pl.Null()}
+    if len(types) < 2:
+        return types.pop() if types else None
+    if all(dtype.is_integer() for dtype in types) and pl.UInt64() not in types:
+        return pl.Int64()
+    if all(dtype in (pl.Date, pl.Datetime) for dtype in types):
+        zones = {getattr(dtype, "time_zone", None) for dtype in types}
+        if None not in zones or len(zones) == 1:
+            return pl.Datetime("us", None if None in zones else "UTC")
+    elif all(dtype.is_numeric() or isinstance(dtype, pl.String) for dtype in types):
+        return pl.String()
+    shown = " and ".join(sorted(map(str, types)))
+    raise DataError(
+        f"{tables[0].file} and the other parts: column {name!r} is {shown}, which cannot be one "
+        "column; write the parts with one type"
+    )
+
+
+def _cast(table: Table, types: dict[str, pl.DataType | None]) -> list[pl.Expr]:
+    found = table.columns()
+    return [_as(name, found[name], wanted) for name, wanted in types.items()]
+
+
+def _as(name: str, dtype: pl.DataType, wanted: pl.DataType | None) -> pl.Expr:
+    value = column(name)
+    if wanted is None or dtype == wanted:
+        return value
+    if isinstance(wanted, pl.String) and dtype.is_float():
+        # A part in which a number is absent has floats: 3.0 is the 3 of the other parts.
+        whole = (value == value.floor()) & (value.abs() < _WHOLE)
+        text = pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String))
+        return text.otherwise(value.fill_nan(None).cast(pl.String)).alias(name)
+    return value.cast(wanted)
+
+
+def _where(tables: list[Table]) -> Callable[[int], str]:
+    def where(row: int) -> str:
+        # On the way to an error alone: the parts are counted.
+        counts = [int(table.collect(table.frame.select(pl.len())).item()) for table in tables]
+        ends = list(accumulate(counts))
+        place = min(bisect.bisect_right(ends, row), len(tables) - 1)
+        return tables[place].where(row - ([0, *ends][place]))
+
+    return where
