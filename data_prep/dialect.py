@@ -97,7 +97,10 @@ def quote_of(plain: Path, delimiter: str) -> str | None:
         return '"'
     if len(delimiter.encode()) > 1:
         return None
-    first = next(records(plain, Dialect(delimiter)), (1, []))[1]
+    try:
+        first = next(records(plain, Dialect(delimiter)), (1, []))[1]
+    except QuoteError:
+        return None  # told when the file is read
     quoted = [len(name) > 1 and name[0] == name[-1] == '"' for name in first]
     return '"' if quoted and all(quoted) else None
 

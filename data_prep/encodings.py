@@ -26,6 +26,7 @@ _MARKS = {
 }
 _USUAL = ("cp1252", "gbk", "big5", "shift_jis", "euc_kr", "cp1251", "cp1250", "latin-1")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+_MISREAD = re.compile(r"[\x00\x80-\x9f]")
 
 
 def _known(name: str) -> str:
@@ -43,7 +44,7 @@ Encoding = Annotated[str, AfterValidator(_known)]
 
 
 def as_utf8(part: Part, encoding: str, workspace: Path) -> Path:
-    """The file itself, or a copy of it in UTF-8 without a byte-order mark.
+    """The file, or a copy in UTF-8 without a byte-order mark whose lines end as usual.
 
     A byte-order mark tells the encoding, whatever the option says.
 
@@ -55,12 +56,27 @@ def as_utf8(part: Part, encoding: str, workspace: Path) -> Path:
         head = stream.read(4)
     mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
     if not mark and encoding == "utf-8":
-        return part.path
+        return _with_usual_line_ends(part.path, workspace)
     target = place(workspace) / "utf-8"
     reader = _Decoder(part, _MARKS.get(mark, encoding), marked=bool(mark))
     with target.open("wb") as copy:
         for text in reader.texts(len(mark)):
             copy.write(text.encode())
+    return _with_usual_line_ends(target, workspace)
+
+
+def _with_usual_line_ends(plain: Path, workspace: Path) -> Path:
+    """A copy in which lines end as usual, where a carriage return alone ends them."""
+    with plain.open("rb") as stream:
+        head = stream.read(_BLOCK)
+    if b"\r" not in head or b"\n" in head:
+        return plain
+    target = place(workspace) / "lines"
+    with (
+        plain.open(encoding="utf-8", errors="surrogateescape", newline=None) as lines,
+        target.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as copy,
+    ):
+        copy.writelines(lines)
     return target
 
 
@@ -128,7 +144,7 @@ class _Decoder:
             )
 
     def _check_controls(self, text: str) -> None:
-        found = _CONTROLS.search(text)
+        found = _MISREAD.search(text)
         if found is None:
             return
         line = self._lines + text.count("\n", 0, found.start())

@@ -23,8 +23,8 @@ _SAMPLE = 1000
 _BLOCK = 1 << 20
 
 
-def scan_json_lines(part: Part, plain: Path, usual: tuple[str, ...] = ()) -> Table:
-    """A file of one JSON object a line, in UTF-8.
+def scan_json_lines(part: Part, plain: Path, usual: tuple[str, ...] = ()) -> Table | None:
+    """A file of one JSON object a line, in UTF-8; None where it holds no line.
 
     Args:
         part: the file as the user knows it.
@@ -35,6 +35,8 @@ def scan_json_lines(part: Part, plain: Path, usual: tuple[str, ...] = ()) -> Tab
         DataError: a line holds no object, or one of the first lines a field twice.
     """
     schema = _schema(part.name, plain)
+    if not schema:
+        return None
     for field in usual:
         if field not in schema and _holds(plain, f'"{field}"'.encode()):
             schema[field] = pl.String()

@@ -60,13 +60,10 @@ def _check_inner(table: Table, lists: list[str], schema: pl.Schema) -> None:
 
 
 def _check_lengths(table: Table, lists: list[str]) -> None:
-    first = pl.col(lists[0]).list.len()
-    same = pl.all_horizontal(pl.col(c).list.len().eq_missing(first) for c in lists[1:])
-    if len(lists) == 1:
-        same = pl.lit(True)
-    absent = pl.any_horizontal(pl.col(c).is_null() for c in lists)
-    bad = table.frame.select(lists).with_row_index(_ROW).filter(~same | absent).head(1)
-    found = table.collect(bad)
+    lengths = [pl.col(column).list.len() for column in lists]
+    # Null where a list is absent, and then of no length that is right.
+    sound = pl.all_horizontal(length.eq(lengths[0]) for length in lengths).fill_null(False)
+    found = table.collect(table.frame.select(lists).with_row_index(_ROW).filter(~sound).head(1))
     if len(found):
         raise DataError(
             f"{table.where(int(found[_ROW][0]))}: the lists {', '.join(lists)} are absent or of "

@@ -88,7 +88,7 @@ def scan(path: Path, form: TableFormat, workspace: Path) -> Table:
     tables = [_with_values(table, part) for table, part in found if table is not None]
     if not tables:
         raise DataError(f"{path} holds no rows; give another file")
-    return stacked(tables)
+    return stacked(tables, sparse=form.kind == "jsonl")
 
 
 def text_file(path: Path, encoding: str, workspace: Path) -> Path:

@@ -51,17 +51,14 @@ def table(numbers):
 
 
 def reordered(rng, rows):
-    """Another order of rows in which users and items first appear as before."""
-    first_users, first_items, fixed, free = set(), set(), [], []
+    """Another order of rows in which users first appear as before: it numbers them."""
+    known, fixed, free = set(), [], []
     for row in rows:
-        new = row[0] not in first_users or row[1] not in first_items
-        first_users.add(row[0])
-        first_items.add(row[1])
-        (fixed if new else free).append(row)
+        (free if row[0] in known else fixed).append(row)
+        known.add(row[0])
     for row in free:
-        known = [n for n, f in enumerate(fixed) if f[0] == row[0]]
-        known_items = [n for n, f in enumerate(fixed) if f[1] == row[1]]
-        fixed.insert(rng.randint(max(known[0], known_items[0]) + 1, len(fixed)), row)
+        first = next(place for place, other in enumerate(fixed) if other[0] == row[0])
+        fixed.insert(rng.randint(first + 1, len(fixed)), row)
     return fixed
 
 
@@ -129,7 +126,9 @@ def _json_lines(rng, spelling, names, form, order, encoding):
     def encoded(rows):
         lines = []
         for row in rows:
-            cells = dict(zip((*names, "note"), _cells(row, form, rng.choice(COMMENTS)), strict=True))
+            cells = dict(
+                zip((*names, "note"), _cells(row, form, rng.choice(COMMENTS)), strict=True)
+            )
             keys = [(*names, "note")[place] for place in order]
             lines.append(json.dumps({k: cells[k] for k in keys}, ensure_ascii=ascii_only))
         return _encode(spelling, "".join(line + end for line in lines) + blank, encoding)
@@ -141,7 +140,7 @@ def _json_lines(rng, spelling, names, form, order, encoding):
 def _delimited(rng, spelling, names, form, order):
     usual = {"csv": ",", "tsv": "\t"}[spelling.kind]
     delimiter = rng.choice([usual, usual, ",", ";", "\t", "|", "::", "\x01", "¦"])
-    quoted = delimiter in (",", ";") or (len(delimiter.encode()) == 1 and rng.random() < 0.5)
+    quoted = delimiter in (",", ";", "|") or (len(delimiter.encode()) == 1 and rng.random() < 0.5)
     encoding = rng.choice(["utf-8", "utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16", "gbk"])
     if delimiter == "¦" and encoding == "gbk":
         encoding = "utf-8"
@@ -151,7 +150,9 @@ def _delimited(rng, spelling, names, form, order):
     every = rng.random() < 0.3
     comment = rng.choice([None, None, "#"])
     if delimiter != usual:
-        spelling.options["delimiter"] = rng.choice([delimiter, {"\t": r"\t"}.get(delimiter, delimiter)])
+        spelling.options["delimiter"] = rng.choice(
+            [delimiter, {"\t": r"\t"}.get(delimiter, delimiter)]
+        )
     if quoted and delimiter not in (",", ";"):
         spelling.options["quote"] = '"'
     if comment:

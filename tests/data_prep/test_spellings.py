@@ -1,10 +1,10 @@
 """One table in many spellings: the same data set, or a refusal that names the cause."""
 
 import pytest
-from tests.data_prep.spellings import NAMES, seeded, table, write
 
 from data_prep import PrepareOptions, prepare
 from recsys.errors import ConfigError, DataError
+from tests.data_prep.spellings import NAMES, seeded, table, write
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,12 @@ def test_no_spelling_is_read_wrong_in_silence_when_an_option_is_left_out(tmp_pat
     kept = {n: value for n, value in spelling.options.items() if n in told or rng.random() < 0.6}
     kind = spelling.kind if rng.random() < 0.7 else rng.choice(["csv", "tsv", "jsonl", "parquet"])
     try:
-        dataset = prepare(kind, PrepareOptions(**kept), source=spelling.source, out=tmp_path / "out")
+        dataset = prepare(
+            kind, PrepareOptions(**kept), source=spelling.source, out=tmp_path / "out"
+        )
     except (DataError, ConfigError) as error:
         assert len(str(error)) > 30
         return
-    assert dataset.manifest.content_hash == expected[numbers], f"{spelling.told}; told {kind} {kept}"
+    assert dataset.manifest.content_hash == expected[numbers], (
+        f"{spelling.told}; told {kind} {kept}"
+    )
