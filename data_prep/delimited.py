@@ -104,8 +104,11 @@ class _File:
         start = int(self._dialect.header)
         if not (self._survey.blanks or self._survey.quoted or self._dialect.comment):
             return f"{self._name} line {row + start + 1}"
-        found = islice(records(self._plain, self._dialect), row + start, None)
-        return f"{self._name} line {next(found, ('unknown', []))[0]}"
+        try:
+            line = next(islice(records(self._plain, self._dialect), row + start, None))[0]
+        except (QuoteError, StopIteration):
+            return f"{self._name} row {row}"
+        return f"{self._name} line {line}"
 
     def explain(self) -> str | None:
         """Looks at a refused file row by row; only the way to an error takes this loop."""

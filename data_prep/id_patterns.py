@@ -27,10 +27,6 @@ CHECKS = (
         "again",
     ),
     IdCheck(
-        r"^\d\.\d+[eE]\+\d+$",
-        "a number that lost digits in a spreadsheet; write ids as text",
-    ),
-    IdCheck(
         r"^\[.*\]$|^\{.*\}$",
         "a list or an object as text; write one row for each, or lists as parquet or JSON Lines "
         "have them",

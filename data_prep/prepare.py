@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from data_prep import option_use
 from data_prep.amazon import read_amazon
 from data_prep.assemble import assemble
 from data_prep.generic import read_table
@@ -35,6 +36,8 @@ class Source:
 
     description: str
     """One line for the list of names."""
+    options: set[str]
+    """The options it reads, beside those that every data set has."""
     read: Reader | None
     """Gives the raw data; None: `synthetic`, which is written without being read."""
 
@@ -54,12 +57,13 @@ def _local(name: str, read: Callable[[Path, PrepareOptions, Path], RawData]) -> 
 
 def _movielens(name: str, size: str) -> Source:
     text = f"MovieLens, {size} (downloaded, or --source ZIP or FOLDER)"
-    return Source(text, partial(read_movielens, name))
+    return Source(text, option_use.MOVIELENS, partial(read_movielens, name))
 
 
 def _amazon(name: str, text: str) -> Source:
     return Source(
         f"Amazon reviews {text}, content by metadata_file=FILE (--source FILE)",
+        option_use.AMAZON,
         _local(name, partial(read_amazon, name)),
     )
 
@@ -67,6 +71,7 @@ def _amazon(name: str, text: str) -> Source:
 def _file(kind: Kind, text: str) -> Source:
     return Source(
         f"{text}, packed or not, columns named by options (--source FILE, FOLDER, PATTERN or -)",
+        option_use.GENERIC,
         _local(kind, partial(read_table, kind)),
     )
 
@@ -84,17 +89,21 @@ SOURCES: dict[str, Source] = {
     "amazon-2023": _amazon("amazon-2023", "2023: X.jsonl, parquet, 0core / 5core csv"),
     "s3rec": Source(
         "sequence file, lines of `user item item ...` (--source FILE)",
+        option_use.SEQUENCES,
         _local("s3rec", read_sequences),
     ),
     "recbole": Source(
         "RecBole atomic files NAME.inter and NAME.item (--source FOLDER)",
+        option_use.ATOMIC,
         _local("recbole", read_recbole),
     ),
     "csv": _file("csv", "comma separated table"),
     "tsv": _file("tsv", "tab separated table"),
     "parquet": _file("parquet", "Parquet table"),
     "jsonl": _file("jsonl", "JSON Lines table"),
-    "synthetic": Source("made up: Zipf popularity, interests that drift; any size", None),
+    "synthetic": Source(
+        "made up: Zipf popularity, interests that drift; any size", option_use.SYNTHETIC, None
+    ),
 }
 """Every name that `prepare` knows."""
 
@@ -118,6 +127,7 @@ def prepare(
         DataError: the name is unknown, the source is absent or malformed, nothing is left after
             filtering, or something that is no dataset folder, or one with features, stands at
             `out`.
+        ConfigError: an option is given that this data set does not read.
         DownloadError: the official place cannot be reached.
         ChecksumError: other bytes than the promised ones arrived.
     """
@@ -127,6 +137,7 @@ def prepare(
             f"no data set is named {name!r}; did you mean {near!r}? Known: {', '.join(SOURCES)}"
         )
     options = options or PrepareOptions()
+    option_use.check_options(name, options, SOURCES[name].options)
     out = Path(out) if out is not None else Path("data") / name
     check_replaceable(out)
     _check_no_features(out)

@@ -12,12 +12,12 @@ from pathlib import Path
 import polars as pl
 
 from data_prep.columns import id_text
-from data_prep.generic import choose_columns, named_columns
+from data_prep.generic import choose_columns, id_checks, named_columns
 from data_prep.headers import check_columns
 from data_prep.item_files import item_file
 from data_prep.options import PrepareOptions
 from data_prep.parts import plain_name
-from data_prep.raw import RawData, Table
+from data_prep.raw import Columns, RawData, Table
 from data_prep.tabular import TableFormat, scan
 from recsys.errors import DataError
 
@@ -29,9 +29,10 @@ def read_recbole(source: Path, options: PrepareOptions, workspace: Path) -> RawD
         DataError: there is no such file, several of them, or one cannot be read.
     """
     inter = _inter_file(source)
-    table = atomic(inter, options, workspace)
+    table, types = _typed(inter, options, workspace)
     columns = choose_columns(options, table.columns())
     check_columns(table, named_columns(columns), "names")
+    _check_single(inter, types, columns)
     items = item_file(options, workspace)
     item_path = _item_file_beside(inter)
     if items is None and item_path is not None:
@@ -41,6 +42,7 @@ def read_recbole(source: Path, options: PrepareOptions, workspace: Path) -> RawD
         columns=columns,
         items=items,
         source=inter.name,
+        id_checks=id_checks(options, columns, delimited=False),
         licence="unknown",
     )
 
@@ -49,8 +51,13 @@ def atomic(path: Path, options: PrepareOptions, workspace: Path) -> Table:
     """An atomic file as a table whose columns lost their `:type`.
 
     Raises:
-        DataError: the header has a field without a type.
+        DataError: the header has a field without a type, or one twice.
     """
+    return _typed(path, options, workspace)[0]
+
+
+def _typed(path: Path, options: PrepareOptions, workspace: Path) -> tuple[Table, dict[str, str]]:
+    """The table and the type of each field."""
     form = TableFormat(
         "tsv", options.delimiter, encoding=options.encoding, quote=options.quote or "none"
     )
@@ -65,7 +72,18 @@ def atomic(path: Path, options: PrepareOptions, workspace: Path) -> Table:
     twice = [name for name, count in Counter(names.values()).items() if count > 1]
     if twice:
         raise DataError(f"{path.name} has the field {twice[0]!r} twice; rename one of them")
-    return replace(table, frame=table.frame.rename(names))
+    types = {name: field.rpartition(":")[2] for field, name in names.items()}
+    return replace(table, frame=table.frame.rename(names)), types
+
+
+def _check_single(path: Path, types: dict[str, str], columns: Columns) -> None:
+    """Raises DataError where a field of sequences is named: `1 2 3` would be one id."""
+    for column in named_columns(columns).values():
+        if types[column].endswith("_seq"):
+            raise DataError(
+                f"{path.name}: field {column!r} holds sequences ({types[column]}); fields of one "
+                "value a row are read"
+            )
 
 
 def atomic_items(path: Path, options: PrepareOptions, workspace: Path) -> pl.DataFrame:

@@ -62,13 +62,29 @@ def reordered(rng, rows):
     return fixed
 
 
+def _written(form, zone=UTC):
+    return lambda time: datetime.fromtimestamp(time, zone).strftime(form)
+
+
 DATES = {
     "seconds": str,
-    "float": lambda t: f"{t}.0",
-    "iso": lambda t: datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M:%S"),
-    "iso T": lambda t: datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%dT%H:%M:%S"),
-    "iso Z": lambda t: datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    "float": lambda time: f"{time}.0",
+    "ms": lambda time: f"{time}000",
+    "us": lambda time: f"{time}000000",
+    "iso": _written("%Y-%m-%d %H:%M:%S"),
+    "iso T": _written("%Y-%m-%dT%H:%M:%S"),
+    "iso Z": _written("%Y-%m-%dT%H:%M:%S.000Z"),
+    "iso offset": _written("%Y-%m-%dT%H:%M:%S%z", timezone(timedelta(hours=2))),
+    "german": _written("%d.%m.%Y %H:%M:%S"),
+    "english": _written("%d/%m/%Y %H:%M:%S"),
+    "american": _written("%m/%d/%Y %H:%M:%S"),
 }
+"""How a time may be written."""
+WORDS = {
+    "number": [str, str, lambda value: f"{value}.0", lambda value: f" {value}"],
+    "text": [str, str, lambda value: f"{value} ", lambda value: f"  {value}"],
+}
+"""How an id may be written."""
 
 
 def write(rng, folder):
@@ -88,6 +104,9 @@ def write(rng, folder):
         if name != usual:
             spelling.options[option] = name
     form = rng.choice(sorted(DATES))
+    words = rng.choice(WORDS["number" if numbers else "text"])
+    if kind != "parquet":
+        pieces = [[(words(u), words(i), *rest) for u, i, *rest in piece] for piece in pieces]
     encoded = _writer(rng, spelling, names, form, numbers)
     bodies = [encoded(piece) for piece in pieces]
     stem = rng.choice(["ratings", "ratings[1]", "a b", "rat*ngs", "été", "r{x}?", "~r", "-"])
@@ -194,7 +213,7 @@ def _quoted(text, delimiter, quoted, every):
 def _parquet(rng, spelling, names, numbers):
     kinds = ["int64", "int32", "uint64", "float64", "text"] if numbers else ["text", "bytes", "cat"]
     id_type = rng.choice(kinds)
-    time_type = rng.choice(["int64", "text", "ms", "us", "ns"])
+    time_type = rng.choice(["int64", "text", "ms", "us", "ns", "zone", "float64", "decimal"])
     rating = rng.choice([pl.Int8, pl.Float32, pl.Decimal(5, 2), pl.String])
     mixed = rng.random() < 0.3
     lists = rng.random() < 0.2
@@ -215,6 +234,11 @@ def _parquet(rng, spelling, names, numbers):
         stamps = pl.Series(times, dtype=pl.Int64)
         if time_type == "text":
             stamps = stamps.cast(pl.String)
+        elif time_type == "zone":
+            stamps = (stamps * 10**6).cast(pl.Datetime("us", "UTC"))
+            stamps = stamps.dt.convert_time_zone("Asia/Tokyo")
+        elif time_type in ("float64", "decimal"):
+            stamps = stamps.cast(pl.Float64 if time_type == "float64" else pl.Decimal(15, 3))
         elif time_type != "int64":
             scale = {"ms": 10**3, "us": 10**6, "ns": 10**9}[time_type]
             stamps = (stamps * scale).cast(pl.Datetime(time_type))
@@ -293,6 +317,3 @@ def _store(rng, spelling, folder, stem, suffix, bodies):
 def seeded(seed):
     """A random generator of the standard library."""
     return random.Random(seed)
-
-
-ZONE = timezone(timedelta(hours=2))

@@ -449,7 +449,7 @@ def test_numbers_may_be_names_where_the_header_is_said_to_be_one(tmp_path):
 
 def test_a_header_is_no_row(tmp_path):
     source = put(tmp_path / "r.csv", "userId,movieId\n1,2\n")
-    with pytest.raises(DataError, match="header=none, but the first line .* looks like names"):
+    with pytest.raises(DataError, match=r"header=none, but the first line .* looks like names"):
         read(tmp_path, "csv", source, header="none", user_column="1", item_column="2")
 
 
@@ -467,7 +467,7 @@ def test_a_first_row_of_words_that_is_read_as_names_is_noticed(tmp_path):
 
 def test_an_empty_rating_column_names_the_way_out(tmp_path):
     source = put(tmp_path / "r.csv", "user_id,item_id,rating\n1,a,\n1,b,\n")
-    with pytest.raises(DataError, match="column 'rating' has no value .*weight_column=none"):
+    with pytest.raises(DataError, match=r"column .rating. has no value .*weight_column=none"):
         read(tmp_path, "csv", source)
     assert read(tmp_path, "csv", source, weight_column="none") == {"1": ["a", "b"]}
 
@@ -492,7 +492,7 @@ def test_usual_names_are_found_whatever_their_case(tmp_path):
         ("tsv", 'user_id\titem_id\n1\t"a"\n', "with quotes around it; say quote="),
         ("csv", "user_id,item_id\n1,a\n1,NULL\n", r"line 3: .*'NULL'.*literal_nulls=true"),
         ("csv", "user_id,item_id\n1,a\n\\N,b\n", "often stands for no value"),
-        ("csv", "user_id,item_id\n1.23457E+12,a\n", "lost digits in a spreadsheet"),
+        ("csv", "user_id,item_id\n1.23457E+12,a\n", "lost digits"),
         ("csv", "user_id,item_id\n1,caf\ufffd\n", "characters were lost"),
         ("csv", "user_id,item_id\n1,a\tb\n", "holds a control character"),
         ("csv", "user_id;item_id\n1;a\n", "say delimiter=';'"),
