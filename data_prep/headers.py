@@ -86,6 +86,8 @@ def _missing(table: Table, option: str, column: str, header: str | None, prefix:
 
 def _hint(names: list[str], prefix: str) -> str:
     """What seems to separate the fields of a line that was not separated."""
+    if names and names[0].startswith("sep="):
+        return ", and comment=sep= to leave out the first line"
     if len(names) != 1:
         return ""
     marks = [mark for mark in (";", "\t", "|", "::", ",", " ") if mark in names[0]]

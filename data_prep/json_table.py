@@ -20,6 +20,8 @@ from data_prep.raw import Table
 from recsys.errors import DataError
 
 _SAMPLE = 1000
+_EXACT = 2.0**53
+"""From here on neighbouring whole numbers are one float."""
 _BLOCK = 1 << 20
 
 
@@ -51,19 +53,22 @@ def scan_json_lines(part: Part, plain: Path, usual: tuple[str, ...] = ()) -> Tab
 
 
 def _schema(name: str, plain: Path) -> dict[str, pl.DataType]:
-    lists: dict[str, bool] = {}
+    schema: dict[str, pl.DataType] = {}
     for number, line in islice(_lines(plain), _SAMPLE):
-        row = _object(name, number, line)
-        for field, value in row.items():
-            lists[field] = lists.get(field, False) or isinstance(value, list)
-    return {field: pl.List(pl.String()) if many else pl.String() for field, many in lists.items()}
+        for field, value in _object(name, number, line).items():
+            schema.setdefault(field, pl.String())
+            if isinstance(value, list):
+                schema[field] = pl.List(pl.String())
+            elif isinstance(value, float) and abs(value) >= _EXACT:
+                schema[field] = pl.Float64()  # as text it would look like a whole number
+    return schema
 
 
 def _object(name: str, number: int, line: str) -> dict[str, Any]:
     if _not_text(line):
         raise DataError(f"{name} line {number} {_bytes_fault(line)}")
     try:
-        row = json.loads(line, object_pairs_hook=_once)
+        row = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
     except ValueError as error:
         whole = " or its array in several lines" if line.strip() in ("[", "{") else ""
         raise DataError(
@@ -85,6 +90,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the field {twice!r} is there twice")
     return row
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number there; null is")
 
 
 def _lines(plain: Path) -> Iterator[tuple[int, str]]:
@@ -119,9 +128,11 @@ def _first_fault(name: str, plain: Path, schema: dict[str, pl.DataType]) -> str 
         if _not_text(line):
             return f"{name} line {number} {_bytes_fault(line)}"
         try:
-            row = json.loads(line)
+            row = json.loads(line, parse_constant=_no_number)
         except json.JSONDecodeError as error:
             return f"{name} line {number} is no JSON ({error.msg} at character {error.pos + 1})"
+        except ValueError as error:
+            return f"{name} line {number} is no JSON ({error})"
         if not isinstance(row, dict):
             return f"{name} line {number} is no JSON object"
         for field, value in row.items():

@@ -298,6 +298,9 @@ def test_a_field_that_first_appears_far_below_is_read(tmp_path):
         (json.dumps([{"user_id": 1, "item_id": 2}]), "one a line is expected"),
         (json.dumps([{"user_id": 1}], indent=1), "no array of them"),
         ('{"user_id":1,"item_id":2,"user_id":3}\n', "the field 'user_id' is there twice"),
+        ('{"user_id":1,"item_id":2,"x":NaN}\n', "line 1 is no JSON .NaN is no number there; null"),
+        ('{"user_id":1.2345678901234568e+18,"item_id":2}\n', "has lost digits of the id"),
+        ('{"user_id":{"id":5},"item_id":2}\n', "a list or an object as text"),
     ],
 )
 def test_json_that_is_no_lines_of_objects_is_refused(tmp_path, text, message):
@@ -497,6 +500,7 @@ def test_usual_names_are_found_whatever_their_case(tmp_path):
         ("csv", "user_id,item_id\n1,a\tb\n", "holds a control character"),
         ("csv", "user_id;item_id\n1;a\n", "say delimiter=';'"),
         ("csv", "*,item_id\n1,a\n", "take for a pattern"),
+        ("csv", "sep=;\nuser_id;item_id\n1;a\n", "comment=sep= to leave out the first line"),
     ],
 )
 def test_rows_that_would_be_read_wrong_are_refused_by_their_cause(tmp_path, kind, text, message):
