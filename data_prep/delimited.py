@@ -13,10 +13,10 @@ from pathlib import Path
 import polars as pl
 
 from data_prep.dialect import Dialect, QuoteError, records, with_one_byte
-from data_prep.encodings import not_utf8
 from data_prep.packing import Part
 from data_prep.raw import Table
 from data_prep.survey import survey
+from data_prep.text_encodings import not_utf8
 from recsys.errors import DataError
 
 

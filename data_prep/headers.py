@@ -1,4 +1,4 @@
-"""Is the first line of a delimited file a header? Checks that neither a row nor a name is lost."""
+"""Checks of the columns that options name, and of the first line: header or data."""
 
 from __future__ import annotations
 

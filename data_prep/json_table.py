@@ -14,9 +14,9 @@ from typing import Any
 
 import polars as pl
 
-from data_prep.encodings import not_utf8
 from data_prep.packing import Part
 from data_prep.raw import Table
+from data_prep.text_encodings import not_utf8
 from recsys.errors import DataError
 
 _SAMPLE = 1000

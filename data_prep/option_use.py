@@ -1,4 +1,4 @@
-"""Which options a named data set reads: another one is refused, not passed over in silence."""
+"""The options that each named data set reads; any other is refused."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def _one(types: set[pl.DataType]) -> pl.DataType | None:
     if len(types) < 2:
         return next(iter(types), None)
     if all(isinstance(dtype, pl.List) for dtype in types):
-        inner = {dtype.inner for dtype in types if isinstance(dtype, pl.List)} - {pl.Null()}
+        inner = {_inner(dtype) for dtype in types} - {pl.Null()}
         one = _one(inner)
         return None if one is None else pl.List(one)
     if all(dtype.is_integer() for dtype in types) and pl.UInt64() not in types:
@@ -95,6 +95,11 @@ def _one(types: set[pl.DataType]) -> pl.DataType | None:
     return None
 
 
+def _inner(dtype: pl.DataType) -> pl.DataType:
+    found = dtype.inner if isinstance(dtype, pl.List) else dtype
+    return found() if isinstance(found, type) else found
+
+
 def _cast(table: Table, types: dict[str, pl.DataType | None]) -> list[pl.Expr]:
     found = table.columns()
     return [_as(column(name), found[name], wanted) for name, wanted in types.items()]
@@ -104,7 +109,7 @@ def _as(value: pl.Expr, dtype: pl.DataType, wanted: pl.DataType | None) -> pl.Ex
     if wanted is None or dtype == wanted:
         return value
     if isinstance(dtype, pl.List) and isinstance(wanted, pl.List):
-        return value.list.eval(_as(pl.element(), dtype.inner, wanted.inner))
+        return value.list.eval(_as(pl.element(), _inner(dtype), _inner(wanted)))
     if isinstance(wanted, pl.String) and dtype.is_float():
         # A part in which a number is absent has floats: 3.0 is the 3 of the other parts.
         whole = (value == value.floor()) & (value.abs() < _WHOLE)

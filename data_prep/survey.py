@@ -1,4 +1,4 @@
-"""What the bytes of delimited text tell before it is read: do all rows have as many fields?
+"""Counts over the bytes of delimited text that tell whether all rows have as many fields.
 
 A reader fills what a short row lacks with nothing, and says nothing. Delimiters and lines that no
 quotes enclose are counted instead, block by block; a quote inside a field is written twice, so

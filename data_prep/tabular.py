@@ -12,7 +12,6 @@ import polars as pl
 
 from data_prep.delimited import scan_delimited
 from data_prep.dialect import Dialect, quote_of
-from data_prep.encodings import as_utf8
 from data_prep.json_table import scan_json_lines
 from data_prep.options import Kind
 from data_prep.packing import PACKED_SUFFIXES, Part
@@ -20,6 +19,7 @@ from data_prep.parquet_table import scan_parquet
 from data_prep.parts import find_parts, plain_name
 from data_prep.raw import Table
 from data_prep.stacking import stacked
+from data_prep.text_encodings import as_utf8
 from recsys.errors import DataError
 
 _SUFFIXES: dict[str, Kind] = {
