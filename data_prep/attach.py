@@ -63,7 +63,7 @@ def attach(
 def item_ids(folder: Path) -> pl.Series:
     """`[N]` external item ids of a dataset folder as text, in order of item_index."""
     load_manifest(folder)
-    frame = pl.read_parquet(folder / ITEMS, columns=["item_index", "item_id"])
+    frame = pl.read_parquet(folder / ITEMS, columns=["item_index", "item_id"], glob=False)
     return frame.sort("item_index")["item_id"].cast(pl.String)
 
 

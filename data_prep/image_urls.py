@@ -63,7 +63,7 @@ def image_urls(folder: Path, column: str, cache: Path) -> ImageInputs:
 def _urls(folder: Path, column: str) -> dict[int, str]:
     """Addresses by item index."""
     load_manifest(folder)
-    frame = pl.read_parquet(folder / ITEMS).sort("item_index")
+    frame = pl.read_parquet(folder / ITEMS, glob=False).sort("item_index")
     if column not in frame.columns:
         raise DataError(f"{folder} has no column {column!r}; it has {', '.join(frame.columns)}")
     values = frame[column]

@@ -47,7 +47,7 @@ def featurize_columns(
     """
     folder = Path(folder)
     item_ids(folder)  # the check that this is a whole dataset folder
-    frame = pl.read_parquet(folder / ITEMS).sort("item_index")
+    frame = pl.read_parquet(folder / ITEMS, glob=False).sort("item_index")
     written = []
     for column in columns:
         name = re.sub(r"\W+", "_", column.lower())

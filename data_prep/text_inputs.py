@@ -30,7 +30,7 @@ class TextInputs:
             DataError: a column is not there or holds no text, or no usual one is there.
         """
         load_manifest(folder)
-        frame = pl.read_parquet(folder / ITEMS).sort("item_index")
+        frame = pl.read_parquet(folder / ITEMS, glob=False).sort("item_index")
         content = [name for name in frame.columns if name not in ("item_index", "item_id")]
         chosen = tuple(columns) or tuple(name for name in TEXT_COLUMNS if name in content)
         absent = [name for name in chosen if name not in content]

@@ -141,7 +141,7 @@ def _ids(path: Path, ids: npt.NDArray[Any]) -> Ids:
 
 def _read_parquet(path: Path) -> VectorTable:
     try:
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path.name} is no parquet file: {error}") from error
     columns = [

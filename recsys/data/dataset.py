@@ -117,11 +117,11 @@ class Dataset:
 
     def item_frame(self) -> pl.DataFrame:
         """Item ids and content, ordered by item_index."""
-        return pl.read_parquet(self.folder / ITEMS).sort("item_index")
+        return pl.read_parquet(self.folder / ITEMS, glob=False).sort("item_index")
 
     def user_frame(self) -> pl.DataFrame:
         """User ids, ordered by user_index."""
-        return pl.read_parquet(self.folder / USERS).sort("user_index")
+        return pl.read_parquet(self.folder / USERS, glob=False).sort("user_index")
 
 
 def load_dataset(folder: str | Path, *, mapped: bool = False, verify: bool = False) -> Dataset:

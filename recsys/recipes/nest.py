@@ -146,7 +146,7 @@ def read_vectors(path: Path) -> tuple[Float32, pl.Series]:
 
 def _read_parquet(path: Path) -> tuple[Float32, pl.Series]:
     try:
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} cannot be read ({error})") from error
     lists = [name for name, kind in frame.schema.items() if isinstance(kind, (pl.List, pl.Array))]

@@ -145,7 +145,7 @@ class Bundle:
         entry = self.manifest.items if what == "item" else self.manifest.users
         if entry is None:
             raise DataError(f"{self.folder} holds no {what} ids; {REMEDY}")
-        return pl.read_parquet(inside(self.folder, entry.ids))
+        return pl.read_parquet(inside(self.folder, entry.ids), glob=False)
 
     def _tiers(self, entry: VectorsEntry) -> Tiers:
         return Tiers(tuple(self._tier(tier) for tier in entry.tiers))
