@@ -56,7 +56,8 @@ class ItemKNN:
 
     def own_scores(self, histories: Histories) -> sp.csr_matrix:
         """`[B, N]`: of the neighbours."""
-        return histories.to_csr(self.similarities.shape[0]) @ self.similarities
+        found: sp.csr_matrix = histories.to_csr(self.similarities.shape[0]) @ self.similarities
+        return found
 
 
 def fit_item_knn(config: ItemKNNConfig, histories: Histories, num_items: int) -> ItemKNN:

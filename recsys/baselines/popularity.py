@@ -54,7 +54,9 @@ class Popularity:
 
     def own_scores(self, histories: Histories) -> sp.csr_matrix:
         """`[B, N]`: none."""
-        return sp.csr_matrix((len(histories), len(self.item_scores)), dtype=np.float32)
+        nothing = np.zeros((0, 2), dtype=np.int64)
+        shape = (len(histories), len(self.item_scores))
+        return sp.csr_matrix((np.zeros(0, np.float32), nothing.T), shape=shape)
 
 
 def fit_popularity(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import scipy.sparse as sp
@@ -185,9 +185,9 @@ def make_scorer(
         return _shared_scorer_of(model, num_items, elements)
     num_users = int(np.clip(elements // num_items, 1, MAX_USERS))
     width = int(np.clip(elements // num_users, 1, MAX_WIDTH))
-    device = torch.device("cpu")
+    device, dense = torch.device("cpu"), cast(ScoreModel, model)
     return Scorer(
-        (None,), num_users, width, num_items, device, lambda batch: _score_blocks(model, batch)
+        (None,), num_users, width, num_items, device, lambda batch: _score_blocks(dense, batch)
     )
 
 

@@ -50,7 +50,7 @@ def rank_shared(
         hidden: of B users, the items that are taken out.
     """
     num_items = shared.num_items
-    scored = _keys(own.indptr, own.indices, num_items)
+    scored = _keys(own.indptr.astype(np.int64), own.indices, num_items)
     order = np.argsort(scored)
     scored, values = scored[order], own.data[order]
     out = np.unique(_keys(hidden.offsets, hidden.items, num_items))

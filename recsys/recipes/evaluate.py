@@ -14,8 +14,8 @@ from recsys.evaluation.evaluate import evaluate as measure
 from recsys.evaluation.protocol import Part, find_protocol
 from recsys.evaluation.table import MetricTable, join_tables, load_table
 from recsys.recipes.baselines import choose, measure_baselines
-from recsys.recipes.run import METRICS, LoadedRun, fitted_on, load_config, load_run_info, run_name
 from recsys.recipes.remarks import tell, trained_oddly
+from recsys.recipes.run import METRICS, LoadedRun, fitted_on, load_config, load_run_info, run_name
 from recsys.towers.items import ItemTower
 
 

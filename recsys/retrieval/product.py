@@ -79,7 +79,7 @@ class Product:
         from recsys.retrieval.index import assign_codes
 
         unit = _unit_of(shared["codebooks"])
-        scaled = vectors / unit
+        scaled: Float32 = vectors / unit
         peak = float(np.abs(scaled).max())
         if peak > _FARTHEST:
             raise DataError(
@@ -87,7 +87,8 @@ class Product:
                 f"{self.name}, whose largest is {float(np.abs(shared['codebooks']).max()):g}; "
                 "leave that row out or store the vectors as fp32"
             )
-        return {"codes": assign_codes(scaled, shared["codebooks"] / unit)}
+        centroids: Float32 = shared["codebooks"] / unit
+        return {"codes": assign_codes(scaled, centroids)}
 
     def decode(self, rows: Arrays, shared: Arrays, dim: int) -> Float32:
         codes, codebooks = rows["codes"], shared["codebooks"]

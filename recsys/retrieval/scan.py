@@ -88,7 +88,8 @@ class Scan:
         """
         lengths = np.linalg.norm(users.astype(np.float64), axis=1)
         slack = (2 * self.size + 8) * 2.0**-24 * 1.001 * self.longest * lengths
-        return (slack + self.size * 2.0**-148).astype(np.float32)
+        rounded: Float32 = (slack + self.size * 2.0**-148).astype(np.float32)
+        return rounded
 
     def find(self, users: Float32, keep: int, filters: Filters) -> Int64:
         """`[B, <= keep]` the best items, in no order, -1 behind the end of a list.
