@@ -87,7 +87,7 @@ class Product:
                 f"{self.name}, whose largest is {float(np.abs(shared['codebooks']).max()):g}; "
                 "leave that row out or store the vectors as fp32"
             )
-        centroids: Float32 = shared["codebooks"] / unit
+        centroids = np.asarray(shared["codebooks"] / unit, dtype=np.float32)
         return {"codes": assign_codes(scaled, centroids)}
 
     def decode(self, rows: Arrays, shared: Arrays, dim: int) -> Float32:
