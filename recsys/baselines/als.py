@@ -121,6 +121,7 @@ def fit_bpr(config: BprConfig, histories: Histories, num_items: int) -> Bpr:
         )
         _fit(solver, histories, num_items)
     trained = np.roll(solver.user_factors, 1, axis=1)
+    trained[histories.lengths == 0] = 0.0  # never moved from its first, random values
     users = np.zeros((histories.users.max() + 2, trained.shape[1]), np.float32)
     users[histories.users] = trained
     users[:, 0] = 1

@@ -17,7 +17,7 @@ from recsys.data.dataset import Dataset, Int64
 from recsys.data.histories import Histories, item_counts
 from recsys.data.splitting import Split
 from recsys.errors import GranularityError, ProtocolError
-from recsys.evaluation.held_out import HeldOut, held_out
+from recsys.evaluation.held_out import HeldOut, describe_untrained, held_out
 from recsys.evaluation.metrics import USER_METRICS, Float64
 from recsys.evaluation.protocol import FitOn, Part, Protocol, ProtocolCard, make_card
 from recsys.evaluation.rank_batch import rank_batch
@@ -265,8 +265,13 @@ def evaluate(
         label=f"evaluate {run}",
         processes=processes,
     )
+    fit_end = split.fit_end(fit_on)
+    popularity = item_counts(dataset, split.start, fit_end)
     if extras:
-        told = describe_seen(dataset, ranking.held_out, protocol)
-        card = card.model_copy(update={"filtered_targets": told})
-    popularity = item_counts(dataset, split.start, split.fit_end(fit_on))
+        held = ranking.held_out
+        told = {
+            "filtered_targets": describe_seen(dataset, held, protocol),
+            "untrained": describe_untrained(held, fit_end > split.start, popularity),
+        }
+        card = card.model_copy(update=told)
     return tabulate(ranking, card, popularity, run=run, extras=extras, seed=seed)

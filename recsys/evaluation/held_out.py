@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from recsys.data.arrays import freeze_arrays
 from recsys.data.dataset import Dataset, Int32, Int64
@@ -90,6 +91,25 @@ def held_out(dataset: Dataset, split: Split, part: str) -> HeldOut:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     targets = (distinct % dataset.num_items).astype(np.int32)
     return HeldOut(users, split.start[users], lo[users], targets, offsets)
+
+
+def describe_untrained(held: HeldOut, trained: npt.NDArray[np.bool_], counts: Int64) -> str:
+    """A line for the protocol card: who and what training has not seen; empty where all was.
+
+    Args:
+        held: who is measured.
+        trained: `[U]` the users of the data set with a training row.
+        counts: `[N]` training rows of each item.
+    """
+    users = int((~trained[held.users]).sum())
+    targets = int((counts[held.targets] == 0).sum())
+    if not users and not targets:
+        return ""
+    return (
+        f"{users:,} of {len(held.users):,} users and {targets:,} of {len(held.targets):,} targets "
+        "have no training row; models that know users by index rank such users as a whole: "
+        "two_tower by the mean of all others, bpr by its biases"
+    )
 
 
 def fit_histories(dataset: Dataset, split: Split, fit_on: str) -> Histories:

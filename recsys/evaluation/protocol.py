@@ -90,6 +90,9 @@ class ProtocolCard(StrictModel):
     filtered_targets: str = ""
     """How many targets are filtered as seen, and what recall they leave; empty: not counted. It
     follows from the rest of the card."""
+    untrained: str = ""
+    """How many users and targets training has not seen; empty: none, or not counted. It follows
+    from the rest of the card."""
     metrics: str = (
         "recall = found / targets; hit = any found; ndcg with binary gains and ideal DCG over "
         "min(k, targets); mrr = 1 / rank of the first found; map over min(k, targets); a user's "
@@ -117,7 +120,7 @@ class ProtocolCard(StrictModel):
         return [
             f"{key}: {mine[key]!r} against {theirs[key]!r}"
             for key in mine
-            if mine[key] != theirs[key] and key != "filtered_targets"
+            if mine[key] != theirs[key] and key not in ("filtered_targets", "untrained")
         ]
 
 

@@ -141,6 +141,7 @@ def card_lines(card: ProtocolCard, num_users: Sequence[int] = ()) -> list[tuple[
         ("score ties", card.score_ties),
         ("not scored", card.unscorable),
         *([("seen targets", card.filtered_targets)] if card.filtered_targets else []),
+        *([("without training", card.untrained)] if card.untrained else []),
         ("metrics", card.metrics),
         ("catalogue", card.catalogue_metrics),
         ("segments", card.segments),

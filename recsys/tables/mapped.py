@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recsys.config import StrictModel
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, InstallationError
 from recsys.tables.row_reading import read_rows
 from recsys.tables.updates import UpdateRule, adagrad_rows, adamw_rows, touched_rows
 
@@ -55,7 +55,13 @@ class MappedArray:
 
         Raises:
             ConfigError: it is not there, or the folder cannot be written.
+            InstallationError: the system is not Linux.
         """
+        if not hasattr(os, "posix_fallocate"):
+            raise InstallationError(
+                "a mapped table reserves its file by posix_fallocate, which Linux alone has; train "
+                "there, or choose another model.table.name"
+            )
         size = 4 * shape[0] * shape[1]
         try:
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as the array

@@ -18,6 +18,7 @@ from recsys.errors import ConfigError
 from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.protocol import PROTOCOLS
+from recsys.evaluation.scoring import VectorModel
 from recsys.granularity import Granularities
 
 NUM_ITEMS = 7
@@ -198,7 +199,16 @@ def test_factor_models_are_measured_at_every_granularity(config, tmp_path):
     assert table.rows["granularity"].unique().sort().to_list() == [8, 16, 32, 64]
 
 
-def test_users_without_training_rows_do_no_harm():
-    histories = jagged([[0, 1], [], [1, 2]])
+def test_users_without_training_rows_are_ranked_by_what_everyone_had():
+    histories = jagged([[0, 1], [], [1, 2], []])
+    with_history = jagged([[0], [1], [2], [1]])
     for name in BASELINES:
-        fit_baseline(BASELINES[name].config(), histories, 4)
+        model = fit_baseline(BASELINES[name].config(), histories, 4)
+        if isinstance(model, VectorModel):
+            users = model.user_vectors(with_history)
+            scores = users @ model.item_vectors().T
+        else:
+            scores = model.scores(with_history)
+        assert torch.isfinite(scores).all(), name
+        # Two users alike in all that the model may know of them are ranked alike.
+        assert torch.equal(scores[1], scores[3]), name

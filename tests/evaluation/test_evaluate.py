@@ -20,6 +20,7 @@ from recsys.evaluation.protocol import PROTOCOLS
 from recsys.evaluation.recommend import recommend
 from recsys.granularity import Granularities
 from recsys.kernels import ranking
+from recsys.reports.words import card_lines
 from tests.evaluation.naive import (
     FixedScores,
     dense_scores,
@@ -160,6 +161,26 @@ def test_lists_of_a_wide_catalogue_equal_sorting_it(k, budget):
             hidden = set(history) if filter_seen else set()
             expected = top_items(scores[row], hidden, k)
             assert lists[row].tolist() == expected + [-1] * (k - len(expected))
+
+
+def test_the_card_counts_users_and_targets_that_training_has_not_seen(tmp_path):
+    dataset = random_dataset(tmp_path / "data", split="global-time")
+    rule = SplitRule(name="global-time", valid_quantile=0.1, test_quantile=0.4)
+    split = make_split(dataset, rule)
+    held = list(users_of(dataset, split, "test"))
+    trained = set(fit_histories(dataset, split, "train").items.tolist())
+    users = sum(split.train_end[user] == split.start[user] for user, _, _ in held)
+    targets = sum(item not in trained for _, _, items in held for item in items)
+    assert users and targets
+    model = integer_vectors(dataset.num_users, dataset.num_items)
+    options = {"protocol": PROTOCOLS["global-time"], "part": "test"}
+    card = evaluate(model, dataset, split, **options).card
+    total = sum(len(items) for _, _, items in held)
+    assert card.untrained.startswith(
+        f"{users} of {len(held)} users and {targets} of {total} targets have no training row"
+    )
+    assert dict(card_lines(card))["without training"] == card.untrained
+    assert not card.differences(card.model_copy(update={"untrained": ""}))
 
 
 def test_segments_count_their_own_targets_only(tmp_path):

@@ -96,3 +96,14 @@ def test_users_are_packed_as_tiles_read_them():
     assert np.abs(users - upper).max() <= 128
     np.testing.assert_allclose(left, np.linalg.norm(users - upper, axis=1), rtol=1e-6)
     assert [depth_of(size) for size in (64, 128, 32, 96, 100, 8, 6)] == [64, 64, 32, 32, 4, 8, 0]
+
+
+@pytest.mark.parametrize("machine", ["arm64", "aarch64", "AMD64"])
+def test_machines_of_another_kind_have_no_matrix_tiles_and_are_not_asked(machine, monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.delattr("ctypes.CDLL")
+    have_tiles.cache_clear()
+    try:
+        assert have_tiles() is False
+    finally:
+        have_tiles.cache_clear()

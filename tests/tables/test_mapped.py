@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, InstallationError
 from recsys.models.sasrec import SASRec
 from recsys.recipes.run import load_run
 from recsys.recipes.train import train
@@ -128,3 +128,9 @@ def test_files_written_block_by_block_are_safetensors(tmp_path):
     found = load_file(tmp_path / "file")
     assert found.keys() == tensors.keys() and len(calls) == 10
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_a_mapped_table_says_that_it_needs_linux(monkeypatch):
+    monkeypatch.delattr("os.posix_fallocate")
+    with pytest.raises(InstallationError, match="which Linux alone has; train there, or choose"):
+        make("mapped", 10, 4)

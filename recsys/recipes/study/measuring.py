@@ -215,6 +215,6 @@ def _key(folder: Path, plan: Plan, run: PlannedRun, name: str, card: ProtocolCar
         "weights": sha256_of(folder / run.name / WEIGHTS),
         # The file, not the model: an option that a later version adds changes no old run.
         "config": sha256_of(folder / run.name / CONFIG),
-        "card": card.model_dump(exclude={"filtered_targets"}),
+        "card": card.model_dump(exclude={"filtered_targets", "untrained"}),
     }
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
