@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import glob
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,10 +19,11 @@ from data_prep.raw import RawData
 from data_prep.recbole import read_recbole
 from data_prep.sequences import read_sequences
 from data_prep.synthetic import write_synthetic
-from recsys.data.dataset import Dataset, check_replaceable
+from recsys.data.dataset import Dataset, check_replaceable, load_manifest
 from recsys.data.feature_manifest import FEATURES, feature_names
-from recsys.errors import ConfigError, DataError
-from recsys.files import remove
+from recsys.errors import ConfigError, DataError, RecsysError
+from recsys.progress import console
+from recsys.scratch import scratch_folder
 
 Reader = Callable[[Path | None, PrepareOptions, Path], RawData]
 
@@ -141,16 +139,38 @@ def prepare(
     out = Path(out) if out is not None else Path("data") / name
     check_replaceable(out)
     _check_no_features(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(out)
+    before = _content_hash(out)
+    dataset = _make(name, options, source, out)
+    after = dataset.manifest.content_hash
+    if before is not None and before != after:
+        console.print(
+            f"{out} held another data set (content hash {before[:12]}, now {after[:12]}). Runs "
+            "trained on it can no longer be evaluated or resumed; to keep both, prepare into "
+            "another --out",
+            style="yellow",
+            soft_wrap=True,
+        )
+    return dataset
+
+
+def _make(name: str, options: PrepareOptions, source: str | Path | None, out: Path) -> Dataset:
     read = SOURCES[name].read
     if read is None:
         if source is not None:
             raise ConfigError(f"{name} is made, not read; leave out --source {source}")
         return write_synthetic(options, out)
-    with _workspace(out) as workspace:
+    # Unpacked files are as large as the data, so they go beside it and not to /tmp.
+    with scratch_folder(out) as workspace:
         raw = read(Path(source) if source is not None else None, options, workspace)
         return assemble(name, raw, options, out)
+
+
+def _content_hash(out: Path) -> str | None:
+    """Of the data set that stands there; None: there is none that can be read."""
+    try:
+        return load_manifest(out).content_hash
+    except RecsysError:
+        return None
 
 
 def _check_no_features(out: Path) -> None:
@@ -161,34 +181,3 @@ def _check_no_features(out: Path) -> None:
             f"another --out and take them over by id (`recsys attach NEW {out} --modality "
             f"{names[0]}`), or remove {out / FEATURES}"
         )
-
-
-@contextmanager
-def _workspace(out: Path) -> Iterator[Path]:
-    """A folder for unpacked files beside `out`: it is as large as the data, so not in /tmp."""
-    folder = out.parent / f".{out.name}.{os.getpid()}.work"
-    remove(folder)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        remove(folder)
-
-
-def _sweep(out: Path) -> None:
-    """Removes what killed runs left beside `out`."""
-    for kind in ("work", "tmp"):
-        for folder in out.parent.glob(f".{glob.escape(out.name)}.*.{kind}"):
-            process = folder.name.split(".")[-2]
-            if process.isdecimal() and not _runs(int(process)):
-                remove(folder)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

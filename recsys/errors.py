@@ -28,6 +28,10 @@ class RunError(RecsysError):
     """A run folder or checkpoint is missing, incomplete or of another kind."""
 
 
+class BusyError(RecsysError):
+    """Another process is writing there."""
+
+
 class ProtocolError(RecsysError):
     """Figures of different evaluation protocols would be mixed."""
 

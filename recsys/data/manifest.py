@@ -12,6 +12,7 @@ from recsys.data.content import INTERACTIONS, ITEMS, USERS, content_hash
 from recsys.errors import ChecksumError, DataError
 from recsys.files import sha256_of, write_json
 from recsys.named_files import check_named, inside
+from recsys.scratch import is_scratch
 
 SCHEMA_VERSION = 1
 MANIFEST = "dataset.json"
@@ -78,7 +79,7 @@ def load_manifest(folder: Path, *, verify: bool = False) -> DatasetManifest:
         ChecksumError: `verify` was asked for and a file's bytes are others.
     """
     path = folder / MANIFEST
-    if folder.name.startswith(".") and folder.name.endswith(".tmp"):
+    if is_scratch(folder):
         raise DataError(f"{folder} is what a killed `recsys prepare` left behind; delete it")
     if not path.is_file():
         raise DataError(f"{folder} is not a dataset folder (no {MANIFEST}); run `recsys prepare`")

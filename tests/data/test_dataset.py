@@ -154,7 +154,7 @@ def test_a_folder_without_manifest_is_no_dataset(dataset):
 
 
 def test_what_a_killed_writer_left_behind_is_no_dataset(dataset):
-    left = dataset.folder.rename(dataset.folder.parent / ".data.123.tmp")
+    left = dataset.folder.rename(dataset.folder.parent / ".data.a1b2c3d4.tmp")
     with pytest.raises(DataError, match="left behind; delete it"):
         load_dataset(left)
 

@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -73,17 +72,6 @@ def test_another_folder_is_not_replaced(source, tmp_path):
         prepare("csv", source=source, out=tmp_path / "notes")
 
 
-def test_what_killed_runs_left_is_removed_and_what_runs_is_left_alone(source, tmp_path):
-    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
-        ended.wait()
-    dead = [tmp_path / f".out.{ended.pid}.{kind}" for kind in ("tmp", "work")]
-    alive = tmp_path / f".out.{os.getppid()}.work"
-    for folder in (*dead, alive):
-        folder.mkdir()
-    prepare("csv", source=source, out=tmp_path / "out")
-    assert [folder.exists() for folder in (*dead, alive)] == [False, False, True]
-
-
 KILLED = """
 import sys
 from data_prep import PrepareOptions, SyntheticOptions, prepare
@@ -96,13 +84,13 @@ def test_sigkill_leaves_no_dataset_and_the_next_run_cleans_up(tmp_path):
     out = tmp_path / "out"
     with subprocess.Popen([sys.executable, "-c", KILLED, str(out)]) as process:
         for _ in range(600):
-            if list(tmp_path.glob(".out.*.tmp/interactions.parquet")):
+            if list(tmp_path.glob(".out.*.tmp/out/interactions.parquet")):
                 break
             time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
     left = next(tmp_path.iterdir())
     assert not out.exists()
-    for folder in (out, left):
+    for folder in (out, left, left / "out"):
         with pytest.raises(DataError):
             load_dataset(folder)
     prepare("synthetic", out=out)

@@ -1,0 +1,89 @@
+"""Hidden folders for unfinished files: one a writer, locked, swept once the writer is dead.
+
+A lock of the kernel (flock) on the folder itself says whether its writer lives: it ends with the
+process, in whatever container or on whatever host that shares the file system it runs. Where a
+file system has no such locks, nothing is swept.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ASIDE = ".aside"
+"""In a scratch folder: what stood at the target while the new one is moved there."""
+_SUFFIX = ".tmp"
+_NAME = re.compile(r"\.(?P<target>.+)\.[a-z0-9_]{8}\.tmp")
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """An empty hidden folder beside `path`, of this writer alone; removed in the end.
+
+    Those that killed writers of `path` left are removed first.
+    """
+    path = path.absolute()  # `.` has a name, too
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent, path.name)
+    folder, lock = _own_folder(path)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # what stays is swept by the next writer
+        os.close(lock)
+
+
+def is_scratch(path: Path) -> bool:
+    """Whether `path` is a scratch folder, or lies in one: nothing there is finished."""
+    return any(_NAME.fullmatch(part.name) for part in (path, path.parent))
+
+
+def sweep(parent: Path, name: str | None = None) -> None:
+    """Removes the scratch folders in `parent` (None: of whatever name) whose writers are dead.
+
+    What such a writer had moved aside is put back, unless something new stands in its place.
+    """
+    with os.scandir(parent) as entries:
+        found = [(entry.path, _NAME.fullmatch(entry.name)) for entry in entries]
+    for path, match in found:
+        if match and name in (None, match["target"]):
+            _remove_if_dead(Path(path), parent / match["target"])
+
+
+def _own_folder(path: Path) -> tuple[Path, int]:
+    while True:
+        folder = Path(tempfile.mkdtemp(_SUFFIX, f".{path.name}.", path.parent))
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # swept before it was locked
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # being swept
+            os.close(lock)
+            continue
+        except OSError:  # no locks here, so nobody sweeps
+            return folder, lock
+        if folder.is_dir():
+            return folder, lock
+        os.close(lock)
+
+
+def _remove_if_dead(folder: Path, target: Path) -> None:
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (folder / ASIDE).exists() and not target.exists():
+            (folder / ASIDE).rename(target)
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError:  # its writer lives, or nobody can tell
+        return
+    finally:
+        os.close(lock)
