@@ -24,17 +24,16 @@ from recsys.config import apply_overrides, parse
 from recsys.data.histories import item_counts
 from recsys.errors import ConfigError, RunError
 from recsys.evaluation.held_out import held_out
-from recsys.files import atomic_path
 from recsys.models import SASRec, SASRecConfig
 from recsys.progress import progress
 from recsys.recipes.run import (
     LoadedRun,
     RunConfig,
     build_model,
-    create_run,
     on_one_process,
     update_run_info,
 )
+from recsys.recipes.run_folder import check_empty, create_run, new_folder
 from recsys.towers.items import ItemTower
 from recsys.towers.jagged import to_indices
 from recsys.towers.late_content import leave_content, match_lengths
@@ -76,8 +75,7 @@ def calibrate(
         DataError: the data set lacks a feature.
     """
     loaded, folder = LoadedRun(run), Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} is not empty; choose another folder for the calibrated run")
+    check_empty(folder)
     if not 0 < weight < float("inf"):
         raise ConfigError(f"weight {weight} is no weight of new targets; a number above 0 is")
     if overrides:
@@ -93,7 +91,7 @@ def calibrate(
         )  # fmt: skip
     if overrides and model.granularities.normalize:
         match_lengths(tower, new)
-    with atomic_path(folder) as temporary:
+    with new_folder(folder) as temporary:
         create_run(temporary, loaded.config, loaded.dataset, resume=False)
         save_weights(model, temporary / WEIGHTS)
         kept = {key: loaded.info[key] for key in ("best_epoch", "seconds") if key in loaded.info}

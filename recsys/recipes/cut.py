@@ -17,10 +17,10 @@ from torch import Tensor
 from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, RunError
-from recsys.files import atomic_path
 from recsys.granularity import truncate
 from recsys.models import Model, TwoTowerConfig
-from recsys.recipes.run import LoadedRun, RunConfig, build_model, create_run, update_run_info
+from recsys.recipes.run import LoadedRun, RunConfig, build_model, update_run_info
+from recsys.recipes.run_folder import check_empty, create_run, new_folder
 from recsys.training.checkpoint import WEIGHTS, save_weights
 
 TOLERANCE = 1e-5
@@ -50,15 +50,14 @@ def cut(run: str | Path, out: str | Path, *, granularity: int) -> Path:
         GranularityError: the run has no such granularity.
     """
     loaded, folder = LoadedRun(run), Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} is not empty; choose another folder for the smaller model")
+    check_empty(folder)
     loaded.model.granularities.index(granularity, str(run))
     _check_nested(loaded, granularity)
     config = smaller_config(loaded.config, granularity)
     small = build_model(config, loaded.dataset)
     cut_weights(loaded.model, small)
     difference = compare(loaded.model, small.eval(), loaded.dataset)
-    with atomic_path(folder) as temporary:
+    with new_folder(folder) as temporary:
         create_run(temporary, config, loaded.dataset, resume=False)
         save_weights(small, temporary / WEIGHTS)
         kept = {key: loaded.info[key] for key in _KEPT if key in loaded.info}

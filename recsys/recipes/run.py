@@ -1,4 +1,4 @@
-"""A run: its config, its folder, and how both are made and read again.
+"""A run: its config, what its folder holds, and how both are read again.
 
 runs/NAME/
     config.yaml           the resolved config
@@ -13,31 +13,24 @@ runs/NAME/
 
 from __future__ import annotations
 
-import os
-import platform
-import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from pydantic import Field, ValidationInfo, model_validator
 
 from recsys.baselines import NAMES
 from recsys.config import StrictModel, apply_overrides, load_yaml, parse
 from recsys.data.batching import BatchingConfig
-from recsys.data.dataset import Dataset, SplitRule, load_dataset
+from recsys.data.dataset import MANIFEST, Dataset, SplitRule, load_dataset
 from recsys.data.features import load_features
 from recsys.data.negatives import NegativesConfig
 from recsys.data.splitting import Split, make_split
-from recsys.doctor import installed
-from recsys.errors import ConfigError, ProtocolError, RunError
+from recsys.errors import ProtocolError, RunError
 from recsys.evaluation.protocol import FitOn, find_protocol
-from recsys.files import atomic_path, read_json, write_json, write_text
+from recsys.files import read_json, write_json
 from recsys.losses.bpr import nested_bpr
 from recsys.losses.gbce import GBCE
 from recsys.losses.softmax import NestedLossOutput, nested_softmax
@@ -53,10 +46,6 @@ CONFIG = "config.yaml"
 RUN = "run.json"
 METRICS = "metrics"
 RUN_SCHEMA = 1
-PACKAGES = (
-    *("recsys", "torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu"),
-    *("numpy", "polars", "scipy", "implicit"),
-)
 
 
 class LossConfig(StrictModel):
@@ -152,77 +141,11 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return parse(RunConfig, apply_overrides(load_yaml(path), list(overrides)), str(path))
 
 
-def create_run(folder: Path, config: RunConfig, dataset: Dataset, *, resume: bool) -> None:
-    """Makes the run folder, or checks that `resume` continues the very same run.
-
-    Raises:
-        RunError: the folder holds a run and resume was not asked for, or another data set's.
-        ConfigError: the run to resume was started with another config.
-    """
-    if (folder / RUN).is_file():
-        if not resume:
-            raise RunError(
-                f"{folder} holds a run already; continue it with --resume, or choose another --out"
-            )
-        _check_same(folder, config, dataset)
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise RunError(f"{folder} is not empty and is no run; choose another --out")
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    with atomic_path(folder) as temporary:
-        temporary.mkdir()
-        write_text(temporary / CONFIG, text)
-        write_json(temporary / RUN, _describe(config, dataset))
-
-
-def _describe(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
-    return {
-        "schema_version": RUN_SCHEMA,
-        "name": config.model.name,
-        "state": "started",
-        "dataset": {"name": dataset.manifest.name, "content_hash": dataset.manifest.content_hash},
-        "features_hash": _features_hash(config, dataset),
-        "seed": config.trainer.seed,
-        "commit": _git_commit(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: found for name in PACKAGES if (found := installed(name))},
-        },
-        "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-    }
-
-
-def _git_commit() -> str | None:
-    """Commit of the checkout this package runs from, with `+` when it was changed; None: no git."""
-    here = Path(__file__).resolve().parent
-    git = ["git", "-C", str(here)]
-    try:
-        head = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        )
-        changes = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
-
-
-def _check_same(folder: Path, config: RunConfig, dataset: Dataset) -> None:
-    before = load_config(folder).model_dump(mode="json")
-    now = config.model_dump(mode="json")
-    changed = [
-        f"  {key}: {before[key]!r} -> {now[key]!r}" for key in now if before[key] != now[key]
-    ]
-    if changed:
-        lines = "\n".join(changed)
-        raise ConfigError(f"{folder} was started with another config:\n{lines}\nuse another --out")
-    check_dataset(folder, dataset)
+def describe_data(dataset: Dataset) -> dict[str, Any]:
+    """Enough to find the data set again, or to prepare it again."""
+    known = ("name", "content_hash", "source", "filters", "num_users", "num_items")
+    told = dataset.manifest.model_dump(mode="json")
+    return {"folder": str(dataset.folder.resolve()), **{key: told[key] for key in known}}
 
 
 def load_config(folder: Path) -> RunConfig:
@@ -262,15 +185,16 @@ def update_run_info(folder: Path, **changes: Any) -> None:
 
 def check_dataset(folder: Path, dataset: Dataset) -> None:
     """Raises RunError when `dataset`, or a feature in it, is not what the run was trained on."""
-    trained = load_run_info(folder)["dataset"]["content_hash"]
-    if trained != dataset.manifest.content_hash:
+    trained, found = load_run_info(folder)["dataset"], describe_data(dataset)
+    if trained["content_hash"] != found["content_hash"]:
         raise RunError(
-            f"{folder} was trained on data with content hash {trained[:12]}, "
-            f"{dataset.folder} has {dataset.manifest.content_hash[:12]}; prepare the data set "
-            "with the same options, or train again"
+            f"{folder} was trained on data with content hash {_summary(trained)}; "
+            f"{dataset.folder} has {_summary(found)}. It was prepared again, from another file or "
+            f"with other options, or is another data set: name the right one as `data` in "
+            f"{folder / CONFIG}, prepare it as it was, or train again"
         )
     config = load_config(folder)
-    before, now = load_run_info(folder).get("features_hash"), _features_hash(config, dataset)
+    before, now = load_run_info(folder).get("features_hash"), features_hash(config, dataset)
     if before != now:
         raise RunError(
             f"{folder} was trained on features ({', '.join(config.model.features)}) with hash "
@@ -280,7 +204,17 @@ def check_dataset(folder: Path, dataset: Dataset) -> None:
         )
 
 
-def _features_hash(config: RunConfig, dataset: Dataset) -> str | None:
+def _summary(told: dict[str, Any]) -> str:
+    """A data set in a few words, as far as `run.json` tells of it."""
+    parts = [told["name"]]
+    if "num_users" in told:
+        parts += [f"{told['num_users']:,} users", f"{told['num_items']:,} items"]
+    parts += [f"source: {told['source']}"] if "source" in told else []
+    parts += [f"filters: {'; '.join(told['filters'])}"] if told.get("filters") else []
+    return f"{told['content_hash'][:12]} ({', '.join(parts)})"
+
+
+def features_hash(config: RunConfig, dataset: Dataset) -> str | None:
     """Of the features that the model reads; None: it reads none."""
     names = config.model.features
     return load_features(dataset.folder, names).features_hash if names else None
@@ -292,16 +226,18 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
     Raises:
         DataError: the data set lacks a feature that the model reads.
     """
-    torch.manual_seed(config.trainer.seed)
     _, module = MODELS[config.model.name]
     names = config.model.features
-    built: Model = module(
-        config.model,
-        dataset.num_items,
-        num_users=dataset.num_users,
-        features=load_features(dataset.folder, names) if names else None,
-        objective=config.loss.objective(dataset.num_items, len(config.model.granularities)),
-    )
+    features = load_features(dataset.folder, names) if names else None
+    with torch.random.fork_rng(devices=[]):  # the caller's own random numbers go on as they were
+        torch.manual_seed(config.trainer.seed)
+        built: Model = module(
+            config.model,
+            dataset.num_items,
+            num_users=dataset.num_users,
+            features=features,
+            objective=config.loss.objective(dataset.num_items, len(config.model.granularities)),
+        )
     return built
 
 
@@ -328,7 +264,7 @@ class LoadedRun:
                 "or ask for the best weights so far with --unfinished"
             )
         self.config = load_config(self.folder)
-        self.dataset = _load_data(self.config, self.folder)
+        self.dataset = load_dataset(find_data(self.config, self.folder), mapped=self.config.mapped)
         check_dataset(self.folder, self.dataset)
         self.split: Split = make_split(self.dataset, self.config.split_rule(self.dataset))
         self.model = build_model(on_one_process(self.config), self.dataset)
@@ -376,14 +312,32 @@ def on_one_process(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"model": model.model_copy(update=swapped)})
 
 
-def _load_data(config: RunConfig, run: Path) -> Dataset:
-    path = config.data
-    if not path.exists() and not path.is_absolute():
+def find_data(config: RunConfig, folder: Path) -> Path:
+    """Where the data set of a run lies.
+
+    A relative path is looked for from here and from the folders above the run; what is not there,
+    where it lay when the run was trained. Of several the one with the run's content hash is taken.
+
+    Raises:
+        RunError: there is none in any of these places.
+    """
+    trained = load_run_info(folder)["dataset"]
+    if config.data.is_absolute() and config.data.exists():
+        return config.data
+    above = () if config.data.is_absolute() else folder.resolve().parents
+    places = [config.data, *(parent / config.data for parent in above)]
+    places += [Path(trained["folder"])] if "folder" in trained else []
+    found = [place for place in places if (place / MANIFEST).is_file()]
+    if not found:
         raise RunError(
-            f"there is no {path} here; it stands in {run / CONFIG}, relative to the folder the run "
-            "was trained in: go there"
+            f"there is no {config.data} here, nor above {folder}; name the data set of "
+            f"{_summary(trained)} as `data` in {folder / CONFIG}: its content hash is compared"
         )
-    return load_dataset(path, mapped=config.mapped)
+    hashes = {
+        place: read_json(place / MANIFEST, "prepare again")["content_hash"] for place in found
+    }
+    same = [place for place in found if hashes[place] == trained["content_hash"]]
+    return same[0] if same else found[0]
 
 
 def load_run(folder: str | Path, *, unfinished: bool = False) -> LoadedRun:

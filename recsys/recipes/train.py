@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -14,23 +15,28 @@ from recsys.data.negatives import NegativeSampler
 from recsys.data.splitting import Split, make_split
 from recsys.errors import ConfigError
 from recsys.evaluation.evaluate import evaluate
+from recsys.evaluation.held_out import held_out
 from recsys.evaluation.protocol import find_protocol
 from recsys.files import remove
 from recsys.models import Model
 from recsys.models.two_tower import TwoTower
 from recsys.processes import Processes, joined
+from recsys.progress import console
 from recsys.recipes.clusters import assign_clusters
 from recsys.recipes.idle import idle_options
 from recsys.recipes.remarks import rows_left_out, tell, trained_oddly
 from recsys.recipes.run import (
     METRICS,
+    RUN,
     RunConfig,
     build_model,
-    create_run,
+    find_data,
+    load_config,
     load_run_info,
     read_config,
     update_run_info,
 )
+from recsys.recipes.run_folder import change_length, create_run, training
 from recsys.tables.sharding import sharded_tables
 from recsys.towers.items import ItemTower
 from recsys.training.checkpoint import WEIGHTS, TrainState, load_weights
@@ -70,10 +76,14 @@ def train(
             "change the object (model_copy), or give the file"
         )
     settings = config if isinstance(config, RunConfig) else read_config(config, overrides)
-    with joined() as processes:
-        if processes.first and not isinstance(config, RunConfig):
-            tell(idle_options(settings))
-        _train(settings, Path(out), processes, resume=resume)
+    threads = torch.get_num_threads()
+    try:
+        with joined() as processes, torch.random.fork_rng(devices=[]):
+            if processes.first and not isinstance(config, RunConfig):
+                tell(idle_options(settings))
+            _train(settings, Path(out), processes, resume=resume)
+    finally:  # threads and random numbers of the caller are as they were
+        torch.set_num_threads(threads)
     return Path(out)
 
 
@@ -82,7 +92,9 @@ def _train(settings: RunConfig, folder: Path, processes: Processes, *, resume: b
         torch.set_num_threads(settings.threads)
     if not processes.first:
         processes.wait()
-    dataset = load_dataset(settings.data, mapped=settings.mapped)
+    resumed = resume and (folder / RUN).is_file()
+    data = find_data(settings, folder) if resumed else settings.data
+    dataset = load_dataset(data, mapped=settings.mapped)
     if processes.first:  # what it maps, the others find
         processes.wait()
     split = make_split(dataset, settings.split_rule(dataset))
@@ -104,26 +116,54 @@ def _train(settings: RunConfig, folder: Path, processes: Processes, *, resume: b
     )
     if isinstance(model, TwoTower):
         model.note_users(split.fit_end(settings.fit_on) > split.start)
+    if settings.fit_on == "train":
+        held_out(dataset, split, "valid")  # refuses what has nothing to validate by
     assign_clusters(model, dataset, split, settings.fit_on)
     if processes.first:
         create_run(folder, settings, dataset, resume=resume)
+    (left,) = processes.any(processes.first and _is_left(folder, settings))
+    if left:
+        with training(folder) if processes.first else nullcontext():
+            _finish(settings, dataset, split, model, batches, folder, processes)
+
+
+def _is_left(folder: Path, config: RunConfig) -> bool:
+    """Whether there is something to train: a finished run is not so much as touched."""
+    finished = load_run_info(folder)["state"] == "finished"
+    return not finished or load_config(folder).trainer != config.trainer
+
+
+def _finish(
+    config: RunConfig,
+    dataset: Dataset,
+    split: Split,
+    model: Model,
+    batches: TrainBatches,
+    folder: Path,
+    processes: Processes,
+) -> None:
+    """Trains to the end, and says so in the run folder."""
+    if processes.first:
+        change_length(folder, config.trainer)
         update_run_info(folder, processes=processes.world_size)
     processes.wait()
-    info = load_run_info(folder)
-    if info["state"] != "finished":
-        if processes.first:
-            tell(rows_left_out(settings, split, batches.num_tokens))
-        torch.set_num_threads(info["threads"])  # a resumed run repeats bits with the same number
-        state = _fit(settings, dataset, split, model, batches, folder, processes)
-        if processes.first:
-            remove(folder / METRICS)  # of weights that were not the last
-            update_run_info(
-                folder, state="finished", best_epoch=state.best_epoch, seconds=state.seconds
-            )
-        if processes.world_size == 1 and not any(sharded_tables(model)):
-            load_weights(model, folder / WEIGHTS)
-            tell(trained_oddly(model.eval()))
     if processes.first:
+        tell(rows_left_out(config, split, batches.num_tokens))
+    torch.set_num_threads(load_run_info(folder)["threads"])  # the same number repeats bits
+    state = _fit(config, dataset, split, model, batches, folder, processes)
+    if not processes.first:
+        return
+    if state.epoch < config.trainer.epochs:
+        console.print(
+            f"stopped after epoch {state.epoch} of {config.trainer.epochs}: no better validation "
+            f"for {config.trainer.patience} epochs (trainer.patience)"
+        )
+    remove(folder / METRICS)  # of weights that were not the last
+    update_run_info(folder, state="finished", best_epoch=state.best_epoch, seconds=state.seconds)
+    if processes.world_size == 1 and not any(sharded_tables(model)):
+        load_weights(model, folder / WEIGHTS)
+        tell(trained_oddly(model.eval()))
+    if not config.trainer.keep_checkpoint:
         drop_checkpoints(folder)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,6 +72,9 @@ class TrainerConfig(StrictModel):
     """What early stopping goes by: the mean over granularities, or one of them as `ndcg@10/d64`."""
     checkpoint_seconds: float = Field(default=120.0, ge=0)
     """A checkpoint is written at least this often, and after every epoch."""
+    keep_checkpoint: bool = True
+    """Keep the last checkpoint of a finished run, about three times its weights, so that `--resume`
+    can train more epochs."""
     optimizer: OptimizerConfig = OptimizerConfig()
     seed: int = Field(default=0, ge=0)
 
@@ -311,8 +315,14 @@ class _Stop:
 
 @contextmanager
 def _stop_signals() -> Iterator[_Stop]:
-    """Notes SIGTERM and SIGINT instead of dying by them; a second one does what it always did."""
+    """Notes SIGTERM and SIGINT instead of dying by them; a second one does what it always did.
+
+    Only the main thread of a process can: in another one training goes on until it ends.
+    """
     stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
 
     def note(number: int, _: FrameType | None) -> None:
         stop.asked = signal.Signals(number).name
@@ -329,3 +339,8 @@ def _stop_signals() -> Iterator[_Stop]:
 def drop_checkpoints(folder: Path) -> None:
     """Removes what only a resume needs, once a run has ended."""
     remove(folder / CHECKPOINTS)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run folder keeps a checkpoint to go on from."""
+    return any((folder / CHECKPOINTS).glob("step-*"))

@@ -95,7 +95,7 @@ def test_kill_9_at_several_steps_then_resume_gives_the_same_bits(config, uninter
     train(config, out=run, resume=True)
     assert (run / WEIGHTS).read_bytes() == (uninterrupted / WEIGHTS).read_bytes()
     assert losses(run) == losses(uninterrupted)
-    assert not (run / "checkpoints").exists()
+    assert len(list((run / "checkpoints").iterdir())) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -17,7 +17,8 @@ from typing import Literal
 
 from recsys.data.dataset import Dataset
 from recsys.progress import console
-from recsys.recipes.run import CONFIG, RUN, create_run, load_config, load_run_info
+from recsys.recipes.run import CONFIG, RUN, load_config, load_run_info
+from recsys.recipes.run_folder import check_same
 from recsys.recipes.study.config import PlannedRun
 from recsys.recipes.train import train
 from recsys.training.trainer import StoppedError
@@ -60,7 +61,7 @@ def check_runs(folder: Path, runs: Sequence[PlannedRun], dataset: Dataset) -> No
     """
     for run in runs:
         if (folder / run.name / CONFIG).is_file():
-            create_run(folder / run.name, run.config, dataset, resume=True)
+            check_same(folder / run.name, run.config, dataset, exact=True)
 
 
 def train_missing(folder: Path, runs: Sequence[PlannedRun]) -> None:

@@ -1,0 +1,214 @@
+"""The folder of a run: made by one process alone, held while it is trained, gone on with."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from recsys.data.dataset import Dataset
+from recsys.doctor import installed
+from recsys.errors import ConfigError, RunError
+from recsys.files import atomic_path, held, remove, write_json, write_text
+from recsys.progress import console
+from recsys.recipes.run import (
+    CONFIG,
+    METRICS,
+    RUN,
+    RUN_SCHEMA,
+    RunConfig,
+    check_dataset,
+    describe_data,
+    features_hash,
+    load_config,
+    load_run_info,
+    update_run_info,
+)
+from recsys.scratch import sweep
+from recsys.training.logs import LOG, read_lines
+from recsys.training.trainer import TrainerConfig, has_checkpoint
+
+PACKAGES = (
+    *("recsys", "torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu"),
+    *("numpy", "polars", "scipy", "implicit"),
+)
+_LOCK = ".lock"
+
+
+def create_run(folder: Path, config: RunConfig, dataset: Dataset, *, resume: bool) -> None:
+    """Makes the run folder, or checks that `resume` continues the very same run.
+
+    Raises:
+        RunError: the folder holds a run and resume was not asked for, or another data set's.
+        ConfigError: the run to resume was started with another config.
+    """
+    if (folder / RUN).is_file():
+        if not resume:
+            raise RunError(
+                f"{folder} holds a run already; continue it with --resume, or choose another --out"
+            )
+        check_same(folder, config, dataset)
+        return
+    check_empty(folder)
+    with new_folder(folder) as temporary:
+        _write_config(temporary, config)
+        write_json(temporary / RUN, _describe(config, dataset))
+
+
+def check_empty(folder: Path) -> None:
+    """Raises RunError where something stands at `folder`."""
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file; choose another place for the run folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise RunError(f"{folder} is not empty; choose another run folder (train: --out)")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder that becomes the run folder in the end, whole or not at all.
+
+    Raises:
+        RunError: meanwhile another process has made it.
+    """
+    try:
+        with atomic_path(folder, replace=False) as temporary:
+            temporary.mkdir()
+            yield temporary
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not folder.is_dir():
+            raise
+        raise RunError(f"another process has just made {folder}; choose another one") from error
+
+
+@contextmanager
+def training(folder: Path) -> Iterator[None]:
+    """Holds a run folder while it is trained; what killed trainings left in it is removed.
+
+    Raises:
+        BusyError: another process trains it.
+    """
+    busy = f"another process is training {folder}; wait for it, or choose another --out"
+    with held(folder / _LOCK, busy):
+        sweep(folder)
+        yield
+
+
+def _describe(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+    return {
+        "schema_version": RUN_SCHEMA,
+        "name": config.model.name,
+        "state": "started",
+        "dataset": describe_data(dataset),
+        "features_hash": features_hash(config, dataset),
+        "seed": config.trainer.seed,
+        "commit": _git_commit(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: found for name in PACKAGES if (found := installed(name))},
+        },
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout this package runs from, with `+` when it was changed; None: no git."""
+    here = Path(__file__).resolve().parent
+    git = ["git", "-C", str(here)]
+    try:
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
+
+
+def check_same(folder: Path, config: RunConfig, dataset: Dataset, *, exact: bool = False) -> None:
+    """Refuses to go on with a run by another config, or on other data.
+
+    The data may lie elsewhere, and training may take longer or shorter (see `_may_differ`),
+    unless all must be `exact`.
+
+    Raises:
+        ConfigError: naming the keys that differ.
+        RunError: the data set, or a feature in it, is another.
+    """
+    before, now = (_leaves(c.model_dump(mode="json")) for c in (load_config(folder), config))
+    done = max((line["epoch"] for line in read_lines(folder / LOG)), default=0)
+    changed = [
+        f"  {key}: {before.get(key)!r} -> {now.get(key)!r}"
+        + (f" ({done} are done)" if key == "trainer.epochs" else "")
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
+        and (exact or not _may_differ(key, before.get(key), now.get(key), done))
+    ]
+    if changed:
+        lines = "\n".join(changed)
+        raise ConfigError(f"{folder} was started with another config:\n{lines}\nuse another --out")
+    check_dataset(folder, dataset)
+
+
+def _may_differ(key: str, before: Any, now: Any, done: int) -> bool:
+    """The place of the data; epochs, but no fewer than are done; more patience."""
+    if key == "trainer.epochs":
+        return bool(now >= done)
+    return key == "data" or (key == "trainer.patience" and now > before)
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every value by its dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {}
+        found |= inner or {f"{prefix}{key}": value}
+    return found
+
+
+def change_length(folder: Path, trainer: TrainerConfig) -> None:
+    """Puts another length of training into a run, whose state is then that of a started one.
+
+    Raises:
+        RunError: it has finished, and keeps no checkpoint to go on from.
+    """
+    before, info = load_config(folder), load_run_info(folder)
+    if trainer == before.trainer:
+        return
+    if info["state"] == "finished" and not has_checkpoint(folder):
+        raise RunError(
+            f"{folder} has finished its {before.trainer.epochs} epochs and keeps no checkpoint to "
+            f"go on from; train {trainer.epochs} epochs into another --out"
+        )
+    planned = [*info.get("planned_epochs", ()), before.trainer.epochs]
+    update_run_info(folder, state="started", planned_epochs=planned)
+    remove(folder / METRICS)  # of weights that will be others
+    # Last: a kill before it leaves a run that has not ended, of the length it had.
+    _write_config(folder, before.model_copy(update={"trainer": trainer}))
+    if trainer.optimizer.schedule != "constant":
+        console.print(
+            f"the learning rate follows its schedule over {trainer.epochs} epochs from here on; "
+            f"trained at once, a run of {trainer.epochs} epochs ends with other weights",
+            style="yellow",
+        )
+
+
+def _write_config(folder: Path, config: RunConfig) -> None:
+    tree = config.model_dump(mode="json")
+    write_text(folder / CONFIG, yaml.safe_dump(tree, sort_keys=False))
