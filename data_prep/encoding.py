@@ -28,7 +28,7 @@ from recsys.data.feature_manifest import (
 )
 from recsys.data.feature_writing import write_vectors
 from recsys.errors import DataError, InstallationError
-from recsys.files import remove, write_json
+from recsys.files import held, remove, reserve, write_json
 from recsys.progress import console, progress
 
 T = TypeVar("T")
@@ -112,10 +112,18 @@ def run(job: Job[T]) -> FeatureManifest:
 
     Raises:
         DataError: no item has an input, more than half are broken, or a vector is not finite.
+        BusyError: another process makes the same feature.
     """
     check_feature_name(job.name)
     if not len(job.inputs.items):
         raise DataError(f"no item has an input in {job.inputs.source}; give the right one")
+    busy = f"another process makes the feature {job.name} of {job.folder}; wait for it"
+    (job.folder / FEATURES).mkdir(exist_ok=True)
+    with held(job.folder / FEATURES / f".{job.name}.lock", busy):
+        return _run(job)
+
+
+def _run(job: Job[T]) -> FeatureManifest:
     partial = _Partial(job)
     with progress() as bar:
         task = bar.add_task(f"encode {job.name}", total=len(job.inputs.items))
@@ -218,6 +226,7 @@ class _Partial(Generic[T]):
         if self.vectors is None:
             shape = (len(self.ids), vectors.shape[1])
             self.vectors = np.lib.format.open_memmap(self._file, "w+", np.float16, shape)
+            reserve(self._file)
         if not (np.abs(vectors) <= np.finfo(np.float16).max).all():
             raise DataError(
                 f"the encoder gave NaN or a number beyond f16 among items {self.ids[items[0]]!r} "

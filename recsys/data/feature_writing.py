@@ -24,7 +24,7 @@ from recsys.data.feature_manifest import (
 )
 from recsys.data.manifest import FileEntry, load_manifest
 from recsys.errors import DataError
-from recsys.files import atomic_path, sha256_of, write_json
+from recsys.files import atomic_path, reserve, sha256_of, write_json
 
 _F16_MAX = float(np.finfo(np.float16).max)
 _BLOCK = 1 << 14
@@ -49,6 +49,7 @@ def write_vectors(
     def write(part: Path) -> None:
         shape = (len(vectors), width)
         stored = np.lib.format.open_memmap(part / "vectors.npy", "w+", np.float16, shape)
+        reserve(part / "vectors.npy")
         for lo in range(0, len(vectors), _BLOCK):
             block, mask = vectors[lo : lo + _BLOCK], present[lo : lo + _BLOCK, None]
             block = np.where(mask, block, 0)

@@ -153,4 +153,4 @@ def _write_columns(target: Path, table: Path, manifest: DatasetManifest) -> None
             block.add_lengths(offsets[1:])
             bar.advance(task, len(block.items))
     np.cumsum(offsets, out=offsets)
-    offsets.tofile(target / _OFFSETS)
+    (target / _OFFSETS).write_bytes(offsets.data)

@@ -137,5 +137,6 @@ class _TierWriter:
 def write_array(root: Path, file: str, array: Matrix) -> ArrayEntry:
     """Writes the elements of an array and nothing else."""
     (root / file).parent.mkdir(parents=True, exist_ok=True)
-    np.ascontiguousarray(array).tofile(root / file)
+    # Unlike `tofile`, it tells why a write has failed.
+    (root / file).write_bytes(np.ascontiguousarray(array).data)
     return ArrayEntry(file=file, dtype=array.dtype.str, shape=array.shape)

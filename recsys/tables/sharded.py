@@ -13,6 +13,7 @@ Shape legend: N rows, D embedding_dim, R rows asked for, W processes.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -274,6 +275,8 @@ class ShardedTable(nn.Module):
             whole = torch.empty(0, self.embedding_dim)
             if stream is not None:
                 shape = (self.num_rows, self.embedding_dim)
+                # Without it a full disk would kill the process at some later write.
+                os.posix_fallocate(stream.fileno(), 0, 4 * self.num_rows * self.embedding_dim)
                 whole = torch.from_numpy(np.memmap(stream, np.float32, "w+", shape=shape))
             with torch.no_grad():
                 for lo in range(0, self.num_rows, _BLOCK):

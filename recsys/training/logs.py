@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from recsys.files import write_text
+from recsys.system_errors import naming
 
 LOG = "log.jsonl"
 
@@ -24,8 +28,15 @@ class RunLog:
         path = folder / LOG
         kept = [line for line in read_lines(path) if line["epoch"] <= epochs]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._path, board = path, folder / "tensorboard"
+        board.mkdir(exist_ok=True)
         self._stream = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        # tensorboardX's SummaryWriter writes in a thread: on a full disk it dies there, and closing
+        # waits for it forever.
+        with naming(board):
+            self._board = EventsWriter(str(board / "events"))
+            start = SessionLog(status=SessionLog.START)  # hides what is written again
+            self._board.write_event(Event(step=step + 1, session_log=start))
 
     def __enter__(self) -> RunLog:
         return self
@@ -36,16 +47,20 @@ class RunLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stream.close()
-        self._board.close()
+        with naming(self._path):
+            self._stream.close()
+            self._board.close()
 
     def write(self, event: str, step: int, scalars: dict[str, float], **more: Any) -> None:
         """One record; `scalars` go to TensorBoard too, as `event/name`."""
         record = {"event": event, "step": step, **more, **scalars}
-        self._stream.write(json.dumps(record) + "\n")
-        self._stream.flush()
-        for name, value in scalars.items():
-            self._board.add_scalar(f"{event}/{name}", value, step)
+        with naming(self._path):
+            self._stream.write(json.dumps(record) + "\n")
+            self._stream.flush()
+            for name, value in scalars.items():
+                summary = scalar(f"{event}/{name}", value)
+                self._board.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+            self._board.flush()
 
 
 class NoLog:
