@@ -7,10 +7,13 @@ import re
 from pathlib import Path
 
 import httpx
+from filelock import FileLock
 from rich.progress import Progress, TaskID
 
 from recsys.errors import ChecksumError, DownloadError
+from recsys.files import write_text
 from recsys.progress import progress
+from recsys.system_errors import naming
 
 _TIMEOUT = httpx.Timeout(20.0, connect=4.0)
 _TRIES = 4
@@ -20,8 +23,9 @@ _REMEDY = "check the network, or fetch the file yourself and give it with --sour
 def download(url: str, target: Path, *, sha256: str | None = None, md5: str | None = None) -> Path:
     """Fetches `url` to `target`, unless it stands there; a broken-off download goes on.
 
-    What has arrived is kept in `<target>.part`; `target` appears only once it is whole and its
-    checksums are right.
+    What has arrived is kept in `<target>.part`, and in `<target>.part.version` which version of the
+    file it is of; `target` appears only once it is whole and its checksums are right. Of several
+    processes that ask for one target the first fetches it, the others wait.
 
     Args:
         url: the address.
@@ -33,15 +37,51 @@ def download(url: str, target: Path, *, sha256: str | None = None, md5: str | No
         DownloadError: the address cannot be reached or does not give the file.
         ChecksumError: other bytes arrived; they are removed.
     """
-    if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(target.name + ".part")
-        _fetch(url, part)
-        _check(url, part, {"sha256": sha256, "md5": md5})
-        part.replace(target)
-    else:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_file():
         _check(str(target), target, {"sha256": sha256})
+        return target
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        if not target.is_file():
+            part = _Part(target, checked=bool(sha256 or md5))
+            _fetch(url, part)
+            _check(url, part.path, {"sha256": sha256, "md5": md5})
+            part.path.replace(target)
+            part.version.unlink(missing_ok=True)
     return target
+
+
+class _Part:
+    """What has arrived so far of a file."""
+
+    def __init__(self, target: Path, *, checked: bool) -> None:
+        """`checked`: a checksum will say whether the whole is of one piece."""
+        self.path = target.with_name(target.name + ".part")
+        self.version = target.with_name(target.name + ".part.version")
+        self._checked = checked
+
+    def start(self) -> int:
+        """Bytes to go on from: none where nothing would tell that they are of another version."""
+        proven = self._checked or self.version.is_file()
+        return self.path.stat().st_size if self.path.is_file() and proven else 0
+
+    def known_version(self) -> str:
+        """Of the bytes that are there; empty: the place did not say."""
+        return self.version.read_text("utf-8") if self.version.is_file() else ""
+
+    def begin(self, version: str) -> None:
+        """Forgets what was there."""
+        self.path.unlink(missing_ok=True)
+        self.version.unlink(missing_ok=True)
+        if version:
+            write_text(self.version, version)
+
+
+def _version_of(response: httpx.Response) -> str:
+    """What a place calls this version of a file: its strong ETag, or when it was changed."""
+    tag: str = response.headers.get("ETag", "")
+    changed: str = response.headers.get("Last-Modified", "")
+    return tag if tag and not tag.startswith("W/") else changed
 
 
 def published_md5(url: str) -> str | None:
@@ -63,7 +103,7 @@ def published_md5(url: str) -> str | None:
     return found.group().lower()
 
 
-def _fetch(url: str, part: Path) -> None:
+def _fetch(url: str, part: _Part) -> None:
     with progress() as bar:
         task = bar.add_task(f"download {url.rpartition('/')[2]}", total=None)
         for tries_left in reversed(range(_TRIES)):
@@ -80,22 +120,30 @@ def _fetch(url: str, part: Path) -> None:
                     raise _unreachable(url, error) from error
 
 
-def _fetch_rest(url: str, part: Path, bar: Progress, task: TaskID) -> None:
-    start = part.stat().st_size if part.exists() else 0
+def _fetch_rest(url: str, part: _Part, bar: Progress, task: TaskID) -> None:
+    start, version = part.start(), part.known_version()
     # Compressed transfer would make offsets mean something else on the two sides.
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+    if start and version:
+        headers["If-Range"] = version  # of another version the place then sends the whole
     with httpx.stream(
         "GET", url, headers=headers, timeout=_TIMEOUT, follow_redirects=True
     ) as response:
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            part.unlink()
+            part.begin("")
             raise httpx.ReadError("what had arrived before is no beginning of this file")
         response.raise_for_status()
         resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
+        found = _version_of(response)
+        if resumed and version and found and found != version:  # a place that knows no If-Range
+            part.begin("")
+            raise httpx.ReadError("what had arrived before is of another version of this file")
+        if not resumed:
+            part.begin(found)
         start = start if resumed else 0
         length = response.headers.get("Content-Length")
         bar.update(task, completed=start, total=start + int(length) if length else None)
-        with part.open("ab" if resumed else "wb") as stream:
+        with part.path.open("ab") as stream, naming(part.path):
             for block in response.iter_bytes():
                 stream.write(block)
                 bar.update(task, advance=len(block))

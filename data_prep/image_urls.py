@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,8 @@ from recsys.data.dataset import ITEMS
 from recsys.data.manifest import load_manifest
 from recsys.errors import DataError, DownloadError
 from recsys.progress import progress
+from recsys.scratch import scratch_folder
+from recsys.system_errors import naming
 
 _TIMEOUT = httpx.Timeout(20.0, connect=4.0)
 _WORKERS = 8
@@ -40,7 +41,7 @@ def image_urls(folder: Path, column: str, cache: Path) -> ImageInputs:
     urls = _urls(folder, column)
     cache.mkdir(parents=True, exist_ok=True)
     paths = {item: cache / hashlib.sha256(url.encode()).hexdigest() for item, url in urls.items()}
-    failed = _fetch_all({url: paths[item] for item, url in urls.items()})
+    failed = _fetch_all({url: paths[item] for item, url in urls.items()}, cache)
     num_items = load_manifest(folder).num_items
     without = num_items - len(urls)
 
@@ -86,19 +87,22 @@ class _Failure(NamedTuple):
     """The place was there; the picture was not."""
 
 
-def _fetch_all(targets: dict[str, Path]) -> dict[str, str]:
-    """Fetches what is not there yet; gives the reason for each address that failed."""
+def _fetch_all(targets: dict[str, Path], cache: Path) -> dict[str, str]:
+    """Fetches into `cache` what is not there yet; gives the reason for each address that failed."""
     wanted = [(url, path) for url, path in targets.items() if not path.is_file()]
+    if not wanted:
+        return {}
     failed: dict[str, _Failure] = {}
     with (
         progress() as bar,
+        scratch_folder(cache / "download") as scratch,
         httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as client,
         ThreadPoolExecutor(_WORKERS) as pool,
     ):
         task = bar.add_task("download pictures", total=len(wanted))
         for start in range(0, len(wanted), _FIRST_LOOK):
             block = wanted[start : start + _FIRST_LOOK]
-            found = pool.map(partial(_fetch, client), block)
+            found = pool.map(partial(_fetch, client, scratch), block)
             for (url, _), failure in zip(block, found, strict=True):
                 if failure is not None:
                     failed[url] = failure
@@ -123,7 +127,7 @@ def _check_place(failed: dict[str, _Failure], *, nothing_before: bool) -> None:
         )
 
 
-def _fetch(client: httpx.Client, target: tuple[str, Path]) -> _Failure | None:
+def _fetch(client: httpx.Client, scratch: Path, target: tuple[str, Path]) -> _Failure | None:
     """Fetches one picture, whole or not at all; tells where it cannot."""
     url, path = target
     reason = ""
@@ -135,9 +139,9 @@ def _fetch(client: httpx.Client, target: tuple[str, Path]) -> _Failure | None:
         except (httpx.HTTPError, httpx.InvalidURL, BadInputError) as error:
             reason = f"{url}: {error or type(error).__name__}"
             continue
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        part.write_bytes(data)
-        part.replace(path)
+        with naming(path):
+            (scratch / path.name).write_bytes(data)
+            (scratch / path.name).replace(path)
         return None
     return _Failure(reason, answered=False)
 
