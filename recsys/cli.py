@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import traceback
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,17 +15,31 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
 from recsys.console import make_console
 from recsys.errors import RecsysError
 from recsys.processes import is_first
+from recsys.system_errors import explain
+
+
+class _Verbs(TyperGroup):
+    """The verbs; `--debug` may stand anywhere among their arguments."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts `--debug` before the verb, where it belongs."""
+        if "--debug" in args:
+            args = ["--debug", *(arg for arg in args if arg != "--debug")]
+        return super().parse_args(ctx, args)
+
 
 app = typer.Typer(
+    cls=_Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Recommender systems on nested embeddings: prepare, train, evaluate, compare, report.",
 )
+_debug = ContextVar("debug", default=False)
 
 Data = Annotated[Path, typer.Argument(help="A dataset folder, as `recsys prepare` leaves it.")]
 Run = Annotated[Path, typer.Argument(help="A run folder, as `recsys train` leaves it.")]
@@ -37,21 +54,61 @@ Overrides = Annotated[
 STOPPED = 130
 
 
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
+) -> None:
+    """Recommender systems on nested embeddings: prepare, train, evaluate, compare, report."""
+    _debug.set(debug)
+
+
 def verb(function: Callable[..., None]) -> Callable[..., None]:
-    """Registers a command; errors made on purpose are printed as one message, without a trace."""
+    """Registers a command; errors are printed as one message, and with a trace on `--debug`."""
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             function(*args, **kwargs)
-        except RecsysError as error:
-            make_console(stderr=True).print(
-                Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True
-            )
+            _flush()
+        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+            raise  # of the command line itself: typer tells them
+        except Exception as error:
+            _tell(error)
             raise typer.Exit(STOPPED if type(error).__name__ == "StoppedError" else 1) from error
 
     app.command(name=function.__name__.replace("_", "-"))(run)
     return run
+
+
+def _flush() -> None:
+    """Writes what was printed while an error of it can be told."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would try again when it ends, and print a trace.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        error.filename = "standard output"
+        raise
+
+
+def _tell(error: Exception) -> None:
+    if _debug.get():
+        traceback.print_exception(error)
+    text = Text.assemble(("error: ", "bold red"), _words(error))
+    make_console(stderr=True).print(text, soft_wrap=True)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, RecsysError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"memory is short ({error or 'no more could be had'}); free some, or take less data"
+    if isinstance(error, OSError) and error.errno is not None:
+        return explain(error)
+    return (
+        f"{type(error).__name__}: {error}. This is a fault of recsys: please report it to its "
+        "maintainers, with the command and what it prints with --debug"
+    )
 
 
 @verb
@@ -174,9 +231,9 @@ def evaluate(
     as_json: JsonFlag = False,
 ) -> None:
     """Recall, NDCG and more at every granularity, beside the simple baselines."""
-    from recsys.recipes.evaluate import evaluate as measure
+    from recsys.recipes.evaluate import measured
 
-    table = measure(
+    table, path = measured(
         run,
         part=_part(split),
         protocol=protocol,
@@ -184,7 +241,8 @@ def evaluate(
         unfinished=unfinished,
         without=without or (),
     )
-    _show(table, as_json)
+    _show(table, as_json)  # before it is saved: the folder may be full, or read-only
+    table.save(path)
 
 
 @verb
@@ -210,9 +268,10 @@ def baselines(
         protocol=protocol,
         part=_part(split),
         fit_on=_one_of("--fit-on", fit_on, ("train", "train+valid")),
-        out=out,
     )
     _show(table, as_json)
+    if out is not None:
+        table.save(out)
 
 
 @verb

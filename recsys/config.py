@@ -110,6 +110,9 @@ def _known_keys(model: type[BaseModel], location: list[int | str]) -> tuple[list
     candidates: list[type[BaseModel]] = [model]
     written: list[str] = []
     for part in location:
+        if isinstance(part, int):  # a place in a list: what may stand there is known already
+            written.append(str(part))
+            continue
         following: list[type[BaseModel]] = []
         tagged = [candidate for candidate in candidates if _tag_of(candidate) == part]
         for candidate in candidates:

@@ -56,7 +56,7 @@ def naming(path: str | os.PathLike[str], parent: str | os.PathLike[str] = "") ->
 def explain(error: OSError) -> str:
     """One line for a user: what happened to which path, what is left, and what to do."""
     path = Path(os.fsdecode(error.filename)) if error.filename else None
-    where = str(path) if path else "a file"
+    where = str(path) if path else "the output"
     if error.errno in _FULL:
         return (
             f"no room for {where}{_free(path)}; {_WHOLE}. Make room and give the same command "

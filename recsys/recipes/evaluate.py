@@ -53,6 +53,30 @@ def evaluate(
         ConfigError: items are not made of what is to be taken away.
         RunError, ProtocolError, DataError: see their messages.
     """
+    table, path = measured(
+        run,
+        part=part,
+        protocol=protocol,
+        ks=ks,
+        with_baselines=with_baselines,
+        unfinished=unfinished,
+        without=without,
+    )
+    table.save(path)
+    return table
+
+
+def measured(
+    run: str | Path,
+    *,
+    part: Part = "test",
+    protocol: str | None = None,
+    ks: Sequence[int] = DEFAULT_KS,
+    with_baselines: bool = True,
+    unfinished: bool = False,
+    without: Sequence[str] = (),
+) -> tuple[MetricTable, Path]:
+    """What `evaluate` keeps, and where: for those who show a table before they save it."""
     loaded = LoadedRun(run, unfinished=unfinished)
     if without:
         _hide(loaded, without)
@@ -76,9 +100,7 @@ def evaluate(
         tables.append(
             measure_baselines(chosen, loaded.dataset, loaded.split, preset, part, loaded.fit_on, ks)
         )
-    table = join_tables(tables)
-    table.save(metrics_path(run, part, preset.name, without))
-    return table
+    return join_tables(tables), metrics_path(run, part, preset.name, without)
 
 
 def _hide(loaded: LoadedRun, names: Sequence[str]) -> None:
