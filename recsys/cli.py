@@ -455,7 +455,7 @@ def tradeoff(
     from recsys.recipes.tradeoff import tradeoff as measure
     from recsys.reports.tradeoff import print_tradeoff
 
-    content = measure(
+    measure(
         source,
         overrides or [],
         protocol=protocol,
@@ -463,8 +463,8 @@ def tradeoff(
         k=k,
         keep_ndcg=keep_ndcg,
         out=out,
+        show=print_tradeoff,
     )
-    print_tradeoff(content)
 
 
 @verb

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,7 @@ def tradeoff(
     keep_ndcg: float = 0.99,
     out: str | Path | None = None,
     threads: int | None = None,
+    show: Callable[[TradeoffContent], None] = lambda _: None,
 ) -> TradeoffContent:
     """Sweeps funnels, chooses one, measures it once, and writes page, plots and table.
 
@@ -76,6 +77,7 @@ def tradeoff(
             whose whole interval lies there is chosen; where there is none, the safest that may.
         out: folder of the report; None: `SOURCE/tradeoff`, or beside a bundle's versions.
         threads: of the searches; None: all cores.
+        show: called with what was found before it is written, which may fail.
 
     Raises:
         RunError, DataError: the source cannot be read.
@@ -102,6 +104,7 @@ def tradeoff(
         command=export_command(source, choice.point, sweep, loaded.sizes) if choice else None,
         machine=machine_of(threads),
     )
+    show(content)
     default = source / "tradeoff" if is_run else source.parent / f"{source.name}-tradeoff"
     write_tradeoff(Path(out) if out else default, content)
     return content
