@@ -215,6 +215,7 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
 STAYS: dict[str, tuple[list[str], list[str]]] = {
     "RunConfig.mapped": ([], ["mapped=true"]),  # the same histories, read from disk
     "TrainerConfig.checkpoint_seconds": ([], ["trainer.checkpoint_seconds=0"]),  # when, not what
+    "TrainerConfig.keep_checkpoint": ([], ["trainer.keep_checkpoint=false"]),  # what is left
     "MappedConfig.folder": (table("mapped"), ["model.table.folder=."]),  # where rows lie
     "MappedConfig.resident_mib": (table("mapped"), ["model.table.resident_mib=1"]),  # memory
 }
