@@ -80,9 +80,9 @@ def test_what_a_prefix_wins_by_chance_does_not_pay_for_what_it_loses():
     final = funnel.search(USERS).items
     even = np.arange(len(USERS)) % 2 == 0
 
-    def noisy(lists):
+    def noisy(items, _=None):
         """1/2 each by the whole funnel; by a prefix all for every second user, nothing else."""
-        return np.where((lists == final).all(axis=1), 0.5, even.astype(float))
+        return np.where((items[:, :K] == final).all(axis=1), 0.5, even.astype(float))
 
     routing = learn_routing(funnel, USERS, NONE, K, keep=0.9, quality=noisy)
     found = Funnel(ITEMS, STAGES, routing=routing, threads=1).search(USERS)
