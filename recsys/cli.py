@@ -258,7 +258,7 @@ def baselines(
     out: Annotated[Path | None, typer.Option(help="JSON file for the table.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fits and measures the simple models that must be beaten."""
+    """Fits and measures the simple models to beat; what is not set is chosen on validation."""
     from recsys.recipes.baselines import evaluate_baselines
 
     table = evaluate_baselines(
