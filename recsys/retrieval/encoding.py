@@ -137,7 +137,8 @@ def error_of(encoded: Encoded, vectors: Float32) -> dict[str, float]:
     return {"max_abs": largest, "relative": float(np.sqrt(lost / total)) if total else 0.0}
 
 
-def blocks_of(num_rows: int, size: int = BLOCK) -> Iterator[slice]:
-    """The rows in pieces that fit in memory whatever their number."""
+def blocks_of(num_rows: int, size: int | None = None) -> Iterator[slice]:
+    """The rows in pieces of `size` (None: `BLOCK`), which fit in memory whatever their number."""
+    size = size or BLOCK
     for lo in range(0, num_rows, size):
         yield slice(lo, min(lo + size, num_rows))

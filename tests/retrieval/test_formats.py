@@ -76,7 +76,7 @@ def test_a_tier_in_parquet_is_a_table_with_the_external_ids(tmp_path):
 
 
 def test_many_blocks_are_written_to_one_table(tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys.retrieval.encoding.blocks_of.__defaults__", (64,))
+    monkeypatch.setattr("recsys.retrieval.encoding.BLOCK", 64)
     bundle, made = bundle_of(tmp_path / "a", "0:32:fp32:ram", "parquet")
     np.testing.assert_array_equal(bundle.items.decode(slice(None), 0, 32), made.items)
 
