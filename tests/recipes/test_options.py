@@ -338,7 +338,6 @@ REFUSED = {
     "max_codes of product": table("quantized", "max_codes=3"),
     "feature of a graph": table("clustered", "feature=text"),
     "expire_every without an end": table("dynamic", "expire_every=3"),
-    "windows of pairs": [TOWERS, "batching.windows=3"],
     "user_table beside a shared one": [*SHARED, "model.user_table={name: hashed}"],
     "nested_from alone": ["model.encoder.nested_from=8"],
     "distances of a nested encoder": ["model.encoder.nested=true", "model.encoder.distances=3"],
