@@ -21,7 +21,7 @@ from recsys.recipes.run import CONFIG, RUN, load_config, load_run_info
 from recsys.recipes.run_folder import check_same
 from recsys.recipes.study.config import PlannedRun
 from recsys.recipes.train import train
-from recsys.training.trainer import StoppedError
+from recsys.training.trainer import StoppedError, drop_checkpoints
 
 State = Literal["missing", "unfinished", "training", "finished", "other config"]
 LOCKS = ".locks"
@@ -84,6 +84,7 @@ def _train(folder: Path, run: PlannedRun) -> None:
         raise StoppedError(
             f"{run.name} was stopped; its state is saved, the same command goes on from there"
         ) from stop
+    drop_checkpoints(folder / run.name)  # the length of a study's runs is fixed
 
 
 def _left(folder: Path, runs: Sequence[PlannedRun]) -> str:
