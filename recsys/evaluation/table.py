@@ -29,6 +29,9 @@ SCHEMA = {
     "num_users": pl.Int64,
 }
 
+_UNTUNED = "their default settings (measured by an earlier version; run `recsys evaluate` again)"
+"""What a card that does not tell of its baselines means."""
+
 
 @dataclass(frozen=True)
 class MetricTable:
@@ -82,7 +85,7 @@ def load_table(path: Path) -> MetricTable:
         raise RunError(f"no metrics at {path}; run `recsys evaluate` first")
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        card = tree["card"]
+        card = {"baselines": _UNTUNED, **tree["card"]}
         rows = pl.DataFrame(tree["rows"], schema=SCHEMA)
         ranks = ranks_from_json(tree["ranks"]) if "ranks" in tree else None
     except (ValueError, TypeError, KeyError, pl.exceptions.PolarsError) as error:

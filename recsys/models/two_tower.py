@@ -165,15 +165,16 @@ class TwoTower(nn.Module):
         A user without a training row gets the mean of all users who have one.
         """
         users = to_indices(histories.users)
-        found, known = self.user_table(users), self.trained_users[users]
-        if bool(known.all()):
-            return found
+        found = self.user_table(users)
+        # Whoever is asked for: of rows that lie with several processes all look up together.
         if self.training or self._mean is None:  # in eval mode rows stand still: once is enough
             self._mean = self._mean_user()
-        return torch.where(known[:, None], found, self._mean)
+        if not len(self._mean):
+            return found
+        return torch.where(self.trained_users[users][:, None], found, self._mean)
 
     def train(self, mode: bool = True) -> "TwoTower":
-        """As of every module."""
+        """As of any `nn.Module`; the mean user is taken anew, as rows may move."""
         self._mean = None
         return super().train(mode)
 
@@ -182,7 +183,12 @@ class TwoTower(nn.Module):
         self.trained_users.copy_(torch.from_numpy(trained))
 
     def _mean_user(self) -> Tensor:
-        """`[D]`, block by block; of vectors of length 1 where scores are cosines."""
+        """`[D]`, block by block; of vectors of length 1 where scores are cosines.
+
+        `[0]` where every user has a training row.
+        """
+        if bool(self.trained_users.all()):
+            return torch.zeros(0)
         total = torch.zeros(self.granularities.embedding_dim)
         for users in self.trained_users.nonzero().squeeze(1).split(_USERS_AT_ONCE):
             rows = self.user_table(users)

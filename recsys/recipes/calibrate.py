@@ -118,7 +118,7 @@ def _give_content(loaded: LoadedRun, overrides: Sequence[str]) -> None:
     tree = loaded.config.model_dump(mode="json")
     tree["model"]["items"] = {"modality_dropout": 0.0, "id_dropout": 0.0}  # nothing is trained
     tree = apply_overrides(tree, list(overrides))
-    config = parse(RunConfig, tree, " ".join(overrides))
+    config = parse(RunConfig, tree, " ".join(overrides), stored=True)
     items = config.model.items if isinstance(config.model, SASRecConfig) else None
     if items is None or not items.ids or items.fusion != "gated_sum":
         raise ConfigError(

@@ -37,13 +37,15 @@ def rows_left_out(config: RunConfig, split: Split, num_targets: int) -> list[str
         split: of its data set.
         num_targets: those of an epoch.
     """
-    lengths = np.maximum(split.fit_end(config.fit_on) - split.start - 1, 0)
+    pairs = config.model.name == "two_tower"
+    # Of a sequence the first row is no target.
+    lengths = np.maximum(split.fit_end(config.fit_on) - split.start - (not pairs), 0)
     possible = int(lengths.sum())
     if 2 * num_targets >= possible:
         return []
     length = config.model.history_length
     remedy = "raise it"
-    if config.model.name != "two_tower":
+    if not pairs:
         remedy += f", or cut histories into pieces: batching.windows={-(-lengths.max() // length)}"
     return [
         f"an epoch has {num_targets:,} of {possible:,} targets: model.history_length {length} "

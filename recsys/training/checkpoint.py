@@ -75,9 +75,21 @@ def load_weights(model: nn.Module, path: Path) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != found:
-        wrong = sorted(set(expected.items()) ^ set(found.items()))
-        raise RunError(f"{path} holds another model than the config describes: {wrong[:6]}")
+        raise RunError(
+            f"{path} does not fit its config: {_differences(expected, found)}. It is another run's "
+            "file, or another version of recsys has written it: train again"
+        )
     model.load_state_dict(tensors)
+
+
+def _differences(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str:
+    """What a model of the config has, and what the file holds in its place; the first few."""
+    names = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    told = [
+        f"{name} should be {expected.get(name, 'absent')} and is {found.get(name, 'absent')}"
+        for name in names[:3]
+    ]
+    return "; ".join([*told, f"{len(names) - 3} more"] if len(names) > 3 else told)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -170,3 +170,16 @@ def test_users_that_training_has_not_seen_get_the_mean_of_those_it_has(model):
     with torch.no_grad():
         model.user_table.weight.mul_(2.0)
     torch.testing.assert_close(model.eval().user_vectors(everyone)[1], (rows[0] + rows[2]) / 2)
+
+
+def test_the_same_rows_are_looked_up_whoever_is_asked_for(model):
+    """Processes that share a table look up together, each for users of its own."""
+    model.note_users(np.array([True, False, True]))
+    asked = []
+    model.user_table.register_forward_hook(lambda *_: asked.append(1))
+    for user in (0, 1):
+        asked.clear()
+        model.eval().user_vectors(
+            Histories(np.array([user]), np.array([3], np.int32), np.arange(2))
+        )
+        assert len(asked) == 2, f"user {user}"  # the user's row, and those of the mean

@@ -4,9 +4,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from recsys.data.splitting import make_split
 from recsys.recipes import remarks
 from recsys.recipes.evaluate import evaluate
-from recsys.recipes.remarks import num_distinct
+from recsys.recipes.remarks import num_distinct, rows_left_out
 from recsys.recipes.run import WEIGHTS, RunConfig, load_run
 from recsys.recipes.train import train
 from recsys.training.checkpoint import save_weights
@@ -57,6 +58,16 @@ def test_rows_that_are_cut_without_having_been_trained_so_short_are_told(tmp_pat
     assert "of the ramp of widths" in told()
     evaluate(run, with_baselines=False)
     assert "rows are cut to the share of 0.75 without having been trained so short" in told()
+
+
+def test_targets_that_a_short_history_leaves_out_are_counted_as_the_model_takes_them(tmp_path):
+    """Of a sequence the first row is no target, of pairs each row is one."""
+    dataset = checkerboard(tmp_path / "board")
+    split = make_split(dataset)
+    rows = int((split.train_end - split.start).sum())
+    for name, possible in {"sasrec": rows - dataset.num_users, "two_tower": rows}.items():
+        config = RunConfig.model_validate({"data": ".", "model": {"name": name}})
+        assert f"10 of {possible:,} targets" in rows_left_out(config, split, 10)[0]
 
 
 def test_rows_that_differ_are_counted_whatever_their_signs_and_zeros():

@@ -16,6 +16,7 @@ from recsys.recipes.run import (
     update_run_info,
 )
 from recsys.recipes.train import train
+from recsys.training.checkpoint import load_weights, save_weights
 from recsys.training.logs import read_lines
 from recsys.training.optimizers import OptimizerConfig, build_optimizer
 
@@ -105,6 +106,14 @@ def test_damaged_weights_are_refused(data, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(RunError, match="damaged"):
         load_run(run)
+
+
+def test_weights_that_another_version_has_written_are_not_called_damaged(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_weights(torch.nn.Linear(2, 3, bias=False), path)
+    told = r"bias should be \(3,\) and is absent. It is another run's file, or another version .* "
+    with pytest.raises(RunError, match=f"{told}train again"):
+        load_weights(torch.nn.Linear(2, 3), path)
 
 
 def test_fitting_on_train_and_valid_trains_exactly_the_epochs(data, tmp_path):
