@@ -37,7 +37,7 @@ class HeldOut:
 
     def spread(self, most: int) -> HeldOut:
         """At most so many of the users, evenly spread."""
-        rows = np.unique(np.linspace(0, len(self.users) - 1, min(most, len(self.users)), dtype=int))
+        rows = spread_over(len(self.users), most)
         places, offsets = self.targets_of(rows)
         kept = self.users[rows], self.start[rows], self.end[rows]
         return HeldOut(*kept, self.targets[places], offsets)
@@ -91,6 +91,13 @@ def held_out(dataset: Dataset, split: Split, part: str) -> HeldOut:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     targets = (distinct % dataset.num_items).astype(np.int32)
     return HeldOut(users, split.start[users], lo[users], targets, offsets)
+
+
+def spread_over(count: int, wanted: int | None) -> Int64:
+    """At most so many of `0..count-1`, evenly spread, ascending; None: all."""
+    if wanted is None or wanted >= count:
+        return np.arange(count)
+    return np.unique(np.linspace(0, count - 1, wanted).astype(np.int64))
 
 
 def describe_untrained(held: HeldOut, trained: npt.NDArray[np.bool_], counts: Int64) -> str:

@@ -18,6 +18,7 @@ from recsys.config import StrictModel
 from recsys.data.dataset import Int64
 from recsys.data.histories import jagged_positions
 from recsys.errors import DataError
+from recsys.evaluation.held_out import spread_over
 from recsys.retrieval.codecs import Float32
 from recsys.retrieval.filters import Filters, rows_of
 from recsys.retrieval.funnel import Stage
@@ -69,7 +70,7 @@ class Queries:
 
     def spread(self, count: int) -> Queries:
         """At most so many of them, evenly spread, without what they are to find."""
-        rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+        rows = spread_over(len(self), count)
         return Queries(self.users[rows], rows_of(self.filters, rows), None, None)
 
     def halves(self) -> tuple[Queries, Queries]:

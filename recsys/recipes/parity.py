@@ -15,12 +15,12 @@ from recsys.data.dataset import Int64
 from recsys.errors import ConfigError
 from recsys.evaluation.agreement import Agreement, agreement, rounding, score_difference
 from recsys.evaluation.evaluate import rank_held_out
-from recsys.evaluation.held_out import held_out
+from recsys.evaluation.held_out import held_out, spread_over
 from recsys.evaluation.metrics import ndcg, ranks_in
 from recsys.evaluation.protocol import find_protocol
 from recsys.evaluation.recommend import recommend
 from recsys.evaluation.tradeoff import Queries
-from recsys.recipes.queries import queries_of, sample
+from recsys.recipes.queries import queries_of
 from recsys.recipes.run import LoadedRun
 from recsys.retrieval.bundle import Bundle, load_bundle
 from recsys.retrieval.encoding import Float32
@@ -187,7 +187,7 @@ def _sizes(bundle: Bundle) -> list[str]:
 def _lists_of_run(loaded: LoadedRun, num_users: int | None, k: int) -> Int64:
     """`[B, K]` as the run's evaluation ranks."""
     held = held_out(loaded.dataset, loaded.split, "test")
-    histories = held.histories(loaded.dataset, sample(len(held.users), num_users))
+    histories = held.histories(loaded.dataset, spread_over(len(held.users), num_users))
     seen = find_protocol(loaded.config.protocol).filter_seen
     return recommend(loaded.model, histories, loaded.dataset.num_items, k=k, filter_seen=seen)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.data.dataset import Int64
 from recsys.errors import ProtocolError
-from recsys.evaluation.held_out import held_out
+from recsys.evaluation.held_out import held_out, spread_over
 from recsys.evaluation.protocol import Part, find_protocol
 from recsys.evaluation.tradeoff import Queries
 from recsys.recipes.run import LoadedRun
@@ -31,7 +30,7 @@ def queries_of(
             f"{loaded.split.rule.name}; choose another protocol"
         )
     held = held_out(loaded.dataset, loaded.split, part)
-    rows = sample(len(held.users), num_users)
+    rows = spread_over(len(held.users), num_users)
     histories = held.histories(loaded.dataset, rows)
     places, offsets = held.targets_of(rows)
     repeats = None if preset.filter_seen else repeats_of(loaded.model)
@@ -42,10 +41,3 @@ def queries_of(
         held.targets[places].astype(np.int64),
         offsets,
     )
-
-
-def sample(count: int, wanted: int | None) -> Int64:
-    """At most so many of `0..count-1`, evenly spread; None: all."""
-    if wanted is None or wanted >= count:
-        return np.arange(count)
-    return np.unique(np.linspace(0, count - 1, wanted).astype(np.int64))

@@ -15,6 +15,7 @@ import torch
 from recsys.config import apply_overrides, parse
 from recsys.data.histories import jagged_positions
 from recsys.evaluation.funnels import measure
+from recsys.evaluation.held_out import spread_over
 from recsys.evaluation.tradeoff import (
     SCAN,
     Point,
@@ -24,7 +25,7 @@ from recsys.evaluation.tradeoff import (
     choose,
     tiers_of,
 )
-from recsys.recipes.queries import queries_of, sample
+from recsys.recipes.queries import queries_of
 from recsys.recipes.run import RUN, LoadedRun
 from recsys.reports.tradeoff import TradeoffContent, write_tradeoff
 from recsys.retrieval.bundle import Bundle, load_bundle
@@ -188,7 +189,7 @@ def _from_run(loaded: LoadedRun, protocol: str | None, num_users: int | None) ->
 
 
 def _from_bundle(bundle: Bundle, num_users: int | None) -> _Source:
-    rows = sample(len(bundle.users), num_users and 2 * num_users)
+    rows = spread_over(len(bundle.users), num_users and 2 * num_users)
     items, offsets = bundle.seen
     places, kept = jagged_positions(offsets[rows], offsets[rows + 1])
     # Bundles of vectors from elsewhere name no protocol; what a user has is then no find.

@@ -1,6 +1,7 @@
 """`recsys calibrate`: a run of its own in which only items that nobody had have moved."""
 
 import json
+import shutil
 
 import numpy as np
 import polars as pl
@@ -83,6 +84,17 @@ def test_content_comes_to_a_run_of_ids_alone_and_known_items_and_their_users_sta
     torch.testing.assert_close(users[1], users[0])
     told = json.loads((late / "run.json").read_text())["calibrated"]
     assert told["after"] < told["before"]
+
+
+def test_a_run_with_an_option_that_is_refused_today_is_given_content_too(plain, place):
+    """Earlier versions took options that do nothing."""
+    older = place / "older"
+    shutil.copytree(plain, older)
+    text = (older / "config.yaml").read_text()
+    (older / "config.yaml").write_text(text.replace("calibration: 0.75", "calibration: 0.5"))
+    assert "calibration: 0.5" in (older / "config.yaml").read_text()
+    names = "model.items.features=[text]"
+    assert "calibrated" in call("calibrate", older, place / "newer", names, "--steps", "2")
 
 
 def test_the_card_of_a_calibrated_run_says_that_the_validation_part_was_read(run, late, place):
