@@ -137,8 +137,13 @@ def _expression(target: str, column: str, dtype: pl.DataType, plan: TimePlan | N
         value = value.str.strip_chars()
     if target == "order":
         # Positions, too, become 3.0 in a program that has met an absent one.
-        return value.cast(pl.Int64 if dtype.is_integer() else pl.Float64, strict=False)
-    return value.cast(pl.Float32, strict=False)
+        return _finite(value.cast(pl.Int64 if dtype.is_integer() else pl.Float64, strict=False))
+    return _finite(value.cast(pl.Float32, strict=False))
+
+
+def _finite(number: pl.Expr) -> pl.Expr:
+    """Null in place of an infinite number, and of one too large for its type."""
+    return pl.when(number.is_infinite()).then(None).otherwise(number)
 
 
 def _with_fractions(table: Table, frame: pl.DataFrame, plan: TimePlan | None) -> pl.DataFrame:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import polars as pl
 
-from data_prep.columns import id_text
 from data_prep.headers import check_columns
 from data_prep.options import Header, PrepareOptions
 from data_prep.tabular import TableFormat, kind_of, scan
@@ -28,8 +27,8 @@ def item_file(options: PrepareOptions, workspace: Path) -> pl.DataFrame | None:
     header = _header(options) if form.kind in ("csv", "tsv") else "names"
     chosen = {"item_file_id_column": id_column} | ({"title_column": title} if title else {})
     check_columns(table, chosen, header, prefix="item_file_")
-    schema = table.columns()
-    items = table.collect(table.frame.with_columns(id_text(id_column, schema[id_column])))
+    # Ids stay as they stand: the join reads them by the rule, and tells.
+    items = table.collect(table.frame)
     renamed = {id_column: "item_id"}
     if title is not None:
         renamed[title] = "title"

@@ -165,9 +165,16 @@ def _from_zip(part: Part, workspace: Path) -> Iterator[Part]:
             raise DataError(f"{part.name} is an Excel workbook; save its sheet as csv (UTF-8)")
         if any(m.flag_bits & 1 for m in members):
             raise DataError(f"{part.name} is locked by a password; unpack it by hand")
+        _check_names(part, [m.filename for m in members])
         for member in _data_members(part, {m.filename: m for m in members}):
             with archive.open(member[1]) as stream:
                 yield _extracted(part, member[0], stream, workspace)
+
+
+def _check_names(part: Part, names: list[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{part.name} holds {twice} twice; unpack it by hand and give one of them")
 
 
 def _from_tar(part: Part, workspace: Path) -> Iterator[Part]:

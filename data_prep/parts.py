@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
 from data_prep.packing import PACKED_SUFFIXES, Part, is_hidden, natural_key, place, unpack
 from recsys.errors import DataError
+from recsys.progress import console
 
 STDIN = Path("-")
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -33,7 +36,27 @@ def find_parts(source: Path, workspace: Path) -> list[Part]:
     filled = [part for part in found if not _is_blank(part.path)]
     if not filled:
         raise DataError(f"{source} is empty; give another file")
+    _tell_of_copies(filled)
     return filled
+
+
+def _tell_of_copies(parts: list[Part]) -> None:
+    """Two parts of the same bytes may be right; a copy left in a folder is what is likely."""
+    sizes = Counter(part.path.stat().st_size for part in parts)
+    seen: dict[object, str] = {}
+    for part in parts:
+        if sizes[part.path.stat().st_size] < 2:
+            continue
+        with part.path.open("rb") as stream:
+            key = (hashlib.file_digest(stream, "sha256").digest(), str(part.values))
+        if (first := seen.setdefault(key, part.name)) is not part.name:
+            console.print(
+                f"{first} and {part.name} hold the same bytes: their rows are taken twice. If one "
+                "is a copy, remove it",
+                style="yellow",
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def _check_once(parts: list[Part]) -> None:

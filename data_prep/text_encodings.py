@@ -118,6 +118,10 @@ class _Decoder:
                     text = decode(block, final=not block)
                 except UnicodeDecodeError as error:
                     raise self._undecodable(error) from error
+                except UnicodeError as error:  # utf-16 without its mark
+                    raise DataError(
+                        f"{self._part.name} is not {self._encoding} ({error}); name another"
+                    ) from error
                 self._check_controls(text)
                 self._lines += text.count("\n")
                 yield text

@@ -16,9 +16,9 @@ from recsys.errors import DataError
 
 _BLANKS = (
     " \t\n\r\v\f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff\u200b\u200e\u200f\u2060"
 )
-"""What Unicode calls white space, and the byte-order mark."""
+"""What Unicode calls white space, and marks without width: of byte order, of direction."""
 _ABSENT = ["", "nan"]
 _WHOLE = r"^-?(?:0|[1-9]\d*)\.0+$"
 _EXPONENT = r"^-?\d(?:\.\d+)?[eE]\+\d{1,3}$"

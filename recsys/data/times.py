@@ -30,6 +30,9 @@ _AS_DATES = (("%Y%m%d", 19_000_101, 21_001_231), ("%Y%m%d%H%M%S", 19 * 10**12, 2
 """20101201 and 20101201082600: the pattern, from, to."""
 
 
+_SHORTENED = r"^\d(?:\.\d{1,5})?[eE]\+?0?(?:9|1\d)$"
+_FIRST_YEAR = 1000
+
 _SHOWN = (-60_000_000_000, 250_000_000_000)
 """Seconds that Python has a date for."""
 
@@ -102,7 +105,10 @@ def plan_times(
     if isinstance(dtype, pl.Decimal):
         return TimePlan(value.cast(pl.Float64 if dtype.scale else pl.Int64, strict=False))
     if dtype.is_float():
-        return TimePlan(value.cast(pl.Float64).fill_nan(None))
+        note = f"{what} holds {dtype}, which rounds times of our days to 128 seconds or more"
+        return TimePlan(
+            value.cast(pl.Float64).fill_nan(None), None if dtype == pl.Float64 else note
+        )
     if dtype.is_integer() or isinstance(dtype, pl.Null):
         return TimePlan(value.cast(pl.Int64, strict=False))
     if not isinstance(dtype, pl.String | pl.Categorical | pl.Enum | pl.Binary):
@@ -115,13 +121,17 @@ def _plan_text(
     frame: pl.LazyFrame, text: pl.Expr, form: str | None, what: str, collect: Collect
 ) -> TimePlan:
     frame = frame.filter(pl.col("text") != "")
-    whole, fractions = (text.cast(kind, strict=False) for kind in (pl.Int64, pl.Float64))
+    # What a spreadsheet shows of a long number, 1.41742E+09, has lost hours.
+    full = pl.when(~text.str.contains(_SHORTENED)).then(text)
+    whole, fractions = (full.cast(kind, strict=False) for kind in (pl.Int64, pl.Float64))
     numbers = TimePlan(whole, fractions=TimePlan(fractions.fill_nan(None)))
     if form in (*_UNITS, NUMBER):
         return numbers
     if form is not None and "%" in form:
         zoned = any(sign in form for sign in ("%z", "%:z", "%#z", "%+"))
         parsed = text.str.to_datetime(form, time_unit="us", strict=False)
+        # %Y takes two digits for the first century.
+        parsed = pl.when(parsed.dt.year() >= _FIRST_YEAR).then(parsed)
         return TimePlan(_utc(parsed) if zoned else parsed, f"{what}: times are read as {form}")
     sample = collect(frame.head(_SAMPLE))["text"]
     if sample.cast(pl.Float64, strict=False).null_count() * 2 < len(sample) or sample.is_empty():
@@ -238,7 +248,9 @@ def _instants(times: pl.Series, unit: str) -> pl.Series:
 
 def _span(times: pl.Series) -> str:
     """The first and the last day."""
-    ends = whole_seconds(pl.Series([times.min(), times.max()], dtype=times.dtype))
+    # Not as Python's dates, which end with the year 9999.
+    seconds = whole_seconds(times)
+    ends = pl.Series([seconds.min(), seconds.max()])
     shown = ends.clip(*_SHOWN).cast(pl.Int64) * 10**6
     return " to ".join(f"{day:%Y-%m-%d}" for day in shown.cast(pl.Datetime("us")))
 

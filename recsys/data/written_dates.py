@@ -28,6 +28,8 @@ _DATE = r"(?P<a>\d{1,4})(?P<sep>[-./])(?P<b>\d{1,2})(?P<sep2>[-./])(?P<c>\d{1,4}
 _CLOCK = r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<part>\d{1,9}))?)?"
 _ZONE = r"(?P<zone>Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)"
 _PATTERN = rf"^{_DATE}(?:(?:T|,?\s+){_CLOCK}(?:\s*(?P<half>[AaPp]\.?[Mm]\.?))?(?:\s*{_ZONE})?)?$"
+_HOURS_AHEAD = 15
+"""No zone has been further from UTC than fifteen hours and some minutes."""
 _PIVOT = 69
 """POSIX: 69 to 99 are 1969 to 1999, 0 to 68 are 2000 to 2068."""
 
@@ -197,4 +199,5 @@ def _offset() -> pl.Expr:
     digits = zone.str.replace_all(r"\D", "")
     hours = _number(digits.str.slice(0, 2)).fill_null(0)
     minutes = _number(digits.str.slice(2, 2)).fill_null(0)
-    return pl.duration(minutes=sign * (hours * 60 + minutes))
+    there = (hours <= _HOURS_AHEAD) & (minutes < 60)
+    return pl.when(there).then(pl.duration(minutes=sign * (hours * 60 + minutes)))
