@@ -112,10 +112,15 @@ def describe_untrained(held: HeldOut, trained: npt.NDArray[np.bool_], counts: In
     targets = int((counts[held.targets] == 0).sum())
     if not users and not targets:
         return ""
-    return (
+    told = (
         f"{users:,} of {len(held.users):,} users and {targets:,} of {len(held.targets):,} targets "
-        "have no training row; models that know users by index rank such users as a whole: "
-        "two_tower by the mean of all others, bpr by its biases"
+        "have no training row"
+    )
+    if not users:
+        return told
+    return (
+        f"{told}; a model that knows users by index ranks the same items for all of them: two_tower "
+        "those of the mean user, bpr those with the highest bias"
     )
 
 
