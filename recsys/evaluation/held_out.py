@@ -119,8 +119,8 @@ def describe_untrained(held: HeldOut, trained: npt.NDArray[np.bool_], counts: In
     if not users:
         return told
     return (
-        f"{told}; a model that knows users by index ranks the same items for all of them: two_tower "
-        "those of the mean user, bpr those with the highest bias"
+        f"{told}; a model that knows users by index ranks the same items for all of them: "
+        "two_tower those of the mean user, bpr those with the highest bias"
     )
 
 
