@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-import polars.selectors as cs
 
 from data_prep.raw import Columns, RawData, Table
 from recsys.data.ids import id_text, notes_on, raw_text, why_no_id
-from recsys.data.times import TimePlan, check_form, plan_times, settle
+from recsys.data.times import TimePlan, check_form, finite, plan_times, settle
 from recsys.errors import DataError
 
 __all__ = ["Interactions", "id_text", "read_interactions"]
@@ -28,6 +27,7 @@ _OPTIONS = {
     "order": "order_column=NAME",
     "weight": "weight_column=NAME, or say weight_column=none",
 }
+_BLOCK = 1 << 22
 _MANY = 10
 """Where more than one row in so many is wrong, it is the column that is wrong, or its reading."""
 
@@ -71,7 +71,7 @@ def read_interactions(raw: RawData, time_format: str | None = None) -> Interacti
     frame = table.collect(table.frame.select(**wanted))
     if frame.is_empty():
         raise DataError(f"{table.file} holds no interactions; give another file")
-    frame = _with_fractions(table, frame, plan).with_columns(cs.float().fill_nan(None))
+    frame = _with_fractions(table, frame, plan)
     notes: list[str] = []
     for target in _IDS:
         ids, told = _ids(frame[target], _what(table, named[target]))
@@ -137,13 +137,10 @@ def _expression(target: str, column: str, dtype: pl.DataType, plan: TimePlan | N
         value = value.str.strip_chars()
     if target == "order":
         # Positions, too, become 3.0 in a program that has met an absent one.
-        return _finite(value.cast(pl.Int64 if dtype.is_integer() else pl.Float64, strict=False))
-    return _finite(value.cast(pl.Float32, strict=False))
-
-
-def _finite(number: pl.Expr) -> pl.Expr:
-    """Null in place of an infinite number, and of one too large for its type."""
-    return pl.when(number.is_infinite()).then(None).otherwise(number)
+        whole = dtype.is_integer()
+        number = value.cast(pl.Int64 if whole else pl.Float64, strict=False)
+        return number if whole else finite(number)
+    return finite(value.cast(pl.Float32, strict=False))
 
 
 def _with_fractions(table: Table, frame: pl.DataFrame, plan: TimePlan | None) -> pl.DataFrame:
@@ -162,14 +159,17 @@ def _ids(raw: pl.Series, what: str) -> tuple[pl.Series, tuple[str, ...]]:
     read = texts.to_frame().select(id_text("id", pl.String())).to_series()
     if read.equals(texts):
         return raw, ()
-    all_codes = raw.to_physical()
-    counts = np.bincount(all_codes.drop_nulls().to_numpy())
+    all_codes, size = raw.to_physical(), int(codes.max()) + 1
+    counts = np.zeros(size, np.int64)
+    present = all_codes.drop_nulls().to_numpy()
+    for start in range(0, len(present), _BLOCK):
+        counts += np.bincount(present[start : start + _BLOCK], minlength=size)
     notes = notes_on(texts, read, what, pl.Series(counts[codes]))
     known = pl.Enum(read.drop_nulls().unique())
-    row = np.zeros(len(counts), np.uint32)
+    row = np.zeros(size, np.uint32)
     row[codes] = np.arange(len(codes))
-    place = read.cast(known).to_physical()
-    return place.gather(pl.Series(row).gather(all_codes)).cat.to(known), notes
+    place = read.cast(known).to_physical().gather(pl.Series(row))
+    return place.gather(all_codes).cat.to(known), notes
 
 
 def _check_values(table: Table, frame: pl.DataFrame, named: Mapping[str, str]) -> None:

@@ -16,16 +16,17 @@ def check_ids(raw: RawData, frame: pl.DataFrame) -> None:
 
     Args:
         raw: the raw data set, with its checks.
-        frame: user_id and item_id (categorical), rows as in the file.
+        frame: user_id and item_id (categories), rows as in the file.
 
     Raises:
         DataError: an id is likely none.
     """
     named = {"user_id": raw.columns.user, "item_id": raw.columns.item}
     for target in _IDS:
-        distinct = frame[target].unique().cast(pl.String)
+        distinct = frame[target].unique()
+        texts = distinct.cast(pl.String)
         for check in raw.id_checks:
-            wrong = distinct.filter(distinct.str.contains(check.pattern))
+            wrong = distinct.filter(texts.str.contains(check.pattern))
             if len(wrong):
                 raise _refused(raw, frame[target], named[target], wrong, check)
 
@@ -33,9 +34,9 @@ def check_ids(raw: RawData, frame: pl.DataFrame) -> None:
 def _refused(
     raw: RawData, ids: pl.Series, column: str, wrong: pl.Series, check: IdCheck
 ) -> DataError:
-    where = ids.cast(pl.String).is_in(wrong.implode())
+    where = ids.is_in(wrong.implode())
     row = int(where.arg_max() or 0)
     return DataError(
-        f"{raw.table.where(row)}: column {column!r} holds {ids.cast(pl.String)[row]!r} "
+        f"{raw.table.where(row)}: column {column!r} holds {ids[row]!r} "
         f"({int(where.sum()):,} such rows), {check.cause}"
     )

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from recsys.data.ids import read_ids
-from recsys.data.times import check_form, plan_times, settle, whole_seconds
+from recsys.data.times import check_form, finite, plan_times, settle, whole_seconds
 from recsys.data.vocabulary import Vocabulary, places_by_id
 from recsys.errors import DataError
 
@@ -119,7 +119,7 @@ def _check_columns(frame: pl.DataFrame, order: Order | None) -> None:
 
 def _ids(frame: pl.DataFrame, column: str) -> tuple[pl.Series, tuple[str, ...]]:
     found = read_ids(frame[column], f"column {column}")
-    _check_present(found.text, column)
+    _check_present(found.text, frame[column])
     return found.text, found.notes
 
 
@@ -131,24 +131,29 @@ def _times(frame: pl.DataFrame, form: str | None) -> tuple[pl.Series, list[str]]
     values = frame.select(timestamp=plan.values).to_series()
     if plan.fractions is not None and values.null_count():
         values = frame.select(timestamp=plan.fractions.values).to_series()
-    _check_present(values, "timestamp")
+    _check_present(values, frame["timestamp"])
     times, note = settle(values, form, what)
     return times, [told for told in (plan.note, note) if told is not None]
 
 
 def _weights(frame: pl.DataFrame) -> pl.Series:
     try:
-        weights = frame["weight"].cast(pl.Float32, strict=False).fill_nan(None)
+        number = finite(pl.col("weight").cast(pl.Float32, strict=False))
+        weights = frame.select(number.alias("weight")).to_series()
     except pl.exceptions.PolarsError as error:
         raise DataError(f"column weight holds no numbers ({error})") from error
-    _check_present(weights, "weight")
+    _check_present(weights, frame["weight"])
     return weights
 
 
-def _check_present(values: pl.Series, column: str) -> None:
+def _check_present(values: pl.Series, given: pl.Series) -> None:
+    """Raises DataError where a value is absent, or could not be read from what was given."""
     if values.null_count():
-        row = values.is_null().arg_max()
-        raise DataError(f"column {column} has no value in row {row}; drop or fill such rows")
+        row = int(values.is_null().arg_max() or 0)
+        found = given[row]
+        absent = found is None or found != found
+        what = "has no value" if absent else f"holds {found!r}"
+        raise DataError(f"column {given.name} {what} in row {row}; drop or fill such rows")
 
 
 def _by_time(rows: pl.DataFrame) -> pl.DataFrame:

@@ -20,6 +20,7 @@ NUMBER = "number"
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _SAMPLE = 1000
+_BLOCK = 1 << 20
 _SECONDS_BELOW = 10**11
 """Seconds of the year 5138; as milliseconds it is 1973, and so on up."""
 _COUNTED_BELOW = 10**8
@@ -47,6 +48,11 @@ class TimePlan:
     """What was decided, where it is decided already."""
     fractions: TimePlan | None = None
     """To be tried where `values` are whole numbers and some are null."""
+
+
+def finite(number: pl.Expr) -> pl.Expr:
+    """Floats; null where one is infinite or no number."""
+    return pl.when(number.is_finite()).then(number)
 
 
 def check_form(form: str | None) -> None:
@@ -106,9 +112,7 @@ def plan_times(
         return TimePlan(value.cast(pl.Float64 if dtype.scale else pl.Int64, strict=False))
     if dtype.is_float():
         note = f"{what} holds {dtype}, which rounds times of our days to 128 seconds or more"
-        return TimePlan(
-            value.cast(pl.Float64).fill_nan(None), None if dtype == pl.Float64 else note
-        )
+        return TimePlan(finite(value.cast(pl.Float64)), None if dtype == pl.Float64 else note)
     if dtype.is_integer() or isinstance(dtype, pl.Null):
         return TimePlan(value.cast(pl.Int64, strict=False))
     if not isinstance(dtype, pl.String | pl.Categorical | pl.Enum | pl.Binary):
@@ -124,7 +128,7 @@ def _plan_text(
     # What a spreadsheet shows of a long number, 1.41742E+09, has lost hours.
     full = pl.when(~text.str.contains(_SHORTENED)).then(text)
     whole, fractions = (full.cast(kind, strict=False) for kind in (pl.Int64, pl.Float64))
-    numbers = TimePlan(whole, fractions=TimePlan(fractions.fill_nan(None)))
+    numbers = TimePlan(whole, fractions=TimePlan(finite(fractions)))
     if form in (*_UNITS, NUMBER):
         return numbers
     if form is not None and "%" in form:
@@ -185,12 +189,18 @@ def settle(times: pl.Series, form: str | None, what: str) -> tuple[pl.Series, st
     if form in _UNITS:
         found = _instants(times, form)
         return found, f"{what}: numbers are read as {_NAMES[form]} since 1970, {_span(found)}"
-    text = times.cast(pl.Int64).cast(pl.String)
-    found = text.str.to_datetime(form, time_unit="us", strict=False)
+    found = _dates(times, form)
     if found.null_count():
-        wrong = text.filter(found.is_null())[0]
+        wrong = int(times[int(found.is_null().arg_max() or 0)])
         raise DataError(f"{what} holds {wrong}, which is no {form}; give the right time_format")
-    return found, f"{what}: numbers are read as {form} ({text[0]}), {_span(found)}"
+    return found, f"{what}: numbers are read as {form} ({int(times[0])}), {_span(found)}"
+
+
+def _dates(times: pl.Series, pattern: str) -> pl.Series:
+    """`[T]` numbers like 20101201 as Datetime, null where one is no date; text of a block alone."""
+    blocks = (times.slice(start, _BLOCK) for start in range(0, len(times), _BLOCK))
+    texts = (block.cast(pl.Int64).cast(pl.String) for block in blocks)
+    return pl.concat([t.str.to_datetime(pattern, time_unit="us", strict=False) for t in texts])
 
 
 def _unit(times: pl.Series, what: str) -> tuple[str, str | None]:
@@ -229,10 +239,9 @@ def _unit_of(number: float) -> str:
 def _as_dates(times: pl.Series, lo: float, hi: float) -> str | None:
     """The pattern by which all rows are dates, if there is one."""
     for pattern, first, last in _AS_DATES:
-        if first <= lo and hi <= last and (times == times.cast(pl.Int64)).all():
-            text = times.cast(pl.Int64).cast(pl.String)
-            if not text.str.to_datetime(pattern, time_unit="us", strict=False).null_count():
-                return pattern
+        whole = first <= lo and hi <= last and bool((times == times.cast(pl.Int64)).all())
+        if whole and not _dates(times, pattern).null_count():
+            return pattern
     return None
 
 

@@ -91,3 +91,12 @@ def test_tables_that_cannot_be_read_are_refused(tmp_path, table, message):
     with pytest.raises(DataError, match=message):
         write_dataset(tmp_path / "d", table, name="x")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("column", ["weight", "timestamp"])
+def test_a_number_that_is_infinite_is_refused(tmp_path, column):
+    frame = pl.DataFrame(
+        {"user_id": ["u", "u"], "item_id": ["x", "y"], column: [1.0, float("inf")]}
+    )
+    with pytest.raises(DataError, match=rf"column {column} holds inf in row 1"):
+        write_dataset(tmp_path / "data", frame, name="infinite")
