@@ -58,16 +58,19 @@ def table_format(kind: Kind, options: PrepareOptions) -> TableFormat:
 
 
 def choose_columns(options: PrepareOptions, schema: pl.Schema) -> Columns:
-    """The named columns; times and ratings also under their usual names."""
+    """The named columns; what is not named under its usual name, whatever its case."""
 
     def optional(named: str | None, *usual: str) -> str | None:
         if named is not None:
             return None if named == _UNUSED else named
         return find_column(schema, *usual)
 
+    def needed(named: str, usual: str) -> str:
+        return named if named != usual else find_column(schema, usual) or usual
+
     return Columns(
-        user=options.user_column,
-        item=options.item_column,
+        user=needed(options.user_column, "user_id"),
+        item=needed(options.item_column, "item_id"),
         time=optional(options.time_column, *_TIMES),
         order=optional(options.order_column),
         weight=optional(options.weight_column, *_WEIGHTS),

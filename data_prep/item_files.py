@@ -6,13 +6,15 @@ from pathlib import Path
 
 import polars as pl
 
-from data_prep.headers import check_columns
+from data_prep.headers import check_columns, find_column
 from data_prep.options import Header, PrepareOptions
 from data_prep.tabular import TableFormat, kind_of, scan
 
+_USUAL = "item_id"
+
 
 def item_file(options: PrepareOptions, workspace: Path) -> pl.DataFrame | None:
-    """item_id (text), title where a title column is named, and all other columns of the file.
+    """item_id, title where a title column is named, and all other columns of the file.
 
     It is read like the interactions, where no option `item_file_...` says otherwise.
 
@@ -24,17 +26,18 @@ def item_file(options: PrepareOptions, workspace: Path) -> pl.DataFrame | None:
     form = item_format(options, options.item_file)
     table = scan(options.item_file, form, workspace)
     id_column, title = options.item_file_id_column, options.title_column
+    if id_column == _USUAL:
+        id_column = find_column(table.columns(), _USUAL) or _USUAL
     header = _header(options) if form.kind in ("csv", "tsv") else "names"
     chosen = {"item_file_id_column": id_column} | ({"title_column": title} if title else {})
     check_columns(table, chosen, header, prefix="item_file_")
-    # Ids stay as they stand: the join reads them by the rule, and tells.
     items = table.collect(table.frame)
     renamed = {id_column: "item_id"}
     if title is not None:
         renamed[title] = "title"
     # What bears one of our names but was not chosen for it makes room.
     taken = [new for old, new in renamed.items() if new != old and new in items.columns]
-    return items.drop(taken).rename(renamed).drop_nulls("item_id")
+    return items.drop(taken).rename(renamed)
 
 
 def item_format(options: PrepareOptions, path: Path) -> TableFormat:

@@ -76,7 +76,7 @@ class RawData:
     table: Table
     columns: Columns
     items: pl.DataFrame | pl.LazyFrame | None
-    """item_id (text) and content columns; lazy where only kept items should come into memory."""
+    """item_id and content columns; lazy where only kept items should come into memory."""
     source: str
     """For the manifest: address, package or file name; never a local path."""
     licence: str

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import polars as pl
 
-from data_prep.columns import id_text
 from data_prep.generic import choose_columns, id_checks, named_columns
 from data_prep.headers import check_columns
 from data_prep.item_files import item_file
@@ -87,13 +86,12 @@ def _check_single(path: Path, types: dict[str, str], columns: Columns) -> None:
 
 
 def atomic_items(path: Path, options: PrepareOptions, workspace: Path) -> pl.DataFrame:
-    """item_id (text) and the other fields of an `.item` file."""
+    """item_id and the other fields of an `.item` file."""
     table = atomic(path, options, workspace)
-    column = options.item_column
+    column = choose_columns(options, table.columns()).item
     if column not in table.columns():
         raise DataError(f"{path.name} has no field {column!r}; name it with item_column=NAME")
-    items = table.collect(table.frame.with_columns(id_text(column, pl.String())))
-    return items.rename({column: "item_id"}).drop_nulls("item_id")
+    return table.collect(table.frame).rename({column: "item_id"})
 
 
 def _inter_file(source: Path) -> Path:

@@ -138,3 +138,10 @@ def test_ids_saved_as_python_objects_are_refused_with_the_way_out(folder, tmp_pa
         attach(folder, tmp_path / "v.npz", name="text")
     with pytest.raises(DataError, match=r"ids\.npy holds .*save ids with ids\.astype\(str\)"):
         attach(folder, tmp_path / "v.npy", name="text", ids=tmp_path / "ids.npy")
+
+
+def test_an_item_file_whose_ids_lost_digits_is_refused(tmp_path):
+    items = TITLES.with_columns(item_id=pl.Series(["3", "1.23457E+12", "7"]))
+    rows = pl.DataFrame({"user_id": ["u"], "item_id": ["3"]})
+    with pytest.raises(DataError, match=r"holds '1\.23457E\+12', .* lost digits"):
+        prepared(tmp_path, rows, items)

@@ -529,3 +529,27 @@ def test_a_quoted_header_of_a_tab_separated_file_means_quotes(tmp_path):
 def test_comment_lines_are_left_out(tmp_path):
     source = put(tmp_path / "r.csv", "# made by x, y\n" + CSV)
     assert read(tmp_path, "csv", source, comment="#") == EXPECTED
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_columns_under_their_usual_names_are_found_in_capital_letters(tmp_path, kind):
+    write = {"csv": "write_csv", "jsonl": "write_ndjson", "parquet": "write_parquet"}[kind]
+    rows = FRAME.rename(str.upper)
+    items = pl.DataFrame({"ITEM_ID": ["x", "y", "z"], "TITLE": ["X", "Y", "Z"]})
+    paths = [tmp_path / f"{name}.{kind}" for name in ("rows", "items")]
+    for frame, path in zip((rows, items), paths, strict=True):
+        getattr(frame, write)(path)
+    options = PrepareOptions(item_file=paths[1])
+    dataset = prepare(kind, options, source=paths[0], out=tmp_path / "out")
+    assert ids(dataset) == EXPECTED
+    assert sorted(dataset.item_frame()["TITLE"]) == ["X", "Y", "Z"]
+
+
+@pytest.mark.parametrize("value", ["inf", "-Infinity", "1e39"])
+@pytest.mark.parametrize("column", ["rating", "timestamp", "position"])
+def test_a_number_that_is_infinite_is_refused_with_its_row(tmp_path, column, value):
+    number = "1e999" if value == "1e39" and column != "rating" else value  # of 64 bits
+    rows = f"user_id,item_id,{column}\nu,x,1\nu,y,{number}\nu,z,3\n"
+    order = "position" if column == "position" else None
+    with pytest.raises(DataError, match=rf"line 3: column '{column}' holds '{number}'"):
+        read(tmp_path, "csv", put(tmp_path / "rows.csv", rows), order_column=order)
