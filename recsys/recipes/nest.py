@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from recsys.data.ids import read_ids
 from recsys.errors import ConfigError, DataError
 from recsys.granularity import Granularities
 from recsys.recipes.export import default_tiers, indexing
@@ -174,8 +175,8 @@ def _row_numbers(count: int) -> pl.Series:
 def _checked_ids(frame: pl.DataFrame, name: str, path: Path) -> pl.Series:
     """The ids, if each stands for one row."""
     ids = frame[name]
-    if not (ids.dtype == pl.String or ids.dtype.is_integer()):
-        raise DataError(f"column {name} of {path} is {ids.dtype}; ids are text or whole numbers")
+    text = read_ids(ids, f"{path}: column {name}").text
+    ids = ids if ids.dtype.is_integer() else text
     if ids.null_count():
         raise DataError(f"column {name} of {path} has {ids.null_count():,} rows without an id")
     if ids.n_unique() != len(ids):

@@ -145,11 +145,14 @@ def test_ids_of_vectors_stand_for_one_row_each(tmp_path):
     for ids, told in (
         (["a", "b", "a"], "names 1 ids more than once, such as 'a'"),
         (["a", None, "b"], "1 rows without an id"),
-        ([1.0, 2.0, 3.0], "text or whole numbers"),
+        (["a", "a ", "b"], "names 1 ids more than once, such as 'a'"),
+        ([1.5, 2.0, 3.0], "holds 1.5 in row 0 where an id is expected"),
     ):
         pl.DataFrame({"id": ids, **rows}).write_parquet(tmp_path / "a.parquet")
         with pytest.raises(DataError, match=told):
             read_vectors(tmp_path / "a.parquet")
+    pl.DataFrame({"id": [1.0, 2.0, 3.0], **rows}).write_parquet(tmp_path / "a.parquet")
+    assert read_vectors(tmp_path / "a.parquet")[1].to_list() == ["1", "2", "3"]
     pl.DataFrame({"vector": [["1"], ["2"]]}).write_parquet(tmp_path / "a.parquet")
     with pytest.raises(DataError, match="lists of String, not of numbers"):
         read_vectors(tmp_path / "a.parquet")
