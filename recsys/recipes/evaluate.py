@@ -13,6 +13,7 @@ from recsys.evaluation.evaluate import DEFAULT_KS
 from recsys.evaluation.evaluate import evaluate as measure
 from recsys.evaluation.protocol import Part, find_protocol
 from recsys.evaluation.table import MetricTable, join_tables, load_table
+from recsys.named_files import inside
 from recsys.recipes.baselines import choose, measure_baselines
 from recsys.recipes.remarks import tell, trained_oddly
 from recsys.recipes.run import METRICS, LoadedRun, fitted_on, load_config, load_run_info, run_name
@@ -20,9 +21,13 @@ from recsys.towers.items import ItemTower
 
 
 def metrics_path(run: str | Path, part: str, protocol: str, without: Sequence[str] = ()) -> Path:
-    """Where the table of a run stands."""
+    """Where the table of a run stands.
+
+    Raises:
+        DataError: a link there leads out of the run.
+    """
     hidden = f"without-{'-'.join(sorted(without))}-" if without else ""
-    return Path(run) / METRICS / f"{hidden}{part}-{protocol}.json"
+    return inside(Path(run), f"{METRICS}/{hidden}{part}-{protocol}.json")
 
 
 def evaluate(
@@ -179,4 +184,4 @@ def _find_metrics(run: str | Path, part: str, protocol: str | None) -> Path:
             f"{run} has these {part} tables: {names}; "
             + ("choose one with --protocol" if found else "run `recsys evaluate` first")
         )
-    return found[0]
+    return inside(Path(run), f"{METRICS}/{found[0].name}")
