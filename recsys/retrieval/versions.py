@@ -12,7 +12,6 @@ it, which is read like any version, or nothing, which is no loss where there is 
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +19,9 @@ from itertools import count
 from pathlib import Path
 
 from recsys.errors import DataError
-from recsys.files import atomic_path, remove
+from recsys.files import atomic_path
 from recsys.retrieval.manifest import MANIFEST
+from recsys.scratch import scratch_folder, sweep
 
 CURRENT = "current"
 _LOCK = ".lock"
@@ -41,8 +41,7 @@ def new_version(shelf: Path) -> Iterator[Path]:
     shelf.mkdir(parents=True, exist_ok=True)
     with (shelf / _LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in shelf.glob(".*.tmp"):
-            remove(leftover)
+        sweep(shelf)
         last = max([0, *_numbers(shelf)]) + _is_copy(shelf / CURRENT)  # which becomes a version
         target = shelf / f"v{last + 1:06d}"
         with atomic_path(target) as temporary:
@@ -59,16 +58,16 @@ def point_to(shelf: Path, version: str) -> None:
     """
     if not (shelf / version / MANIFEST).is_file():
         raise DataError(f"{shelf} has no version {version!r}")
-    link = shelf / f".{CURRENT}.{os.getpid()}.tmp"
-    remove(link)
-    link.symlink_to(version)
     current = shelf / CURRENT
-    if _is_copy(current):  # nothing is lost: it gets a number of its own
-        free = next(n for n in count(1) if n not in set(_numbers(shelf)))
-        current.rename(shelf / f"v{free:06d}")
-    elif current.is_dir() and not current.is_symlink():
-        current.rmdir()
-    link.replace(current)
+    with scratch_folder(current) as scratch:
+        link = scratch / CURRENT
+        link.symlink_to(version)
+        if _is_copy(current):  # nothing is lost: it gets a number of its own
+            free = next(n for n in count(1) if n not in set(_numbers(shelf)))
+            current.rename(shelf / f"v{free:06d}")
+        elif current.is_dir() and not current.is_symlink():
+            current.rmdir()
+        link.replace(current)
 
 
 def find_bundle(path: str | Path) -> Path:
