@@ -134,7 +134,10 @@ def _numbers(shelf: Path) -> list[int]:
 
 
 def _check_shelf(shelf: Path) -> None:
-    known = (shelf / CURRENT).is_symlink() or (shelf / _LOCK).is_file() or bool(_versions(shelf))
-    if known or not shelf.exists() or (shelf.is_dir() and not any(shelf.iterdir())):
+    if not shelf.exists() or (shelf / CURRENT).is_symlink() or _versions(shelf):
+        return
+    # A first export that was killed leaves its lock and hidden files; runs are locked, too.
+    unused = shelf.is_dir() and all(part.name.startswith(".") for part in shelf.iterdir())
+    if unused and ((shelf / _LOCK).is_file() or not any(shelf.iterdir())):
         return
     raise DataError(f"{shelf} is there and holds no bundles; choose another OUT or move it away")

@@ -85,6 +85,10 @@ def test_item_content_may_be_a_pandas_frame(tmp_path):
         (pd.DataFrame([[1, 2, 3]], columns=["user_id", "user_id", "item_id"]), "cannot be read"),
         (pd.DataFrame({"user_id": [1], "item_id": [2], "weight": [[1]]}), "no numbers"),
         (pd.DataFrame({"user_id": [1], "item_id": [2], "timestamp": ["soon"]}), "is no time"),
+        (
+            pd.DataFrame({"user_id": [1], "item_id": [2], "weight": [1e39]}),
+            "is infinite in 32 bits",
+        ),
     ],
 )
 def test_tables_that_cannot_be_read_are_refused(tmp_path, table, message):

@@ -114,6 +114,14 @@ def test_what_stands_there_and_is_no_bundle_is_left_alone(tmp_path):
     assert _names(tmp_path / "out") == ["thesis.txt"]
 
 
+def test_a_run_folder_which_is_locked_too_takes_no_versions(tmp_path):
+    for name in (".lock", "run.json"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match="holds no bundles"):
+        write(tmp_path)
+    assert _names(tmp_path) == [".lock", "run.json"]
+
+
 def test_a_failed_export_leaves_the_older_version_current(tmp_path):
     first, _ = write(tmp_path / "out")
     with pytest.raises(DataError, match="too few"):
