@@ -18,7 +18,7 @@ from recsys.data.histories import Histories, item_counts
 from recsys.data.splitting import Split
 from recsys.errors import GranularityError, ProtocolError
 from recsys.evaluation.held_out import HeldOut, describe_untrained, held_out
-from recsys.evaluation.metrics import USER_METRICS, Float64
+from recsys.evaluation.metrics import USER_METRICS, Float64, checked_cutoffs
 from recsys.evaluation.protocol import FitOn, Part, Protocol, ProtocolCard, make_card
 from recsys.evaluation.rank_batch import rank_batch
 from recsys.evaluation.scoring import (
@@ -105,11 +105,12 @@ def rank_held_out(
         processes: each scores its share of the catalogue; all of them call this and get the same.
 
     Raises:
+        ConfigError: a cutoff is none.
         DataError: nobody can be measured.
         GranularityError: the model cannot be cut at `granularities`.
         RunError: the model is of another catalogue or gives no finite numbers.
     """
-    held, ks = held_out(dataset, split, part), tuple(sorted(set(ks)))
+    held, ks = held_out(dataset, split, part), checked_cutoffs(ks)
     held = held if most_users is None else held.spread(most_users)
     with torch.inference_mode(), progress() as bar:
         scorer = make_scorer(
@@ -244,7 +245,7 @@ def evaluate(
 
     Raises:
         ProtocolError: the split is not the protocol's, or the model has seen its targets.
-        DataError, GranularityError, RunError: as `rank_held_out`.
+        ConfigError, DataError, GranularityError, RunError: as `rank_held_out`.
     """
     if part == "valid" and fit_on == "train+valid":
         raise ProtocolError(

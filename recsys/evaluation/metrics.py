@@ -15,11 +15,25 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.dataset import Int64
+from recsys.errors import ConfigError
 
 Float64 = npt.NDArray[np.float64]
 
 MISS = int(np.iinfo(np.int32).max)
 """The rank of a target that can be found at no cutoff."""
+
+
+def checked_cutoffs(ks: Sequence[int]) -> tuple[int, ...]:
+    """Each cutoff once, ascending.
+
+    Raises:
+        ConfigError: there are none, or one is no whole number of 1 or more.
+    """
+    given = [ks] if isinstance(ks, str) else list(ks)
+    whole = all(isinstance(k, int | np.integer) and not isinstance(k, bool) for k in given)
+    if not given or not whole or min(given) < 1:
+        raise ConfigError(f"cutoffs ks are {ks!r}; whole numbers of 1 or more are expected")
+    return tuple(sorted(set(map(int, given))))
 
 
 def recall(ranks: Int64, offsets: Int64, ks: Sequence[int]) -> Float64:

@@ -1,6 +1,6 @@
 """Evaluation protocols: named presets, and the card that stands beside every figure."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from recsys.config import StrictModel
 from recsys.data.dataset import DatasetManifest, SplitRule
@@ -134,8 +134,10 @@ def make_card(
     """The card of an evaluation.
 
     Raises:
-        ProtocolError: the split rule is not the protocol's.
+        ProtocolError: there is no such part, or the split rule is not the protocol's.
     """
+    if part not in get_args(Part):
+        raise ProtocolError(f"part {part!r} is not among {get_args(Part)}")
     if rule.name != protocol.split:
         raise ProtocolError(
             f"protocol {protocol.name} wants the split {protocol.split}, the run was trained on "

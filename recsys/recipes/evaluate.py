@@ -130,9 +130,11 @@ def compare(
         protocol: which table of each; None: the only one there is.
 
     Raises:
-        RunError: a run has no such table, or two share a name.
+        RunError: no run is given, one has no such table, or two share a name.
         ProtocolError: the protocol cards differ.
     """
+    if isinstance(runs, str | Path) or not runs:
+        raise RunError(f"runs to compare are a list of run folders; found {runs!r}")
     tables = [run_table(run, part, protocol) for run in runs]
     names = [run_name(run) for run in runs]
     if len(set(names)) != len(names):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from recsys.data.ids import read_ids
 from recsys.errors import ConfigError, DataError
 from recsys.granularity import Granularities
 from recsys.recipes.export import default_tiers, indexing
+from recsys.retrieval.checks import checked_count
 from recsys.retrieval.codecs import Float32, check_matrix
 from recsys.retrieval.manifest import BundleManifest
 from recsys.retrieval.rotation import learned_rotation, loss_of, principal_rotation, rotate
@@ -64,8 +65,11 @@ def nest(
 
     Raises:
         DataError: a file cannot be read, or users are of another length.
-        ConfigError: tiers, index, stages or sizes cannot be.
+        ConfigError: tiers, index, stages, sizes or seed cannot be, or there is no such method.
     """
+    if method not in get_args(Method):
+        raise ConfigError(f"method {method!r} is not among {get_args(Method)}")
+    checked_count(seed, "the seed", least=0)
     items, item_ids = read_vectors(Path(vectors))
     dim = items.shape[1]
     queries, user_ids = (None, None) if users is None else read_vectors(Path(users))

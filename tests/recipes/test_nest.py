@@ -140,6 +140,13 @@ def test_zeros_alone_are_refused_where_they_cannot_be_turned(tmp_path):
     assert recsys.nest(tmp_path / "items.npy", tmp_path / "out", method="none").missed == 0
 
 
+@pytest.mark.parametrize("wrong", [{"method": "svd"}, {"seed": -1}, {"seed": 1.5}])
+def test_a_method_or_seed_that_there_is_not_is_refused(files, tmp_path, wrong):
+    with pytest.raises(ConfigError, match=r"svd.*not among|the seed is"):
+        recsys.nest(files / "items.npy", tmp_path / "bundle", **wrong)
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_ids_of_vectors_stand_for_one_row_each(tmp_path):
     rows = {"vector": [[1.0], [2.0], [3.0]]}
     for ids, told in (

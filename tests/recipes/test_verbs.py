@@ -141,6 +141,23 @@ def test_a_run_of_leave_last_out_is_not_measured_by_time(run):
         recsys.evaluate(run, protocol="global-time")
 
 
+@pytest.mark.parametrize("ks", [(), (0,), (2.5,), "10", (True,)])
+def test_cutoffs_that_are_none_are_refused(run, ks):
+    with pytest.raises(ConfigError, match="whole numbers of 1 or more"):
+        recsys.evaluate(run, ks=ks, with_baselines=False)
+
+
+def test_a_part_that_there_is_not_is_refused(run):
+    with pytest.raises(ProtocolError, match="'train' is not among"):
+        recsys.evaluate(run, part="train", with_baselines=False)
+
+
+@pytest.mark.parametrize("runs", [[], "runs/demo"])
+def test_compare_wants_a_list_of_runs(runs):
+    with pytest.raises(RunError, match="a list of run folders"):
+        recsys.compare(runs)
+
+
 def test_global_time_measures_many_targets_and_cold_items(place):
     rows = frame().with_columns(
         item_id=pl.when(pl.col("timestamp") > 820).then(99).otherwise(pl.col("item_id"))
