@@ -7,7 +7,7 @@ Shape legend: N items, U users, D coordinates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from recsys.errors import ChecksumError, DataError, GranularityError
 from recsys.files import sha256_of
 from recsys.named_files import inside
 from recsys.retrieval.codecs import find_codec
-from recsys.retrieval.encoding import Encoded, Float32
+from recsys.retrieval.encoding import Arrays, Encoded, Float32
 from recsys.retrieval.formats import open_array
 from recsys.retrieval.manifest import (
     MANIFEST,
@@ -148,17 +148,40 @@ class Bundle:
         return pl.read_parquet(inside(self.folder, entry.ids), glob=False)
 
     def _tiers(self, entry: VectorsEntry) -> Tiers:
-        return Tiers(tuple(self._tier(tier) for tier in entry.tiers))
+        return Tiers(tuple(self._tier(tier, entry.count) for tier in entry.tiers))
 
-    def _tier(self, entry: TierEntry) -> Tier:
+    def _tier(self, entry: TierEntry, count: int) -> Tier:
         read = np.array if entry.residence == "ram" else np.asarray
         rows = {name: read(self._mapped(array)) for name, array in entry.rows.items()}
         shared = {name: np.array(self._mapped(array)) for name, array in entry.shared.items()}
+        self._check_arrays(entry, count, rows, shared)
         spec = TierSpec(entry.lo, entry.hi, entry.codec, entry.residence)
         return Tier(spec, Encoded(find_codec(entry.codec), entry.hi - entry.lo, rows, shared))
 
+    def _check_arrays(self, entry: TierEntry, count: int, rows: Arrays, shared: Arrays) -> None:
+        """Raises DataError where arrays are not what the codec writes: a search would go on."""
+        dim = entry.hi - entry.lo
+        try:
+            written = find_codec(entry.codec).encode(np.zeros((1, dim), np.float32), shared)
+        except (KeyError, ValueError, IndexError) as error:
+            raise DataError(
+                f"{self.folder}: the arrays that {entry.codec} shares are not those it writes for "
+                f"{dim} coordinates ({error}); {REMEDY}"
+            ) from error
+        found = {name: (array.dtype, array.shape) for name, array in rows.items()}
+        wanted = {name: (array.dtype, (count, *array.shape[1:])) for name, array in written.items()}
+        if found != wanted:
+            raise DataError(
+                f"{self.folder}: tier {entry.lo}:{entry.hi} holds {_shapes(found)} where "
+                f"{entry.codec} writes {_shapes(wanted)}; {REMEDY}"
+            )
+
     def _mapped(self, entry: ArrayEntry) -> npt.NDArray[Any]:
         return open_array(self.folder, entry)
+
+
+def _shapes(arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> str:
+    return ", ".join(f"{name} {kind} {list(shape)}" for name, (kind, shape) in arrays.items())
 
 
 def check_bundle(bundle: object) -> Bundle:

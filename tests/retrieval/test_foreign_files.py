@@ -111,3 +111,25 @@ def test_a_bundle_behind_a_link_is_read(bundle):
     found = load_bundle(bundle.parent / "link")
     assert np.isfinite(found.items.decode(slice(None), 0, 32)).all()
     assert verify_bundle(bundle.parent / "link") == []
+
+
+def another(array, **changes):
+    array.update(changes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tier: another(next(iter(tier["rows"].values())), dtype="<i4"),
+        lambda tier: next(iter(tier["rows"].values()))["shape"].reverse(),
+        lambda tier: another(tier, codec="fp32"),
+        lambda tier: another(tier, codec="int4"),
+    ],
+    ids=["dtype", "shape", "fp32", "int4"],
+)
+def test_arrays_that_the_codec_does_not_write_are_refused(bundle, change):
+    tree = json.loads((bundle / MANIFEST).read_text())
+    change(tree["items"]["tiers"][0])
+    reseal(bundle, tree)
+    with pytest.raises(DataError, match=r"writes|holds|bytes"):
+        load_bundle(bundle).items.decode(slice(None), 0, 8)
