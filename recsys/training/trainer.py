@@ -221,6 +221,8 @@ class _Loop:
         """One update; returns the loss per granularity `[G]` in float64."""
         step, seed = self.state.step, self.config.seed
         torch.manual_seed(seed * 1_000_003 + step + (self.processes.rank << 40))
+        # In the first steps this is also the stream that shuffles epoch `step`: one draw in
+        # thousands depends on the order of an epoch. Another would change every trained figure.
         negatives = self._draw(batch, np.random.default_rng([seed, step]))
         note_events(self.model, *_events_of(batch))
         note_progress(self.model, done)
