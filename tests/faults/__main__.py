@@ -131,7 +131,7 @@ def attempt(project: Project, seed: int) -> str:
     code, said = project.call(folder, again)
     assert code == code_then, f"{what}, then {code}\n{said}"
     project.check(folder, what)
-    _compare(kept(folder), files_then, what, again=code == 0 and command[0] == "export")
+    _compare(kept(folder), files_then, what, again=code == 0 and command[0] in ("export", "nest"))
     return what
 
 
