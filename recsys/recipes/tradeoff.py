@@ -7,15 +7,10 @@ import platform
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from recsys.config import apply_overrides, parse
-from recsys.data.histories import jagged_positions
 from recsys.evaluation.funnels import measure
-from recsys.evaluation.held_out import spread_over
 from recsys.evaluation.tradeoff import (
     SCAN,
     Point,
@@ -25,28 +20,9 @@ from recsys.evaluation.tradeoff import (
     choose,
     tiers_of,
 )
-from recsys.recipes.queries import queries_of
-from recsys.recipes.run import RUN, LoadedRun
+from recsys.recipes.queries import Source, open_source
+from recsys.recipes.run import RUN
 from recsys.reports.tradeoff import TradeoffContent, write_tradeoff
-from recsys.retrieval.bundle import Bundle, load_bundle
-from recsys.retrieval.encoding import Float32
-from recsys.retrieval.filters import make_filters
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What is measured: items, users, and words for the report."""
-
-    vectors: Float32
-    sizes: tuple[int, ...]
-    normalize: bool
-    choosing: Queries
-    """Whom the sweep is measured with."""
-    measuring: Queries
-    """Whom the chosen funnel is measured with: nothing was chosen by them."""
-    under: str
-    parts: tuple[str, str]
-    """Who both are, in words."""
 
 
 def tradeoff(
@@ -85,11 +61,7 @@ def tradeoff(
         ConfigError, GranularityError: the sweep cannot be.
     """
     source = Path(source)
-    is_run = (source / RUN).is_file()
-    if is_run:
-        loaded = _from_run(LoadedRun(source), protocol, num_users)
-    else:
-        loaded = _from_bundle(load_bundle(source), num_users)
+    loaded = open_source(source, protocol, num_users)
     sweep = _sweep(loaded.sizes, overrides)
     found = _measure(loaded, loaded.choosing, sweep, k, threads)
     choice = choose(found.points, keep_ndcg)
@@ -106,13 +78,14 @@ def tradeoff(
         machine=machine_of(threads),
     )
     show(content)
+    is_run = (source / RUN).is_file()
     default = source / "tradeoff" if is_run else source.parent / f"{source.name}-tradeoff"
     write_tradeoff(Path(out) if out else default, content)
     return content
 
 
 def _measure(
-    loaded: _Source, queries: Queries, sweep: Sweep, k: int, threads: int | None
+    loaded: Source, queries: Queries, sweep: Sweep, k: int, threads: int | None
 ) -> Tradeoff:
     """Measures a sweep with some of the users; indexes are tuned with those who choose."""
     return measure(
@@ -168,44 +141,6 @@ def export_command(source: Path, point: Point, sweep: Sweep, sizes: Sequence[int
     *stages, last = point.stages(sizes, 1)
     text = [*(f"{stage.granularity}:{stage.keep}" for stage in stages), str(last.granularity)]
     return shlex.join([*words, "--stages", ",".join(text)])
-
-
-def _from_run(loaded: LoadedRun, protocol: str | None, num_users: int | None) -> _Source:
-    if loaded.fit_on == "train":
-        choosing = queries_of(loaded, "valid", protocol, num_users)
-        measuring = queries_of(loaded, "test", protocol, num_users)
-        parts = "the validation part", "the test part"
-    else:
-        both = queries_of(loaded, "test", protocol, num_users and 2 * num_users)
-        choosing, measuring = both.halves()
-        parts = "every second user of the test part", "the other users of the test part"
-    with torch.inference_mode():
-        items = loaded.model.item_vectors().float().numpy()
-    granularities = loaded.model.granularities
-    under = f"{loaded.dataset.manifest.name}, {protocol or loaded.config.protocol} protocol"
-    return _Source(
-        items, granularities.sizes, granularities.normalize, choosing, measuring, under, parts
-    )
-
-
-def _from_bundle(bundle: Bundle, num_users: int | None) -> _Source:
-    rows = spread_over(len(bundle.users), num_users and 2 * num_users)
-    items, offsets = bundle.seen
-    places, kept = jagged_positions(offsets[rows], offsets[rows + 1])
-    # Bundles of vectors from elsewhere name no protocol; what a user has is then no find.
-    filters = bundle.manifest.protocol.get("filter_seen", True)
-    repeats = None if filters else bundle.manifest.repeats
-    queries = Queries(
-        bundle.users.decode(rows, 0, bundle.dim),
-        make_filters(len(rows), bundle.num_items, seen=(items[places], kept), repeats=repeats),
-        None,
-        None,
-    )
-    vectors = bundle.items.decode(slice(None), 0, bundle.dim)
-    under = "against exact search of what the bundle holds"
-    parts = "every second user", "the other users"
-    sizes = bundle.manifest.sizes
-    return _Source(vectors, sizes, bundle.normalize, *queries.halves(), under, parts)
 
 
 __all__ = ["Tradeoff", "TradeoffContent", "export_command", "tradeoff"]

@@ -15,8 +15,10 @@
 | int8            | d + 4            | 1/254 of the row's largest                   | 2^-127 |
 | int8-coordinate | d                | 1/254 of the coordinate's largest            | 2^-127 |
 | int4            | d/2 + 4          | 1/14 of the row's largest                    | 2^-127 |
+| int2            | d/4 + 4          | half a step, or what is above the last level | 2^-127 |
 | binary          | d/8 + 4          | the row's mean size, or largest minus mean   | 2^-149 |
 | pq, pqM         | d/4, M           | measured                                     |        |
+| pqMx4           | M/2              | measured                                     |        |
 
 The last column comes on top; it is what is left where values come near zero. So does what float32
 rounds on the way, 1/10,000 of the bound at most.
@@ -40,7 +42,7 @@ from recsys.retrieval.encoding import (
     error_of,
 )
 from recsys.retrieval.floats import Bf16, Fp16, Fp32
-from recsys.retrieval.integers import Binary, Int4, Int8, Int8Coordinate
+from recsys.retrieval.integers import Binary, Int2, Int4, Int8, Int8Coordinate
 from recsys.retrieval.product import Product
 
 __all__ = [
@@ -55,11 +57,11 @@ __all__ = [
     "find_codec",
 ]
 
-CODECS: dict[str, Codec] = {
-    codec.name: codec
-    for codec in (Fp32(), Fp16(), Bf16(), Int8(), Int8Coordinate(), Int4(), Binary(), Product())
-}
-"""Every codec by name; `pqM` with M bytes a row comes on top."""
+_ALL = (
+    Fp32(), Fp16(), Bf16(), Int8(), Int8Coordinate(), Int4(), Int2(), Binary(), Product()
+)  # fmt: skip
+CODECS: dict[str, Codec] = {codec.name: codec for codec in _ALL}
+"""Every codec by name; on top come `pqM`, M parts of a byte each, and `pqMx4`, of half a byte."""
 
 
 def find_codec(name: str) -> Codec:
@@ -68,10 +70,10 @@ def find_codec(name: str) -> Codec:
     Raises:
         ConfigError: there is none.
     """
-    if match := re.fullmatch(r"pq([1-9]\d*)", name):
-        return Product(int(match[1]))
+    if match := re.fullmatch(r"pq([1-9]\d*)(x4)?", name):
+        return Product(int(match[1]), 4 if match[2] else 8)
     if name not in CODECS:
-        raise ConfigError(f"codec {name!r} is not among {', '.join(CODECS)}, pqM")
+        raise ConfigError(f"codec {name!r} is not among {', '.join(CODECS)}, pqM, pqMx4")
     return CODECS[name]
 
 

@@ -18,10 +18,15 @@ class InMemory:
     """Items to be searched, encoded as the tiers say."""
 
     def __init__(
-        self, vectors: Float32, tiers: Sequence[TierSpec], sizes: Sequence[int], *, normalize: bool
+        self,
+        vectors: Float32,
+        tiers: Sequence[TierSpec] | Tiers,
+        sizes: Sequence[int],
+        *,
+        normalize: bool,
     ) -> None:
-        """Encodes `[N, D]`; `sizes` are the granularities that can be stages."""
-        self.items: Tiers = encode_tiers(vectors, tiers)
+        """Encodes `[N, D]`, unless that was done; `sizes` are the granularities to be stages."""
+        self.items = tiers if isinstance(tiers, Tiers) else encode_tiers(vectors, tiers)
         self.sizes = tuple(size for size in sizes if size <= self.items.dim)
         self._norms = self._norms_of_stored() if normalize else {}
 

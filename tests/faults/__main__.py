@@ -16,7 +16,18 @@ from pathlib import Path
 from random import Random
 
 from recsys.cli import app
-from recsys.recipes import calibrate, cut, evaluate, export, nest, report, study, tradeoff, train  # noqa: F401
+from recsys.recipes import (  # noqa: F401
+    bits,
+    calibrate,
+    cut,
+    evaluate,
+    export,
+    nest,
+    report,
+    study,
+    tradeoff,
+    train,
+)
 from tests.faults.injection import Fault
 from tests.faults.project import (
     FIRST,

@@ -56,6 +56,7 @@ VERBS = {
                        "--format", "parquet"],
     "verify": ["verify", "bundle"],
     "tradeoff": ["tradeoff", "runs/one", "codecs=[fp16]", "keeps=[10]", "--out", "page"],
+    "bits": ["bits", "runs/one", "--bytes", "12", "--keep", "10"],
     "nest": ["nest", "vectors.npy", "new", "--method", "pca"],
     "study": ["study", "study.yaml", "--no-train", "--out", "page"],
 }  # fmt: skip

@@ -38,6 +38,7 @@ def bounds_of_the_table(name, vectors):
     size = np.abs(vectors.astype(np.float64))
     row, column = size.max(1, keepdims=True), size.max(0, keepdims=True)
     mean = size.mean(1, keepdims=True)
+    step = encode(vectors, "int2").rows["scales"][:, None].astype(np.float64)
     relative, least = {
         "fp32": (0, 0),
         "fp16": (size * 2**-11, 2**-25),
@@ -45,6 +46,7 @@ def bounds_of_the_table(name, vectors):
         "int8": (row / 254, 2**-127),
         "int8-coordinate": (column / 254, 2**-127),
         "int4": (row / 14, 2**-127),
+        "int2": (np.maximum(step / 2, row - 1.5 * step), 2**-127),
         "binary": (np.maximum(mean, row - mean), 2**-149),
     }[name]
     return (relative + least) * (1 + 1e-4)
@@ -69,7 +71,7 @@ def test_the_largest_float_comes_back_finite(name):
     assert (lost <= encoded.codec.error_bound(vectors)).all()
 
 
-@pytest.mark.parametrize("name", ["pq1", "pq8"])
+@pytest.mark.parametrize("name", ["pq1", "pq8", "pq8x4"])
 @pytest.mark.parametrize("factor", [1e-40, 2.0**-80, 2.0**66, 1e37])
 def test_product_quantization_takes_vectors_of_any_size(name, factor):
     encoded = encode((gaussian() * np.float32(factor)).astype(np.float32), name)
@@ -91,7 +93,7 @@ def test_the_stated_error_is_nearly_reached_so_it_says_something(name):
     assert (lost / find_codec(name).error_bound(vectors)).max() > 0.9
 
 
-@pytest.mark.parametrize("name", [*CODECS, "pq16"])
+@pytest.mark.parametrize("name", [*CODECS, "pq16", "pq16x4", "pq3x4"])
 def test_bytes_per_row_are_those_of_the_arrays(name):
     vectors = gaussian(dim=48)
     encoded = encode(vectors, name)
@@ -99,7 +101,7 @@ def test_bytes_per_row_are_those_of_the_arrays(name):
     assert encoded.nbytes >= 600 * encoded.codec.bytes_per_row(48)
 
 
-@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("name", [*CODECS, "pq8x4"])
 def test_any_selection_of_rows_decodes_to_the_same_rows(name):
     encoded = encode(gaussian(), name)
     whole, rows = encoded.decode(), np.array([599, 0, 7, 7])
@@ -119,6 +121,9 @@ def test_levels_worked_by_hand():
     assert encode(vectors, "int8").rows["codes"][0].tolist() == [127, -64, 1, 0]
     assert encode(vectors, "int4").decode()[1].tolist() == [7, -3, 0, -7]
     assert encode(vectors, "int4").rows["codes"][1].tolist() == [15 | 5 << 4, 8 | 1 << 4]
+    # 7 and 7 at the outer levels, 3 and 0.4 at the inner ones: (1.5 * 14 + 0.5 * 3.4) / 5 a step.
+    assert encode(vectors, "int2").rows["scales"][1] == pytest.approx(22.7 / 5)
+    assert encode(vectors, "int2").rows["codes"][1].tolist() == [3 | 1 << 2 | 2 << 4 | 0 << 6]
     assert encode(vectors, "binary").decode()[1].tolist() == pytest.approx(
         [4.35, -4.35, 4.35, -4.35]
     )
@@ -134,6 +139,44 @@ def test_binary_takes_the_least_squares_scale():
     best = np.square(encoded.decode() - vectors).sum(1)
     for factor in (0.99, 1.01):
         assert (np.square(encoded.decode() * factor - vectors).sum(1) > best).all()
+
+
+@given(vectors=matrices())
+@settings(max_examples=60, deadline=None)
+def test_int2_takes_the_step_and_levels_that_lose_the_least_squares(vectors):
+    rows = vectors.astype(np.float64)
+    lost = np.square(encode(vectors, "int2").decode() - rows).sum(1)
+    peaks = np.abs(rows).max(1)
+    for share in np.linspace(0.01, 2.01, 101):  # of the peak; the best step is 2 of it at most
+        steps = np.maximum(share * peaks, 2.0**-126)[:, None]
+        levels = steps * np.array([-1.5, -0.5, 0.5, 1.5])
+        nearest = np.abs(rows[:, :, None] - levels[:, None, :]).min(2)
+        assert (lost <= np.square(nearest).sum(1) * (1 + 1e-4) + 2.0**-240).all()
+
+
+@pytest.mark.parametrize("name", ["pq", "pq4x4", "pq3x4", "int2"])
+def test_block_by_block_gives_the_codes_of_all_rows_at_once(name):
+    vectors, codec = gaussian(dim=12), find_codec(name)
+    shared = codec.fit(vectors)
+    whole = codec.encode(vectors, shared)
+    for rows in (slice(0, 1), slice(1, 250), slice(250, 600)):
+        for key, array in codec.encode(vectors[rows], shared).items():
+            np.testing.assert_array_equal(array, whole[key][rows])
+
+
+def test_two_parts_of_four_bits_share_a_byte_the_even_one_in_the_lower_half():
+    vectors = gaussian(dim=12)
+    encoded = encode(vectors, "pq3x4")
+    codes, books = encoded.rows["codes"], encoded.shared["codebooks"]
+    assert codes.shape == (600, 2) and books.shape == (3, 16, 4) and not (codes[:, 1] >> 4).any()
+    halves = (codes[:, 0] & 15, codes[:, 0] >> 4, codes[:, 1] & 15)
+    for part, (chosen, centroids) in enumerate(zip(halves, books, strict=True)):
+        own = vectors[:, 4 * part : 4 * part + 4]
+        distances = np.square(own[:, None] - centroids).sum(-1)
+        np.testing.assert_allclose(distances[np.arange(600), chosen], distances.min(1), atol=1e-4)
+        np.testing.assert_array_equal(
+            encoded.decode()[:, 4 * part : 4 * part + 4], centroids[chosen]
+        )
 
 
 def test_product_quantization_loses_nothing_of_vectors_that_are_all_the_same():
@@ -155,11 +198,13 @@ def test_more_bytes_lose_less():
     vectors = gaussian(4000)
     lost = [
         error_of(encode(vectors, name), vectors)["relative"]
-        for name in ("fp32", "fp16", "bf16", "int8", "int4", "pq", "binary")
+        for name in ("fp32", "fp16", "bf16", "int8", "int4", "pq", "int2", "binary")
     ]
     assert lost[0] == 0 and lost == sorted(set(lost))
     by_parts = [error_of(encode(vectors, f"pq{m}"), vectors)["relative"] for m in (16, 8, 4)]
     assert by_parts == sorted(by_parts)
+    halves = [error_of(encode(vectors, f"pq{m}x4"), vectors)["relative"] for m in (32, 16, 8)]
+    assert halves == sorted(halves)
 
 
 def test_the_same_vectors_give_the_same_codes():
@@ -176,7 +221,9 @@ def test_the_same_vectors_give_the_same_codes():
         (np.full((1, 1), 7e4), "fp16", "does not fit fp16"),
         (np.full((1, 1), np.finfo(np.float32).max), "bf16", "does not fit bf16"),
         (np.zeros((100, 8)), "pq", "too few"),
-        (np.zeros((300, 8)), "pq3", "divisor of 8"),
+        (np.zeros((300, 8)), "pq3", "divisors of 8"),
+        (np.zeros((300, 8)), "pq3x4", "divisors of 8"),
+        (np.zeros((15, 8)), "pq4x4", "16 centroids, 15 rows are too few"),
     ],
 )
 def test_what_a_codec_cannot_store_is_refused(vectors, name, message):
