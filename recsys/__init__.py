@@ -26,6 +26,7 @@ _VERBS = {
     "export": "recsys.recipes.export",
     "verify": "recsys.recipes.export",
     "tradeoff": "recsys.recipes.tradeoff",
+    "bits": "recsys.recipes.bits",
     "nest": "recsys.recipes.nest",
     "vectors_for_new_items": "recsys.recipes.new_items",
     "load_run": "recsys.recipes.run",

@@ -381,9 +381,13 @@ def export(
         typer.Option("--tower/--no-tower", help="The user tower as ONNX [where it can be]."),
     ] = None,
     index: Annotated[
-        str | None, typer.Option(help="Over the first tier: flat, ivf or hnsw, and ,sq8 or ,pqM.")
+        str | None, typer.Option(help="Of the first stage: ivf,pqx4 or another kind, or auto.")
     ] = None,
     recall: Annotated[float, typer.Option(help="What the index is tuned to.")] = 0.99,
+    memory: Annotated[
+        float | None, typer.Option(help="Bytes an item that index auto may take [any].")
+    ] = None,
+    prefer: Annotated[str, typer.Option(help="Of index auto: speed or memory.")] = "speed",
     stages: Annotated[str | None, typer.Option(help="The funnel to serve by: 32:200,256.")] = None,
     route: Annotated[
         float | None,
@@ -406,6 +410,8 @@ def export(
         tower=tower,
         index=index,
         recall=recall,
+        memory=memory,
+        prefer=prefer,
         stages=stages,
         route=route,
         form=form,
@@ -468,6 +474,41 @@ def tradeoff(
 
 
 @verb
+def bits(
+    source: Annotated[Path, typer.Argument(help="A run folder, or a bundle with users.")],
+    bytes_: Annotated[
+        str, typer.Option("--bytes", help="Of one item in memory; several by comma.")
+    ] = "32",
+    edges: Annotated[
+        str | None, typer.Option(help="Where buckets end: 8,16,24 [at the granularities].")
+    ] = None,
+    aim: Annotated[str, typer.Option(help="What finds most: candidates or lists.")] = "candidates",
+    keep: Annotated[int, typer.Option(help="Candidates that are ranked.")] = 100,
+    k: Annotated[int, typer.Option("-k", help="Length of the lists.")] = 10,
+    protocol: ProtocolOption = None,
+    users: Annotated[int, typer.Option(help="Users of each part; 0: all.")] = 1000,
+) -> None:
+    """How finely to store which coordinates within so many bytes; ends with export commands.
+
+    Splits are chosen on the validation part, and measured once on the test part.
+    """
+    from recsys.recipes.bits import bits as split
+    from recsys.reports.bits import print_bits
+
+    split(
+        source,
+        _numbers("--bytes", bytes_),
+        edges=None if edges is None else _numbers("--edges", edges),
+        aim=_one_of("--aim", aim, ("candidates", "lists")),
+        keep=keep,
+        k=k,
+        protocol=protocol,
+        num_users=users or None,
+        show=print_bits,
+    )
+
+
+@verb
 def nest(
     vectors: Annotated[Path, typer.Argument(help="Item vectors, .npy or .parquet.")],
     out: Annotated[Path, typer.Argument(help="Folder of all versions of the bundle.")],
@@ -483,14 +524,12 @@ def nest(
     """Rotates vectors from elsewhere so that prefixes are useful; writes a bundle."""
     from recsys.recipes.nest import nest as rotate
 
-    if sizes and not all(size.strip().isdigit() for size in sizes.split(",")):
-        raise typer.BadParameter(f"{sizes!r} is not of the form 8,16,32", param_hint="--sizes")
     done = rotate(
         vectors,
         out,
         users=users,
         method=_one_of("--method", method, ("learned", "pca", "none")),
-        sizes=[int(size) for size in sizes.split(",")] if sizes else None,
+        sizes=_numbers("--sizes", sizes) if sizes else None,
         normalize=normalize,
         tiers=tiers,
         index=index,
@@ -533,6 +572,13 @@ def _show(table: Any, as_json: bool) -> None:
 
 def _part(text: str) -> Any:
     return _one_of("--split", text, ("valid", "test"))
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """Whole numbers by comma."""
+    if not all(number.strip().isdigit() for number in text.split(",")):
+        raise typer.BadParameter(f"{text!r} is not of the form 8,16,32", param_hint=option)
+    return [int(number) for number in text.split(",")]
 
 
 def _one_of(option: str, text: str, allowed: tuple[str, ...]) -> Any:

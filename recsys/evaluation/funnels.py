@@ -35,8 +35,8 @@ from recsys.progress import progress
 from recsys.retrieval.codecs import Float32, find_codec
 from recsys.retrieval.filters import Filters, rows_of
 from recsys.retrieval.funnel import Funnel, Stage
-from recsys.retrieval.index import Index, check_kind, recall_of
-from recsys.retrieval.indexing import make_index
+from recsys.retrieval.indexing import build_index, tune_index
+from recsys.retrieval.kinds import Index, parse_kind, recall_of
 from recsys.retrieval.memory import InMemory
 from recsys.retrieval.routing import overlaps
 from recsys.retrieval.tiers import TierSpec
@@ -55,6 +55,8 @@ class _Finding:
     codec: str
     kind: str
     index: Index | None
+    users: Float32 | None = None
+    """`[Q, D]` whom the index is tuned by, for every funnel anew."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class _Counting:
 
     index: Index
     num_items: int
+    least: int
+    """What the last stage is to give."""
     short: int = 0
 
     @property
@@ -81,7 +85,7 @@ class _Counting:
 
     def find(self, users: Float32, keep: int, filters: Filters) -> Int64:
         items = self.index.find(users, keep, filters)
-        possible = np.minimum(filters.num_left(self.num_items), keep)
+        possible = np.minimum(filters.num_left(self.num_items), min(keep, self.least))
         self.short += int(((items >= 0).sum(axis=1) < possible).sum())
         return items
 
@@ -126,6 +130,44 @@ def measure(
     return Tradeoff(best, one.first, k, len(vectors), len(queries), tuple(sizes))
 
 
+def measure_tiers(
+    vectors: Float32,
+    sizes: Sequence[int],
+    normalize: bool,
+    queries: Queries,
+    layouts: Sequence[Sequence[TierSpec]],
+    keep: int,
+    *,
+    k: int = 10,
+    threads: int | None = None,
+) -> Tradeoff:
+    """Measures funnels over given tiers: those in memory are scanned, all of them rank.
+
+    Args:
+        vectors: `[N, D]` items.
+        sizes: the granularities, the last one D.
+        normalize: scores are divided by the norms of the items' prefixes.
+        queries: users, what they have seen, and what they are to find.
+        layouts: tiers of all D coordinates, those in memory first.
+        keep: candidates that are ranked.
+        k: K.
+        threads: of the searches; None: all cores.
+
+    Raises:
+        DataError: exact search finds nothing.
+    """
+    hot = [max(tier.hi for tier in tiers if tier.residence == "ram") for tiers in layouts]
+    sizes = sorted({*sizes, *hot})
+    sweep = Sweep(granularities=tuple(hot), keeps=(keep,), rankings=(sizes[-1],))
+    one = _Measuring(vectors, sizes, normalize, queries, sweep, k, threads)
+    points: list[Point] = []
+    for tiers, size in zip(layouts, hot, strict=True):
+        items = InMemory(vectors, tiers, sizes, normalize=normalize)
+        codecs = "+".join(tier.codec for tier in tiers if tier.residence == "ram")
+        points += one.points(_Finding(items, size, codecs, SCAN, None))
+    return Tradeoff(tuple(points), one.first, k, len(vectors), len(queries), tuple(sizes))
+
+
 class _Measuring:
     """The users of a sweep and what exact search gives them, to measure funnels against."""
 
@@ -165,10 +207,16 @@ class _Measuring:
         """Every funnel of the sweep that begins with these candidates."""
         num_items = finding.items.num_items
         for keep in sorted({min(keep, num_items) for keep in self.sweep.keeps}):
-            for ranking, cascade in _rankings(self.sweep, finding.granularity, self.sizes):
+            for ranking, cascade in _rankings(
+                self.sweep, finding.granularity, self.sizes, finding.kind
+            ):
                 stages = stages_of(finding.granularity, keep, ranking, cascade, self.sizes, self.k)
                 stages[-1] = Stage(ranking, min(self.k + 1, stages[-2].keep))
-                counting = finding.index and _Counting(finding.index, num_items)
+                if finding.index is not None and finding.users is not None:
+                    tune_index(
+                        finding.items, finding.index, stages, self.sweep.index_recall, finding.users
+                    )
+                counting = finding.index and _Counting(finding.index, num_items, stages[-1].keep)
                 funnel = Funnel(finding.items, stages, finder=counting, threads=self.threads)
                 found = _search(funnel, self.queries, self.k)
                 short = counting.short / len(self.queries) if counting else 0.0
@@ -186,7 +234,7 @@ class _Measuring:
     def _point(self, funnel: Funnel, finding: _Finding, found: _Found, short: float) -> Point:
         first, last = funnel.stages[0], funnel.stages[-1]
         num_items, dim = finding.items.num_items, self.sizes[-1]
-        hot = _held(funnel) / num_items
+        hot = funnel.hot_bytes / num_items
         visited = _visited(finding.index, first, self.queries)
         if visited is not None:
             visited += short * funnel.scan.multiply_adds
@@ -247,25 +295,34 @@ def _check(sweep: Sweep, sizes: Sequence[int], k: int) -> None:
         find_codec(codec)
     for kind in sweep.indexes:
         if kind != SCAN:
-            check_kind(kind, min(sweep.granularities))
+            for size in sweep.granularities:
+                parse_kind(kind, size)
     if min(sweep.keeps) < k:
         raise ConfigError(f"{min(sweep.keeps)} candidates cannot give lists of {k}; keep more")
 
 
-def _rankings(sweep: Sweep, size: int, sizes: Sequence[int]) -> list[tuple[int, Cascade]]:
+def _rankings(
+    sweep: Sweep, size: int, sizes: Sequence[int], kind: str
+) -> list[tuple[int, Cascade]]:
     """What candidates by `size` are ranked by, and how; nothing twice."""
     ways: dict[tuple[object, ...], tuple[int, Cascade]] = {}
+    # What an index finds by codes of all coordinates is ranked by these very coordinates.
+    least = size + 1 if kind == SCAN else size
     for ranking in sweep.rankings:
-        for cascade in sweep.cascades if ranking > size else ():
+        for cascade in sweep.cascades if ranking >= least else ():
             stages = stages_of(size, 1 << 20, ranking, cascade, sizes, 1)
             ways.setdefault(tuple(stages), (ranking, cascade))
     return list(ways.values())
 
 
 def _count(sweep: Sweep, num_items: int, sizes: Sequence[int]) -> int:
-    ways = sum(len(_rankings(sweep, size, sizes)) for size in sweep.granularities)
+    ways = sum(
+        len(_rankings(sweep, size, sizes, kind))
+        for size in sweep.granularities
+        for kind in sweep.indexes
+    )
     keeps = len({min(keep, num_items) for keep in sweep.keeps})
-    return ways * keeps * len(sweep.codecs) * len(sweep.indexes)
+    return ways * keeps * len(sweep.codecs)
 
 
 def _candidates(
@@ -283,19 +340,11 @@ def _candidates(
                 # With an index the tier is read for the kept items alone: it need not be hot.
                 tiers = tiers_of(size, sizes[-1], codec, sweep.ranking_codec, kind)
                 items = InMemory(vectors, tiers, sizes, normalize=normalize)
-                index = None
+                index, users = None, None
                 if kind != SCAN:
+                    index = build_index(items, kind, size, threads=threads)
                     users = queries.spread(500).users
-                    index, _ = make_index(
-                        items, kind, size, sweep.index_recall, users, threads=threads
-                    )
-                yield _Finding(items, size, codec, kind, index)
-
-
-def _held(funnel: Funnel) -> int:
-    """Bytes in memory: of the funnel, and of what a scan beside its index holds ready."""
-    beside = funnel.finder is not funnel.scan and "factors" in vars(funnel.scan)
-    return funnel.hot_bytes + (funnel.scan.extra_bytes if beside else 0)
+                yield _Finding(items, size, codec, kind, index, users)
 
 
 def _visited(index: Index | None, first: Stage, queries: Queries) -> float | None:

@@ -37,7 +37,7 @@ class Sweep(StrictModel):
     """Of the candidates."""
     codecs: tuple[str, ...] = ("fp16", "int8", "int4")
     """Of the candidates' tier."""
-    indexes: tuple[str, ...] = (SCAN, "ivf,sq8")
+    indexes: tuple[str, ...] = (SCAN, "ivf,pqx4")
     """`scan`, or an index over the candidates' prefix."""
     keeps: tuple[int, ...] = (50, 100, 200, 500)
     """How many candidates are ranked."""
@@ -50,7 +50,7 @@ class Sweep(StrictModel):
     ranking_codec: str = "fp16"
     """Of the coordinates behind the candidates' tier."""
     index_recall: float = 0.99
-    """What indexes are tuned to: share of the exact first 100 candidates."""
+    """What indexes are tuned to: share of the first K of the same funnel without one."""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,9 @@ def in_parts(
     task: Callable[..., None], count: int, threads: int, *arguments: Any, unit: int = 1
 ) -> None:
     """Calls `task((lo, hi), *arguments)` for parts of `0..count-1`, at once."""
+    if count and (threads == 1 or count <= unit):  # a single user must not wait for more
+        task((0, count), *arguments)
+        return
     run_shares(lambda _, part: task(part, *arguments), parts_of(count, threads, unit))
 
 

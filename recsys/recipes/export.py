@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast, get_args
 
 from recsys.errors import ChecksumError, ConfigError
 from recsys.evaluation.protocol import find_protocol, make_card
@@ -11,7 +12,9 @@ from recsys.granularity import Granularities
 from recsys.progress import console
 from recsys.recipes.routing import routing_of
 from recsys.recipes.run import RUN, LoadedRun
+from recsys.reports.bundle import print_candidates
 from recsys.retrieval.bundle import Bundle, load_bundle, verify_bundle
+from recsys.retrieval.choosing import AUTO, Prefer, chosen_index_of
 from recsys.retrieval.formats import Format, check_format
 from recsys.retrieval.funnel import check_stages, parse_stages
 from recsys.retrieval.indexing import index_of
@@ -28,12 +31,17 @@ _HOT = 32
 NOT_WANTED = "--no-tower"
 
 
-def default_tiers(granularities: Granularities, form: Format = "raw") -> str:
+def default_tiers(
+    granularities: Granularities, form: Format = "raw", *, indexed: bool = False
+) -> str:
     """Int8 in memory up to the first granularity of 32 or more, the rest as fp16 from disk.
 
-    Of the form parquet, which cannot be mapped, all of it in memory.
+    With an index, which holds codes of its own, all of it from disk; of the form parquet, which
+    cannot be mapped, all of it in memory.
     """
     dim = granularities.embedding_dim
+    if indexed and form != "parquet":
+        return f"0:{dim}:fp16:mmap"
     hot = next((size for size in granularities.sizes if size >= _HOT), dim)
     residence = "ram" if form == "parquet" else "mmap"
     return f"0:{hot}:int8:ram" + (f",{hot}:{dim}:fp16:{residence}" if hot < dim else "")
@@ -49,6 +57,8 @@ def export(
     tower: bool | None = None,
     index: str | None = None,
     recall: float = 0.99,
+    memory: float | None = None,
+    prefer: str = "speed",
     stages: str | None = None,
     route: float | None = None,
     form: str = "raw",
@@ -62,8 +72,12 @@ def export(
         users: user vectors of whole histories, and the histories, go along.
         user_codec: how user vectors are stored.
         tower: the user tower goes along as ONNX; None: if it can, and the manifest tells why not.
-        index: a Faiss index over the first tier: `ivf,sq8`, ...; see `index.KINDS`.
-        recall: what the index is tuned to: share of the exact first 100 candidates.
+        index: an index over the prefix of the first stage: `ivf,pqx4`, `scann`, ...; see
+            `kinds.KINDS`. `auto`: the best of several, by measuring.
+        recall: what the index is tuned to: share of the first 10 of the same stages without it;
+            without stages, of exact search, and as many candidates are ranked as that takes.
+        memory: with index `auto`: bytes an item that the index may take. None: any number.
+        prefer: with index `auto`: `speed` or `memory`, the fastest index or the smallest.
         stages: the funnel to serve by, e.g. `32:200,256`.
         route: let users stop at earlier stages; the share of ndcg@10 to keep, learned on the run's
             validation users. None: nobody does.
@@ -76,7 +90,7 @@ def export(
         RunError: it is no run.
         ConfigError: the tiers, the index, the stages, the routing or the tower cannot be.
         DataError: something else stands at `out`.
-        InstallationError: what the tower is exported with is missing.
+        InstallationError: what the tower is exported with, or the index built with, is missing.
     """
     checked = check_format(form)
     if not (Path(source) / RUN).is_file() and is_bundle(source):
@@ -84,13 +98,15 @@ def export(
             raise ConfigError(f"{source} is a bundle; routing is learned of a run, export that")
         bundle = load_bundle(source)
         sizes = Granularities(sizes=bundle.manifest.sizes, normalize=bundle.normalize)
-        specs = parse_tiers(_tiers(tiers, sizes, checked), bundle.dim)
+        specs = parse_tiers(_tiers(tiers, sizes, checked, index), bundle.dim)
         made = source_of_bundle(bundle, with_users=users)
         additions = [_kept(bundle, specs[-1].hi, tower)]
     else:
         loaded = LoadedRun(source)
         granularities = loaded.model.granularities
-        specs = parse_tiers(_tiers(tiers, granularities, checked), granularities.embedding_dim)
+        specs = parse_tiers(
+            _tiers(tiers, granularities, checked, index), granularities.embedding_dim
+        )
         made = source_of(
             loaded.model,
             loaded.dataset,
@@ -99,15 +115,17 @@ def export(
             protocol=_protocol(loaded),
         )
         additions = _parts(loaded, specs[-1].hi, tower)
-    additions += indexing(specs, index, recall, stages)
+    additions += indexing(specs, index, recall, stages, memory=memory, prefer=prefer)
     additions += [] if route is None else [routing_of(loaded, stages, route)]
     return write_bundle(
         Path(out), made, specs, user_codec=user_codec, form=checked, additions=additions
     )
 
 
-def _tiers(given: str | None, granularities: Granularities, form: Format) -> str:
-    return default_tiers(granularities, form) if given is None else given
+def _tiers(given: str | None, granularities: Granularities, form: Format, index: str | None) -> str:
+    if given is not None:
+        return given
+    return default_tiers(granularities, form, indexed=index is not None)
 
 
 def _parts(loaded: LoadedRun, dim: int, tower: bool | None) -> list[Addition]:
@@ -150,16 +168,42 @@ def _without(reason: str) -> Addition:
 
 
 def indexing(
-    tiers: Sequence[TierSpec], index: str | None, recall: float, stages: str | None
+    tiers: Sequence[TierSpec],
+    index: str | None,
+    recall: float,
+    stages: str | None,
+    *,
+    memory: float | None = None,
+    prefer: str = "speed",
 ) -> list[Addition]:
-    """What goes into a bundle for its first stage: an index over the first tier, the funnel.
+    """What goes into a bundle for its first stage: an index, the funnel.
 
     Raises:
-        ConfigError: there is no such index, or the stages are no funnel.
+        ConfigError: there is no such index or preference, or the stages are no funnel.
     """
-    additions = [] if index is None else [index_of(index, tiers[0].hi, recall)]
+    if index != AUTO and (memory is not None or prefer != "speed"):
+        raise ConfigError(f"memory and prefer choose among indexes: --index {AUTO}")
+    if index == AUTO:
+        if stages is not None:
+            raise ConfigError(f"index {AUTO} chooses the stages, too; leave {stages!r} out")
+        if prefer not in get_args(Prefer):
+            raise ConfigError(f"prefer {prefer!r} is not among {get_args(Prefer)}")
+        if memory is not None and not memory > 0:
+            raise ConfigError(f"memory is {memory}; bytes an item, more than 0, are expected")
+        return [
+            chosen_index_of(recall, most=memory, prefer=cast(Prefer, prefer), show=print_candidates)
+        ]
+    parsed = None if stages is None else parse_stages(stages, 1)
+    if parsed is not None:
+        check_stages(parsed)
+        if index is not None and len(parsed) == 1:
+            raise ConfigError(
+                f"stages {stages!r} rank every item, no index finds candidates for them; name how "
+                f"many go on ({stages}:200,{tiers[-1].hi}), or leave the index out"
+            )
+    size = tiers[0].hi if parsed is None else parsed[0].granularity
+    additions = [] if index is None else [index_of(index, size, recall, stages)]
     if stages is not None:
-        check_stages(parse_stages(stages, 1))
         additions.append(lambda _, manifest: {"stages": _among(stages, manifest.sizes)})
     return additions
 

@@ -76,7 +76,9 @@ def nest(
     if queries is not None and queries.shape[1] != dim:
         raise DataError(f"{users} has {queries.shape[1]} coordinates, {vectors} has {dim}")
     granularities = _granularities(sizes, dim, normalize)
-    specs = parse_tiers(default_tiers(granularities) if tiers is None else tiers, dim)
+    specs = parse_tiers(
+        default_tiers(granularities, indexed=index is not None) if tiers is None else tiers, dim
+    )
     searched = items if queries is None else queries
     rotation = _rotation(items, queries, granularities.sizes, method, seed)
     additions = indexing(specs, index, recall, stages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -9,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys.console import make_console
+from recsys.retrieval.choosing import Candidate
 from recsys.retrieval.codecs import find_codec
+from recsys.retrieval.indexing import stages_text
 from recsys.retrieval.manifest import BundleManifest, RoutingEntry, TierEntry, read_manifest
 
 
@@ -28,6 +31,25 @@ def print_bundle(folder: Path, console: Console | None = None) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     for line in warnings(manifest):
         console.print(line, soft_wrap=True, highlight=False, markup=False, style="yellow")
+
+
+def print_candidates(found: Sequence[Candidate], chosen: int) -> None:
+    """The indexes that were measured, and the one that was taken."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="indexes", title_justify="left")
+    table.add_column("index", no_wrap=True)
+    for name in ("coordinates", "stages", "recall@10", "bytes an item", "ms a user, in a batch"):
+        table.add_column(name, justify="right")
+    for place, one in enumerate(found):
+        table.add_row(
+            one.kind,
+            f"{one.granularity}",
+            stages_text(one.tuned.stages),
+            f"{one.tuned.recall:.4f}",
+            f"{one.nbytes:.1f}",
+            f"{one.ms:.3f}",
+            style="bold" if place == chosen else "" if one.reached else "dim",
+        )
+    make_console().print(table)
 
 
 def _cells(tier: TierEntry) -> tuple[str, ...]:

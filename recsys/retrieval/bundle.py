@@ -1,6 +1,6 @@
 """A bundle as it is served from: tiers in memory or mapped, ids, histories, index, tower.
 
-A bundle is a folder of plain arrays, parquet, ONNX and a Faiss index; nothing in it is a pickle.
+A bundle is a folder of plain arrays, parquet, ONNX and an index; nothing in it is a pickle.
 
 Shape legend: N items, U users, D coordinates.
 """
@@ -88,6 +88,11 @@ class Bundle:
         return self.items.dim
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Granularities that can be stages."""
+        return self.manifest.sizes
+
+    @property
     def normalize(self) -> bool:
         """Whether a prefix's scores are divided by the norm of the item's prefix."""
         return self.manifest.metric == "cosine"
@@ -98,9 +103,9 @@ class Bundle:
         Raises:
             GranularityError: it cannot.
         """
-        if size not in self.manifest.sizes:
+        if size not in self.sizes:
             raise GranularityError(
-                f"granularity {size} is not among {self.manifest.sizes} in {self.folder}; choose "
+                f"granularity {size} is not among {self.sizes} in {self.folder}; choose "
                 "one of these, or export with a tier that ends there"
             )
         return size

@@ -89,8 +89,8 @@ def checked_vectors(vectors: Any, dim: int, what: str) -> Float32:
         )
     with np.errstate(over="ignore"):
         prefixes = np.ascontiguousarray(array[:, :dim], np.float32)
-    finite = np.isfinite(prefixes).all(axis=1)
-    if not finite.all():
+    if not np.isfinite(prefixes).all():
+        finite = np.isfinite(prefixes).all(axis=1)
         raise DataError(
             f"the {what} hold NaN or infinite values in row {int(finite.argmin())}, and in "
             f"{int((~finite).sum())} rows in all; leave them out"

@@ -1,4 +1,4 @@
-"""The funnel: candidates from a short prefix, ranked again by longer and longer ones.
+"""The funnel: candidates from a short prefix or an index, ranked by longer and longer prefixes.
 
 A later stage multiplies only the coordinates the stages before have not seen, for the items they
 kept: N * g_1 + keep_1 * (g_2 - g_1) + ... multiply-adds, and keep_1 * g_1 for taking the
@@ -10,7 +10,7 @@ Shape legend: B users, N items, D coordinates, K asked for, n kept so far.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from recsys.errors import ConfigError
 from recsys.retrieval.checks import checked_count, checked_threads, checked_vectors
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.filters import Filters, Int64, check_fits, make_filters, rows_of
-from recsys.retrieval.gather import add_decoded, add_products
+from recsys.retrieval.gather import add_decoded, add_products, scores_of
 from recsys.retrieval.ordering import best_places
 from recsys.retrieval.routing import Routing, confidence
 from recsys.retrieval.scan import Scan
@@ -63,6 +63,11 @@ class Searchable(Protocol):
     @property
     def num_items(self) -> int:
         """N."""
+        ...
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Granularities that can be stages."""
         ...
 
     def check_size(self, size: int) -> int:
@@ -112,8 +117,10 @@ def check_stages(stages: Sequence[Stage]) -> None:
     for stage in stages:
         checked_count(stage.granularity, "the granularity of a stage")
         checked_count(stage.keep, "what a stage keeps")
-    for stage, following in pairwise(stages):
-        if following.granularity <= stage.granularity or following.keep > stage.keep:
+    for number, (stage, following) in enumerate(pairwise(stages)):
+        # An index has codes of its own: what it finds is ranked from the shortest prefix on.
+        grows = number == 0 or following.granularity > stage.granularity
+        if not grows or following.keep > stage.keep:
             raise ConfigError(
                 f"stage {following.granularity}:{following.keep} behind "
                 f"{stage.granularity}:{stage.keep}; granularities must grow and keeps must not"
@@ -136,7 +143,8 @@ class Funnel:
 
         Args:
             bundle: what is searched.
-            stages: from the shortest prefix to the longest.
+            stages: from the shortest prefix to the longest; behind an index the second one may be
+                as short as or shorter than the first (`256:400,64:100,256`).
             finder: the first stage; None: every item is scored (`Scan`).
             routing: lets users stop early (`routing.learn_routing`); None: nobody does.
             threads: of the first stage; None: all cores.
@@ -146,6 +154,11 @@ class Funnel:
             GranularityError: a stage's granularity is none of the bundle's.
         """
         check_stages(stages)
+        if finder is None and len(stages) > 1 and stages[1].granularity < stages[0].granularity:
+            raise ConfigError(
+                f"without an index the second stage's granularity {stages[1].granularity} must be "
+                f"more than that of the first, {stages[0].granularity}"
+            )
         self.bundle, self.stages = bundle, tuple(stages)
         norms = [bundle.norms(bundle.check_size(stage.granularity)) for stage in stages]
         self._norms = norms
@@ -168,14 +181,17 @@ class Funnel:
     def cold_bytes(self) -> int:
         """Bytes of the items that are mapped from disk: tiers, and norms where there are any."""
         tiers = sum(t.nbytes for t in self.bundle.items.parts if t.spec.residence == "mmap")
-        return tiers + sum(norm.nbytes for norm in self._norms if norm is not None)
+        norms = self._norms[self.finder is self.scan :]  # a scan reads all of the first: hot
+        return tiers + sum(norm.nbytes for norm in norms if norm is not None)
 
     def multiply_adds(self, found: float | None = None) -> float:
         """For one user; `found`: those of the first stage, where that is an index."""
         total = float(self.scan.multiply_adds if found is None else found)
-        seen, kept = 0, self.bundle.num_items
-        for stage in self.stages:
-            kept = min(kept, stage.keep) if seen == 0 else kept
+        seen, kept = 0, min(self.bundle.num_items, self.stages[0].keep)
+        ranking = self.stages
+        if len(ranking) > 1 and ranking[1].granularity <= ranking[0].granularity:
+            ranking = ranking[1:]
+        for stage in ranking:
             total += kept * (stage.granularity - seen)
             seen, kept = stage.granularity, min(kept, stage.keep)
         return total
@@ -198,7 +214,7 @@ class Funnel:
         """
         k = self._checked_k(k)
         users, filters = self._checked(users, filters)
-        done = _nothing(len(users), k)
+        done: Candidates | None = None
         going, items = np.arange(len(users)), self._first(users, filters)
         items, again = _with_returning(items, filters)
         sums, edge = np.zeros(items.shape, np.float32), 0
@@ -206,19 +222,27 @@ class Funnel:
         for stage, norms, threshold in zip(self.stages, self._norms, thresholds, strict=True):
             if threshold == np.inf and items.shape[1] <= stage.keep:
                 continue  # nobody stops, nothing is left out: the next stage adds up all of it
-            self._add(users[going], items, sums, edge, stage.granularity)
-            added = self._added(users[going], again, filters, stage)
+            left = users if len(going) == len(users) else users[going]
+            if stage.granularity < edge:  # behind an index
+                sums, edge = np.zeros(items.shape, np.float32), 0
+            self._add(left, items, sums, edge, stage.granularity)
+            added = self._added(left, again, filters, stage)
             order, found = self._rank(items, sums, norms, stage, added)
+            if stage is self.stages[-1] and len(going) == len(users):
+                return _of_length(found, k)  # the usual case: nobody has stopped before
             stops = _stops(found.scores, k, threshold)
+            done = done or _nothing(len(users), k)
             rows, count = going[stops], min(k, found.items.shape[1])
             done.items[rows, :count] = found.items[stops, :count]
             done.scores[rows, :count] = found.scores[stops, :count]
             done.widths[rows] = stage.granularity
+            if len(rows) == len(going):
+                break
             going, items, edge = going[~stops], found.items[~stops], stage.granularity
             sums = np.take_along_axis(sums, order, axis=1)[~stops]
             if again is not None:
                 again = np.take_along_axis(again, order, axis=1)[~stops]
-        return done
+        return done or _nothing(len(users), k)
 
     def trace(self, users: Float32, filters: Filters | None = None) -> list[Candidates]:
         """What every stage keeps of all users, as if nobody stopped early: what routing learns of.
@@ -230,6 +254,8 @@ class Funnel:
         items, again = _with_returning(self._first(users, filters), filters)
         sums, edge, stages = np.zeros(items.shape, np.float32), 0, []
         for stage, norms in zip(self.stages, self._norms, strict=True):
+            if stage.granularity < edge:
+                sums, edge = np.zeros(items.shape, np.float32), 0
             self._add(users, items, sums, edge, stage.granularity)
             added = self._added(users, again, filters, stage)
             order, found = self._rank(items, sums, norms, stage, added)
@@ -262,16 +288,23 @@ class Funnel:
         return users, check_fits(filters, len(users), self.bundle.num_items)
 
     def _first(self, users: Float32, filters: Filters) -> Int64:
-        """Candidates of the first stage; rows an index could not fill are scanned."""
+        """Candidates of the first stage; rows for which an index finds fewer than the last stage is
+        to give are scanned.
+        """
         keep = min(self.stages[0].keep, self.bundle.num_items)
         prefix = np.ascontiguousarray(users[:, : self.stages[0].granularity])
         items = self.finder.find(prefix, keep, filters)
         if self.finder is self.scan:
             return items
-        possible = np.minimum(filters.num_left(self.bundle.num_items), keep)
+        wanted = min(keep, self.stages[-1].keep)
+        if items.shape[1] >= wanted and (items[:, wanted - 1] >= 0).all():
+            return items
+        possible = np.minimum(filters.num_left(self.bundle.num_items), wanted)
         short = np.flatnonzero((items >= 0).sum(axis=1) < possible)
         if len(short):
-            items[short] = self.scan.find(prefix[short], keep, rows_of(filters, short))
+            scanned = self.scan.find(prefix[short], keep, rows_of(filters, short))
+            items = _wide(items, scanned.shape[1])
+            items[short] = scanned
         return items
 
     def _add(self, users: Float32, items: Int64, sums: Float32, lo: int, hi: int) -> None:
@@ -317,15 +350,18 @@ class Funnel:
         added: Float32 | None,
     ) -> tuple[Int64, Candidates]:
         """Places of the best that the stage keeps, and these."""
-        scores = sums if norms is None else sums / norms[items.clip(0)]
-        scores = scores if added is None else scores + added
-        scores = np.where(items < 0, np.float32(-np.inf), scores)
+        scores = scores_of(sums, items, norms, self.scan.threads)
+        if added is not None:
+            scores += added
         order = best_places(scores, items, stage.keep, self.scan.threads)
-        return order, Candidates(
-            np.take_along_axis(items, order, axis=1),
-            np.take_along_axis(scores, order, axis=1),
-            np.full(len(items), stage.granularity),
-        )
+        rows = np.arange(len(items))[:, None]
+        widths = np.full(len(items), stage.granularity)
+        return order, Candidates(items[rows, order], scores[rows, order], widths)
+
+
+def _wide(items: Int64, width: int) -> Int64:
+    """`[B, n]` with -1 behind, up to `width`."""
+    return np.pad(items, ((0, 0), (0, max(0, width - items.shape[1]))), constant_values=-1)
 
 
 def _with_returning(items: Int64, filters: Filters) -> tuple[Int64, Flags | None]:
@@ -338,6 +374,17 @@ def _with_returning(items: Int64, filters: Filters) -> tuple[Int64, Flags | None
     more[rows, places] = had
     both = np.concatenate([items, more], axis=1)
     return both, np.broadcast_to(np.arange(both.shape[1]) >= items.shape[1], both.shape)
+
+
+def _of_length(found: Candidates, k: int) -> Candidates:
+    """The first k of each list, with nothing behind shorter ones."""
+    missing = k - found.items.shape[1]
+    if missing == 0:
+        return found
+    done = _nothing(len(found.items), k)
+    done.items[:, : k - max(0, missing)] = found.items[:, :k]
+    done.scores[:, : k - max(0, missing)] = found.scores[:, :k]
+    return replace(done, widths=found.widths)
 
 
 def _nothing(num_users: int, k: int) -> Candidates:

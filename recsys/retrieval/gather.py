@@ -86,6 +86,23 @@ def add_decoded(
     in_parts(_add, len(places), threads, *given)
 
 
+def scores_of(
+    sums: Float32, items: npt.NDArray[Any], norms: Float32 | None, threads: int = 1
+) -> Float32:
+    """`[B, n]` sums over the items' norms; -inf for items of -1.
+
+    Args:
+        sums: `[B, n]`.
+        items: `[B, n]` int64.
+        norms: `[N]`, may be mapped; None: nothing is divided by.
+        threads: each takes rows of its own.
+    """
+    scores = np.empty_like(sums)
+    given = np.empty(0, np.float32) if norms is None else np.asarray(norms)
+    in_parts(_divide, len(items), threads, sums, items, given, scores)
+    return scores
+
+
 def padded(rows: Float32) -> Float32:
     """`[n, d]` contiguous, with zeros up to a multiple of 16 coordinates: sums stay as they are."""
     missing = -rows.shape[1] % LANES
@@ -227,3 +244,21 @@ def _add(rows, stored, dim, first, users, items, scales, sums):
                 continue
             product = dot(stored, item * dim + first, flat, row * width, width // 16)
             sums[row, place] += product * scales[item] if len(scales) else product
+
+
+@kernel
+def _divide(rows, sums, items, norms, scores):
+    """See `scores_of`; norms are far apart, and asked for before they are read."""
+    count = items.shape[1]
+    for row in range(rows[0], rows[1]):
+        for place in range(count):
+            following = items[row, min(place + 4 * _AHEAD, count - 1)]
+            if len(norms) and following >= 0:
+                fetch(norms, following)
+            item = items[row, place]
+            if item < 0:
+                scores[row, place] = -np.inf
+            elif len(norms):
+                scores[row, place] = sums[row, place] / norms[item]
+            else:
+                scores[row, place] = sums[row, place]

@@ -15,8 +15,6 @@ from recsys.kernels.threads import in_parts
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.filters import Filters, Int64
 
-USERS_AT_ONCE = 16
-"""Scans take users by so many, the last of which may stand behind the end."""
 _ROOM = 256
 
 
@@ -31,7 +29,7 @@ class Lists:
     counts: Int64
     """`[B]` how many there are."""
     floors: Float32
-    """`[B rounded up to 16]` what a score must exceed to enter; inf behind B."""
+    """`[B]` what a score must exceed to enter."""
     keep: int
 
     def arguments(self, filters: Filters) -> tuple[Any, ...]:
@@ -42,31 +40,16 @@ class Lists:
         )
 
 
-def make_lists(num_users: int, keep: int, floors: Float32 | None = None) -> Lists:
-    """Empty lists that scores above `floors [B]` enter; None: all scores."""
-    padded = np.full(-(-num_users // USERS_AT_ONCE) * USERS_AT_ONCE, np.inf, np.float32)
-    padded[:num_users] = -np.inf if floors is None else floors
-    shape = (num_users, keep + max(_ROOM, keep // 2 if floors is None else 3 * keep // 2))
+def make_lists(num_users: int, keep: int) -> Lists:
+    """Empty lists."""
+    shape = (num_users, keep + max(_ROOM, keep // 2))
     return Lists(
         np.empty(shape, np.float32),
         np.empty(shape, np.int64),
         np.zeros(num_users, np.int64),
-        padded,
+        np.full(num_users, -np.inf, np.float32),
         keep,
     )
-
-
-def join(parts: list[Lists]) -> Lists:
-    """The lists of neighbouring ranges of items, in their order, as one."""
-    if len(parts) == 1:
-        return parts[0]
-    counts = np.sum([part.counts for part in parts], axis=0)
-    shape = (len(counts), int(counts.max(initial=1)))
-    scores, items = np.empty(shape, np.float32), np.empty(shape, np.int64)
-    edges = np.zeros(len(counts), np.int64)
-    for part in parts:
-        _append(part.scores, part.items, part.counts, scores, items, edges)
-    return Lists(scores, items, counts, parts[0].floors, parts[0].keep)
 
 
 def taken_of(lists: Lists, threads: int) -> Int64:
@@ -75,13 +58,6 @@ def taken_of(lists: Lists, threads: int) -> Int64:
     listed = (lists.scores, lists.items, lists.counts, lists.keep, taken)
     in_parts(_finish, len(taken), threads, *listed)
     return taken
-
-
-def worst_of(lists: Lists) -> Float32:
-    """`[B]` the lowest score that is among the best `keep`; -inf where there are not so many."""
-    worst = np.empty(len(lists.counts), np.float32)
-    _worst(lists.scores, lists.counts, lists.keep, worst)
-    return worst
 
 
 @kernel
@@ -109,16 +85,6 @@ def largest(values, place):
         else:
             break
     return values[place]
-
-
-@kernel
-def _append(scores, items, counts, all_scores, all_items, edges):
-    """Puts lists behind what stands before `edges [B]`, and moves these."""
-    for row in range(len(counts)):
-        for place in range(counts[row]):
-            all_scores[row, edges[row] + place] = scores[row, place]
-            all_items[row, edges[row] + place] = items[row, place]
-        edges[row] += counts[row]
 
 
 @kernel
@@ -173,10 +139,3 @@ def _finish(rows, scores, items, counts, keep, taken):
             counts[row] = keep
         for place in range(keep):
             taken[row, place] = items[row, place] if place < counts[row] else -1
-
-
-@kernel
-def _worst(scores, counts, keep, worst):
-    for row in range(len(counts)):
-        enough = counts[row] >= keep
-        worst[row] = largest(scores[row, : counts[row]].copy(), keep - 1) if enough else -np.inf

@@ -81,17 +81,20 @@ class TowerEntry(StrictModel):
 
 
 class IndexEntry(StrictModel):
-    """An index of the items' prefixes: Faiss's, or lists of ours (`ivf,int8`)."""
+    """An index of the items' prefixes."""
 
     file: str
+    more: tuple[str, ...] = ()
+    """Further files, which are read with it."""
     kind: str
     """As it was asked for: `ivf,sq8`."""
     granularity: int
     nbytes: int
     search: dict[str, int]
-    """Search parameters that reached `recall`: nprobe, efSearch."""
+    """Search parameters that reached `recall`: margin, efSearch or leaves."""
     recall: float | None
-    """Of the exact candidates, measured at export; None: no target was given."""
+    """Share of the first 10 that the funnel finds, measured at export: of those the same stages
+    find without an index; of exact search, where no stages were given. None: no target was."""
 
 
 class MeasuredRouting(StrictModel):
@@ -176,6 +179,7 @@ def files_named(value: Any) -> Iterator[str]:
     if isinstance(value, BaseModel):
         named = (getattr(value, field, None) for field in ("file", "ids"))
         yield from (name for name in named if isinstance(name, str))
+        yield from getattr(value, "more", ())
         value = vars(value)
     if isinstance(value, dict | tuple):
         for part in value.values() if isinstance(value, dict) else value:

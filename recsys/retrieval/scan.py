@@ -9,30 +9,23 @@ import os
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from recsys.compiling import kernel
 from recsys.kernels.threads import in_parts
-from recsys.retrieval.amx import have_tiles
-from recsys.retrieval.encoding import Encoded, Float32, blocks_of
+from recsys.retrieval.encoding import Float32, blocks_of
 from recsys.retrieval.filters import Filters, Int64
-from recsys.retrieval.gather import padded
-from recsys.retrieval.listing import USERS_AT_ONCE, Lists, make_lists, taken_of
+from recsys.retrieval.gather import dot, padded
+from recsys.retrieval.listing import enter, make_lists, taken_of
 from recsys.retrieval.tiers import Tiers
-from recsys.retrieval.tile_scan import TileScan
-from recsys.retrieval.tiles import depth_of
 
-_CHUNK = 4096
-_FLOAT_CHUNK = 2048
-_ITEMS_AT_ONCE = 64
-_SUM_LIMIT = 2**31 - 1
-_LEVELS = 127 * 256 + 127  # the nearest multiple of 256 is that of a signed byte
+_CHUNK = 2048
 
 
 class Scan:
     """Scores the prefix of every item."""
 
     def __init__(self, tiers: Tiers, size: int, norms: Float32 | None, threads: int | None) -> None:
-        """Prepares the items' factors.
+        """Prepares nothing yet: a funnel over an index seldom scans.
 
         Args:
             tiers: of the items.
@@ -42,24 +35,12 @@ class Scan:
         """
         self.tiers, self.size = tiers, size
         self.threads = threads or os.cpu_count() or 1
-        first = tiers.parts[0].vectors
-        self.codes = first if _is_int8(first) and size <= first.dim else None
-        self.tiled = self.codes is not None and depth_of(size) > 0 and have_tiles()
         self._norms = norms
-
-    @cached_property
-    def factors(self) -> Float32 | None:
-        """`[N]`; made when they are needed: a funnel over an index seldom scans."""
-        factors = None if self.codes is None else self.codes.rows.get("scales")
-        if self._norms is not None:
-            factors = np.float32(1) / self._norms if factors is None else factors / self._norms
-        return None if factors is None else np.asarray(factors)
 
     @property
     def extra_bytes(self) -> int:
-        """Bytes in memory beside the tiers."""
-        borrowed = self.codes is not None and self.factors is self.codes.rows.get("scales")
-        return 0 if self.factors is None or borrowed else self.factors.nbytes
+        """Bytes in memory beside the tiers: norms, all of which every search reads."""
+        return 0 if self._norms is None else self._norms.nbytes
 
     @property
     def multiply_adds(self) -> int:
@@ -68,15 +49,12 @@ class Scan:
 
     @cached_property
     def longest(self) -> float:
-        """The largest norm of a prefix, or of its codes, times its factor."""
+        """The largest norm of a prefix, over the norm it is divided by."""
         largest = 0.0
         for rows in blocks_of(len(self.tiers)):
-            if self.codes is None:
-                stored = self.tiers.decode(rows, 0, self.size).astype(np.float64)
-            else:
-                stored = self.codes.rows["codes"][rows, : self.size].astype(np.float32)
+            stored = self.tiers.decode(rows, 0, self.size).astype(np.float64)
             norms = np.linalg.norm(stored, axis=1)
-            norms *= 1 if self.factors is None else self.factors[rows]
+            norms /= 1 if self._norms is None else self._norms[rows]
             largest = max(largest, float(norms.max()))
         return largest
 
@@ -99,73 +77,61 @@ class Scan:
             keep: how many.
             filters: of these users.
         """
-        if self.codes is None:
-            return taken_of(self._scan_floats(users, keep, filters), self.threads)
-        whole = self._whole(users, self.codes)
-        if self.tiled:
-            codes = np.asarray(self.codes.rows["codes"])
-            scan = TileScan(codes, self.size, self.factors, self.longest, self.threads)
-            return scan.find(whole, keep, filters)
-        return taken_of(self._scan_codes(whole, keep, filters, self.codes), self.threads)
-
-    def _factors(self, rows: slice, room: int) -> Float32:
-        """The factors of a chunk, padded to `room`."""
-        factors = np.zeros(room, np.float32)
-        count = rows.stop - rows.start
-        factors[:count] = 1 if self.factors is None else self.factors[rows]
-        return factors
-
-    def _whole(self, users: Float32, codes: Encoded) -> npt.NDArray[np.int16]:
-        """`[B, d]` users in whole numbers, with what coordinates of codes are multiplied by."""
-        if "scales" in codes.shared:
-            users = users * codes.shared["scales"][: self.size]
-        return _rounded(users)
-
-    def _scan_codes(
-        self, users: npt.NDArray[np.int16], keep: int, filters: Filters, codes: Encoded
-    ) -> Lists:
-        from recsys.retrieval.kernel import pack, scan_codes
-
-        lists, pairs = make_lists(len(users), keep), (self.size + 1) // 2
-        wide = np.zeros((len(lists.floors), 2 * pairs), np.int16)
-        wide[: len(users), : self.size] = users
-        for rows in _chunks(len(self.tiers), _CHUNK):
-            count = rows.stop - rows.start
-            blocks = -(-count // _ITEMS_AT_ONCE)
-            packed = np.empty((blocks, pairs, _ITEMS_AT_ONCE, 2), np.int16)
-            pack(np.asarray(codes.rows["codes"][rows]), self.size, packed)
-            factors = self._factors(rows, blocks * _ITEMS_AT_ONCE)
-            chunk = (rows.start, count, packed.ravel(), pairs, wide.ravel(), factors)
-            listed = lists.arguments(filters)
-            in_parts(scan_codes, len(users), self.threads, *chunk, *listed, unit=USERS_AT_ONCE)
-        return lists
-
-    def _scan_floats(self, users: Float32, keep: int, filters: Filters) -> Lists:
-        from recsys.retrieval.kernel import scan_scores
-
         lists, slack, own = make_lists(len(users), keep), self.slack_of(users), padded(users)
-        for rows in _chunks(len(self.tiers), _FLOAT_CHUNK):
+        for lo in range(0, len(self.tiers), _CHUNK):
+            rows = slice(lo, min(lo + _CHUNK, len(self.tiers)))
             vectors = self.tiers.decode(rows, 0, self.size)
             near = users @ vectors.T
-            factors = self._factors(rows, rows.stop - rows.start)
-            norms = np.array(self._norms[rows]) if self._norms is not None else factors[:0]
+            none = np.empty(0, np.float32)
+            norms = none if self._norms is None else np.array(self._norms[rows])
+            factors = none if self._norms is None else np.float32(1) / norms
             chunk = (rows.start, near, slack, factors, norms, padded(vectors).ravel(), own.ravel())
-            listed = lists.arguments(filters)
-            in_parts(scan_scores, len(users), self.threads, *chunk, *listed)
-        return lists
+            in_parts(_enter_all, len(users), self.threads, *chunk, *lists.arguments(filters))
+        return taken_of(lists, self.threads)
 
 
-def _is_int8(vectors: Encoded) -> bool:
-    return vectors.codec.name in ("int8", "int8-coordinate")
+@kernel
+def _enter_all(
+    rows, base, near, slack, factors, norms, vectors, users,
+    hidden, seen, offsets, keep, scores, items, counts, floors,
+):  # fmt: skip
+    """Lets a chunk of items enter the lists of the users `rows[0] .. rows[1] - 1`.
 
+    A product of matrices rounds an item's score by its place in the chunk. So what may enter by
+    `near` is scored again, by the sum that the stages take, and enters by that. Filters are looked
+    at for what enters alone, so they cost nothing, and lists stay full.
 
-def _rounded(users: Float32) -> npt.NDArray[np.int16]:
-    """Each row as int16 of its own step, small enough that no sum of products overflows."""
-    levels = min(_LEVELS, _SUM_LIMIT // (128 * users.shape[1]))
-    peaks = np.abs(users).max(axis=1, keepdims=True).clip(np.finfo(np.float32).tiny)
-    rounded: npt.NDArray[np.int16] = np.rint(users / peaks * levels).astype(np.int16)
-    return rounded
-
-
-def _chunks(num_rows: int, size: int) -> list[slice]:
-    return [slice(lo, min(lo + size, num_rows)) for lo in range(0, num_rows, size)]
+    Args:
+        rows: of the batch.
+        base: the first item's index.
+        near: `[B, C]` products by a library.
+        slack: `[B]` how far these times `factors` may be from a score.
+        factors: `[C]` float32: one over the norm; or empty.
+        norms: `[C]` float32 that scores are divided by; or empty.
+        vectors: flat float32 `[C, d]`, d a multiple of 16.
+        users: flat float32 `[B, d]`.
+        hidden: `[N]` uint8, 1 for items nobody shall get; or empty.
+        seen: items of each row, ascending; or empty.
+        offsets: `[B + 1]`: those of row b are `seen[offsets[b]:offsets[b + 1]]`.
+        keep: how many each list holds in the end.
+        scores: `[B, L]` float32, L > keep.
+        items: `[B, L]` int64.
+        counts: `[B]` int64: how many are in each list.
+        floors: `[B]` float32: what a score must exceed.
+    """
+    width = len(vectors) // near.shape[1]
+    for row in range(rows[0], rows[1]):
+        limit = floors[row] - slack[row]
+        for item in range(near.shape[1]):
+            about = near[row, item] * factors[item] if len(factors) else near[row, item]
+            if about <= limit:
+                continue
+            score = dot(vectors, item * width, users, row * width, width // 16)
+            if len(norms):
+                score /= norms[item]
+            if score > floors[row]:
+                enter(
+                    row, score, base + item,
+                    hidden, seen, offsets, keep, scores, items, counts, floors,
+                )  # fmt: skip
+                limit = floors[row] - slack[row]

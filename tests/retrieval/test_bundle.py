@@ -36,7 +36,7 @@ def test_fp32_tiers_give_back_the_very_vectors(tmp_path):
     np.testing.assert_array_equal(bundle.users.decode(slice(None), 0, 32), made.users.vectors)
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", [*CODECS, "pq4x4"])
 def test_a_tier_is_its_codec_applied_to_its_slice_alone(tmp_path, codec):
     folder, made = write(tmp_path / "out", f"0:8:{codec}:mmap,8:32:{codec}:ram")
     bundle, kind = load_bundle(folder), find_codec(codec)

@@ -13,13 +13,13 @@ from recsys.retrieval.manifest import MANIFEST, files_named, read_manifest, seal
 from recsys.retrieval.tiers import parse_tiers
 from recsys.retrieval.versions import find_bundle
 from recsys.retrieval.writing import write_bundle
-from tests.retrieval.bundles import TIERS, source
+from tests.retrieval.bundles import TIERS, source, write
 
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory):
     tiers = parse_tiers(TIERS, 32)
-    additions = [index_of("ivf,int8", 8, None)]
+    additions = [index_of("ivf,sq8", 8, None)]
     shelf = tmp_path_factory.mktemp("made") / "out"
     return write_bundle(shelf, source(normalize=True), tiers, additions=additions)
 
@@ -133,3 +133,13 @@ def test_arrays_that_the_codec_does_not_write_are_refused(bundle, change):
     reseal(bundle, tree)
     with pytest.raises(DataError, match=r"writes|holds|bytes"):
         load_bundle(bundle).items.decode(slice(None), 0, 8)
+
+
+@pytest.mark.parametrize(("written", "told"), [("pq4x4", "pq4"), ("pq4", "pq4x4"), ("pq4", "pq8")])
+def test_codebooks_of_other_parts_or_of_other_centroids_are_refused(tmp_path, written, told):
+    bundle, _ = write(tmp_path / "out", f"0:8:{written}:ram,8:32:fp16:mmap")
+    tree = json.loads((bundle / MANIFEST).read_text())
+    tree["items"]["tiers"][0]["codec"] = told
+    reseal(bundle, tree)
+    with pytest.raises(DataError, match=r"codebooks of shape \(4, .* are wanted"):
+        load_bundle(bundle)

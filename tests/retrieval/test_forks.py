@@ -11,7 +11,7 @@ import numpy as np
 
 from recsys.retrieval.codecs import encode
 from recsys.retrieval.funnel import Funnel, Stage
-from recsys.retrieval.indexing import make_index
+from recsys.retrieval.indexing import build_index
 from recsys.retrieval.memory import InMemory
 from recsys.retrieval.tiers import parse_tiers
 
@@ -19,8 +19,8 @@ items, users = (np.random.default_rng(0).standard_normal((n, 16), np.float32) fo
 funnels = {}
 for codec in ("int8", "fp32"):
     bundle = InMemory(items, parse_tiers(f"0:16:{codec}:ram", 16), (8, 16), normalize=False)
-    for kind in ("scan", "ivf,int8", "ivf,sq8"):
-        finder = None if kind == "scan" else make_index(bundle, kind, 8, None, users, threads=2)[0]
+    for kind in ("scan", "ivf,pqx4", "ivf,sq8", "scann"):
+        finder = None if kind == "scan" else build_index(bundle, kind, 8, threads=2)
         stages = [Stage(8, 100), Stage(16, 10)]
         funnels[codec, kind] = Funnel(bundle, stages, finder=finder, threads=2)
 found = {name: funnel.search(users).items for name, funnel in funnels.items()}
@@ -36,5 +36,5 @@ for name, funnel in funnels.items():
 def test_a_forked_worker_finds_what_the_server_found():
     done = subprocess.run([sys.executable, "-c", SERVER], stdout=-1, text=True, check=True)
     lines = done.stdout.splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 8
     assert [line for line in lines if not line.endswith(" 0")] == []

@@ -11,7 +11,7 @@ from recsys.retrieval.scan import Scan
 from recsys.retrieval.tiers import parse_tiers
 from tests.retrieval.bundles import vectors
 
-FLOATS = ["fp32", "fp16", "bf16", "int4", "binary", "pq"]
+FLOATS = ["fp32", "fp16", "bf16", "int4", "int2", "binary", "pq"]
 
 
 def bundle_of(items, tiers, normalize=False):
