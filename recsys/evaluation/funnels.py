@@ -206,6 +206,7 @@ class _Measuring:
     def points(self, finding: _Finding) -> Iterator[Point]:
         """Every funnel of the sweep that begins with these candidates."""
         num_items = finding.items.num_items
+        start = dict(finding.index.search) if finding.index else {}
         for keep in sorted({min(keep, num_items) for keep in self.sweep.keeps}):
             for ranking, cascade in _rankings(
                 self.sweep, finding.granularity, self.sizes, finding.kind
@@ -213,6 +214,7 @@ class _Measuring:
                 stages = stages_of(finding.granularity, keep, ranking, cascade, self.sizes, self.k)
                 stages[-1] = Stage(ranking, min(self.k + 1, stages[-2].keep))
                 if finding.index is not None and finding.users is not None:
+                    finding.index.search.update(start)
                     tune_index(
                         finding.items, finding.index, stages, self.sweep.index_recall, finding.users
                     )

@@ -195,7 +195,7 @@ def indexing(
         ]
     parsed = None if stages is None else parse_stages(stages, 1)
     if parsed is not None:
-        check_stages(parsed)
+        check_stages(parsed, indexed=index is not None)
         if index is not None and len(parsed) == 1:
             raise ConfigError(
                 f"stages {stages!r} rank every item, no index finds candidates for them; name how "

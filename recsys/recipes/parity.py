@@ -135,6 +135,8 @@ def compare_with_run(
     dim = loaded.model.granularities.embedding_dim
     _check_same_shape(opened, loaded, dim)
     stages = parse_stages(opened.manifest.stages or ",".join(map(str, _sizes(opened))), k)
+    if len(stages) > 1 and stages[1].granularity <= stages[0].granularity:
+        stages = stages[1:]  # the first stage is an index's, and nothing is scored by it
     everything = [*(Stage(s.granularity, opened.num_items) for s in stages[:-1]), stages[-1]]
     own = _lists_of_run(loaded, num_users, k)
     longer, its_scores = _search(Funnel(opened, [Stage(dim, k + 1)], threads=threads), queries)

@@ -17,7 +17,7 @@ from recsys.recipes.queries import queries_of
 from recsys.recipes.run import LoadedRun
 from recsys.retrieval.bundle import Bundle
 from recsys.retrieval.encoding import Float32
-from recsys.retrieval.funnel import Funnel
+from recsys.retrieval.funnel import Funnel, parse_stages
 from recsys.retrieval.manifest import BundleManifest, MeasuredRouting, RoutingEntry
 from recsys.retrieval.opening import open_funnel
 from recsys.retrieval.routing import learn_routing
@@ -41,6 +41,12 @@ def routing_of(loaded: LoadedRun, stages: str | None, keep: float) -> Addition:
         raise ConfigError(
             f"routing needs two stages at least, or there is nowhere to stop; {found}: add "
             "--stages 32:200,256"
+        )
+    sizes = [stage.granularity for stage in parse_stages(stages, K)]
+    if sizes != sorted(set(sizes)):
+        raise ConfigError(
+            f"routing lets users stop at shorter prefixes; those of the stages {stages!r} do not "
+            "grow. Leave --route out, or give stages like 32:200,256"
         )
     if not 0 < keep <= 1:
         raise ConfigError(f"routing is asked to keep {keep}; a share in 0..1 is expected")

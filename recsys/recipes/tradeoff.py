@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from recsys.config import apply_overrides, parse
 from recsys.evaluation.funnels import measure
@@ -23,6 +24,9 @@ from recsys.evaluation.tradeoff import (
 from recsys.recipes.queries import Source, open_source
 from recsys.recipes.run import RUN
 from recsys.reports.tradeoff import TradeoffContent, write_tradeoff
+
+_FEWEST = 16
+"""Items that 4-bit codes are learned of."""
 
 
 def tradeoff(
@@ -62,7 +66,7 @@ def tradeoff(
     """
     source = Path(source)
     loaded = open_source(source, protocol, num_users)
-    sweep = _sweep(loaded.sizes, overrides)
+    sweep = _sweep(loaded.sizes, len(loaded.vectors), overrides)
     found = _measure(loaded, loaded.choosing, sweep, k, threads)
     choice = choose(found.points, keep_ndcg)
     chosen = _only(choice.point, sweep, k) if choice else None
@@ -107,11 +111,16 @@ def _only(point: Point, sweep: Sweep, k: int) -> Sweep:
     return sweep.model_copy(update=chosen)
 
 
-def _sweep(sizes: tuple[int, ...], overrides: Sequence[str]) -> Sweep:
-    """The funnels: by default candidates by up to a quarter of the vector, ranked by all."""
+def _sweep(sizes: tuple[int, ...], num_items: int, overrides: Sequence[str]) -> Sweep:
+    """The funnels: by default candidates by up to a quarter of the vector, ranked by all.
+
+    Few items, or odd granularities, have no 4-bit codes of two coordinates each: bytes then.
+    """
     dim = sizes[-1]
     short = [size for size in sizes[:-1] if 4 * size <= dim] or list(sizes[:1])
-    tree = {"granularities": short[-3:], "rankings": [dim]}
+    tree: dict[str, Any] = {"granularities": short[-3:], "rankings": [dim]}
+    if num_items < _FEWEST or any(size % 2 for size in short[-3:]):
+        tree["indexes"] = [SCAN, "ivf,sq8"]
     return parse(Sweep, apply_overrides(tree, list(overrides)), "the sweep of `recsys tradeoff`")
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from recsys.errors import DataError
+from recsys.errors import DataError, InstallationError
 from recsys.retrieval.bundle import Bundle
 from recsys.retrieval.encoding import Float32
 from recsys.retrieval.funnel import Funnel, Searchable
@@ -94,8 +94,13 @@ def measure_indexes(
     """
     found: list[Candidate] = []
     best: tuple[float, Index, int] | None = None
+    refused: list[str] = []
     for kind, size in tried:
-        index = build_index(bundle, kind, size)
+        try:
+            index = build_index(bundle, kind, size)
+        except (DataError, InstallationError) as error:
+            refused.append(str(error))
+            continue
         tuned = tune_keep(bundle, index, size, recall, users)
         each = index.nbytes / bundle.num_items
         reached = tuned.recall >= recall
@@ -105,8 +110,10 @@ def measure_indexes(
         if reached and each <= (most or np.inf) and (best is None or cost < best[0]):
             best = cost, index, len(found) - 1
     if best is None:
-        told = "; ".join(f"{c.kind} at {c.granularity}: {c.tuned.recall:.4f}, "
-                         f"{c.nbytes:.0f} bytes" for c in found)  # fmt: skip
+        told = "; ".join(
+            [f"{c.kind} at {c.granularity}: {c.tuned.recall:.4f}, {c.nbytes:.0f} bytes"
+             for c in found] + refused
+        )  # fmt: skip
         raise DataError(
             f"no index reaches recall {recall}"
             + (f" within {most:g} bytes an item" if most else "")

@@ -26,7 +26,7 @@ from recsys.progress import progress
 from recsys.retrieval.codebooks import faiss, use_threads
 from recsys.retrieval.encoding import Float32, blocks_of
 from recsys.retrieval.filters import Filters, Int64
-from recsys.retrieval.kinds import Kind, fill, num_lists_for, without
+from recsys.retrieval.kinds import MOST, Kind, fill, num_lists_for, without
 
 FILE = "index.faiss"
 _LINKS = 16
@@ -85,11 +85,10 @@ class FaissIndex:
         so many more are asked for.
         """
         hidden = filters.hidden
-        if self._ignores_filters and len(hidden):
-            return fill(
-                lambda asked: self._ask(users, asked, hidden[:0]), keep, self.inner.ntotal, filters
-            )
         longest = int(np.diff(filters.offsets).max(initial=0))
+        if self._ignores_filters and len(hidden):
+            most = min(self.inner.ntotal, max(keep + longest, MOST // max(1, len(users))))
+            return fill(lambda asked: self._ask(users, asked, hidden[:0]), keep, most, filters)
         items = self._ask(users, min(self.inner.ntotal, keep + longest), hidden)
         return without(items, filters)[:, :keep] if longest else items
 
@@ -235,9 +234,15 @@ def build_faiss(
     """
     if num_rows < (fewest := _FEWEST.get(kind.bits, 1)):
         raise DataError(
-            f"index {kind.name!r} learns {fewest} centroids, {num_rows} items are too few"
+            f"index {kind.name!r} learns {fewest} centroids, {num_rows} items are too few; "
+            "choose flat, or ivf,sq8"
         )
     dim = read(slice(0, 1)).shape[1]
+    if kind.rotated and num_rows < dim:  # Faiss would write beyond its memory
+        raise DataError(
+            f"index {kind.name!r} learns a rotation of {dim} coordinates, {num_rows} items are too "
+            f"few; leave opq out ({kind.name.removeprefix('opq,')})"
+        )
     use_threads(threads)
     inner = faiss.index_factory(dim, _recipe(kind, dim, num_rows), faiss.METRIC_INNER_PRODUCT)
     most = max(1 << 16, _POINTS * num_lists_for(num_rows))

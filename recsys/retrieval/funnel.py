@@ -108,8 +108,11 @@ def parse_stages(text: str, k: int) -> tuple[Stage, ...]:
         raise ConfigError(f"stages {text!r} are not of the form 32:200,256") from error
 
 
-def check_stages(stages: Sequence[Stage]) -> None:
-    """Raises ConfigError unless granularities ascend, and numbers to keep do not."""
+def check_stages(stages: Sequence[Stage], *, indexed: bool = False) -> None:
+    """Raises ConfigError unless granularities ascend, and numbers to keep do not.
+
+    Behind an index (`indexed`) the second granularity may be any.
+    """
     if isinstance(stages, str) or not all(isinstance(stage, Stage) for stage in stages):
         raise ConfigError(f"stages {stages!r} are no list of Stage; `parse_stages` makes one")
     if not stages:
@@ -119,11 +122,12 @@ def check_stages(stages: Sequence[Stage]) -> None:
         checked_count(stage.keep, "what a stage keeps")
     for number, (stage, following) in enumerate(pairwise(stages)):
         # An index has codes of its own: what it finds is ranked from the shortest prefix on.
-        grows = number == 0 or following.granularity > stage.granularity
+        grows = (indexed and number == 0) or following.granularity > stage.granularity
         if not grows or following.keep > stage.keep:
             raise ConfigError(
                 f"stage {following.granularity}:{following.keep} behind "
                 f"{stage.granularity}:{stage.keep}; granularities must grow and keeps must not"
+                + ("" if number or indexed else "; the second may be shorter behind an index alone")
             )
 
 
@@ -153,12 +157,7 @@ class Funnel:
             ConfigError: the stages are not a funnel, or the routing is of another one.
             GranularityError: a stage's granularity is none of the bundle's.
         """
-        check_stages(stages)
-        if finder is None and len(stages) > 1 and stages[1].granularity < stages[0].granularity:
-            raise ConfigError(
-                f"without an index the second stage's granularity {stages[1].granularity} must be "
-                f"more than that of the first, {stages[0].granularity}"
-            )
+        check_stages(stages, indexed=finder is not None)
         self.bundle, self.stages = bundle, tuple(stages)
         norms = [bundle.norms(bundle.check_size(stage.granularity)) for stage in stages]
         self._norms = norms
@@ -181,7 +180,8 @@ class Funnel:
     def cold_bytes(self) -> int:
         """Bytes of the items that are mapped from disk: tiers, and norms where there are any."""
         tiers = sum(t.nbytes for t in self.bundle.items.parts if t.spec.residence == "mmap")
-        norms = self._norms[self.finder is self.scan :]  # a scan reads all of the first: hot
+        ranked = self.stages[self.finder is self.scan :]  # a scan reads all of the first: hot
+        norms = [self.bundle.norms(size) for size in {stage.granularity for stage in ranked}]
         return tiers + sum(norm.nbytes for norm in norms if norm is not None)
 
     def multiply_adds(self, found: float | None = None) -> float:

@@ -83,7 +83,8 @@ def tune_index(
 ) -> Tuned:
     """Raises an index's search parameter until its funnel finds what it would without an index.
 
-    So a shorter prefix's own loss is not the index's.
+    So a shorter prefix's own loss is not the index's. Stages that only an index can have (shorter
+    than the first) are left out of the funnel without one, so what they lose counts.
 
     Args:
         bundle: of the items.
@@ -92,9 +93,9 @@ def tune_index(
         recall: 0..1, of the first K.
         users: `[Q, D]` to measure with.
     """
-    without = stages
-    if len(stages) > 1 and stages[1].granularity <= stages[0].granularity:
-        without = stages[-1:]  # a first stage that scores by all that is ranked by loses nothing
+    first, *others = stages
+    grown = [stage for stage in others if stage.granularity > first.granularity]
+    without = [first, *grown] if grown or not others else stages[-1:]
     lists = _lists(bundle, without, users, index.threads)
     return _tuned(bundle, index, stages, recall, users, lists)
 
@@ -108,7 +109,8 @@ def tune_keep(bundle: Searchable, index: Index, size: int, recall: float, users:
     start, found = dict(index.search), []
     prefix = np.ascontiguousarray(users[:, :size])
     exact = _lists(bundle, [Stage(bundle.items.dim, MEASURED_K)], users, index.threads)
-    for stages in _rankings(bundle, size):
+    ways = (tuple(_no_more_than(way, bundle.num_items)) for way in _rankings(bundle, size))
+    for stages in dict.fromkeys(ways):
         index.search.update(start)
         tuned = _tuned(bundle, index, stages, recall, users, exact)
         visited = index.multiply_adds(prefix, stages[0].keep)

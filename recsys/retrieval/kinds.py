@@ -145,6 +145,10 @@ class Index(Protocol):
         ...
 
 
+MOST = 1 << 23
+"""Items of all users that are asked for at once, where filters leave few: 100 MB."""
+
+
 def fill(ask: Callable[[int], Int64], keep: int, most: int, filters: Filters) -> Int64:
     """`[B, <= keep]` of what an index finds that knows no filters, -1 behind the end of a row.
 

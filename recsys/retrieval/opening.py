@@ -7,6 +7,8 @@ open_funnel(bundle).search(users, filters=filters)
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from recsys.errors import ConfigError
 from recsys.retrieval.bundle import Bundle, check_bundle
 from recsys.retrieval.checks import checked_count, checked_threads
@@ -41,8 +43,10 @@ def open_funnel(
     manifest, threads = check_bundle(bundle).manifest, checked_threads(threads)
     text = manifest.stages or str(bundle.dim) if stages is None else stages
     chosen = parse_stages(text, checked_count(k, "k"))
-    check_stages(chosen)
+    if stages is None:  # what was counted for short lists is enough for longer ones
+        chosen = tuple(replace(stage, keep=max(stage.keep, k)) for stage in chosen)
     index = manifest.index
+    check_stages(chosen, indexed=index is not None)
     finder: Finder | None = None
     if index is not None and index.granularity == chosen[0].granularity and len(chosen) > 1:
         finder = open_index(bundle, threads=threads)

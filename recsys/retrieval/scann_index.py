@@ -26,7 +26,7 @@ from recsys.named_files import inside
 from recsys.progress import progress
 from recsys.retrieval.encoding import Float32, blocks_of
 from recsys.retrieval.filters import Filters, Int64
-from recsys.retrieval.kinds import Kind, fill, num_lists_for
+from recsys.retrieval.kinds import MOST, Kind, fill, num_lists_for
 
 FOLDER, FILE = "scann", "scann_assets.pbtxt"
 _FEWEST = 16
@@ -36,8 +36,6 @@ _PADDED = 16
 """Items that the last block of a leaf lacks, at the mean."""
 _BATCH = 256
 """Users that a thread takes at once."""
-_MOST = 1 << 23
-"""Items of all users that are asked for at once, where filters leave few: 200 MB."""
 _COUNTED = 32
 """Users whose visits are counted: each alone."""
 _ASSETS = {
@@ -104,7 +102,7 @@ class ScannIndex:
         or 8 million for all rows together are no help; the funnel scans for rows that stay short.
         """
         longest = int(np.diff(filters.offsets).max(initial=0))
-        most = max(keep + longest, _MOST // max(1, len(users)))
+        most = max(keep + longest, MOST // max(1, len(users)))
         num_rows = int(self.inner.size())
         return fill(
             lambda asked: self._ask(users, asked), min(keep, num_rows), min(num_rows, most), filters

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
 from recsys.retrieval.funnel import Funnel, Stage
 from recsys.retrieval.indexing import MEASURED_K, build_index, tune_index, tune_keep
 from recsys.retrieval.kinds import recall_of, tune
@@ -49,7 +49,7 @@ def test_an_index_of_all_that_is_ranked_by_is_measured_beside_exact_search():
     index = build_index(items, "ivf,pqx4", 32, threads=1)
     tuned = tune_index(items, index, stages, 0.9, users)
     assert 0.9 <= tuned.recall == found_of(items, index, stages, users, stages[-1:])
-    with pytest.raises(ConfigError, match="without an index"):
+    with pytest.raises(ConfigError, match="behind an index alone"):
         Funnel(items, stages, threads=1)
 
 
@@ -99,3 +99,17 @@ def test_where_nothing_reaches_the_recall_the_closest_is_given():
     index = build_index(items, "ivf", 4, threads=1)
     tuned = tune_keep(items, index, 4, 1.0, tuning_users(40))
     assert tuned.stages[0] == Stage(4, 1600) and 0.9 < tuned.recall < 1
+
+
+def test_a_rotation_is_not_learned_of_fewer_items_than_coordinates():
+    with pytest.raises(DataError, match="leave opq out"):
+        build_index(catalogue(False, 24), "opq,ivf,pq8x4", 32, threads=1)
+    with pytest.raises(DataError, match="choose flat"):
+        build_index(catalogue(False, 12), "ivf,pqx4", 32, threads=1)
+
+
+def test_a_shorter_second_stage_needs_an_index():
+    items = catalogue(False)
+    for stages in ([Stage(32, 50), Stage(8, 20), Stage(32, 10)], [Stage(32, 50), Stage(32, 10)]):
+        with pytest.raises(ConfigError, match="behind an index alone"):
+            Funnel(items, stages, threads=1)
