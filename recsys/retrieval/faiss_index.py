@@ -1,8 +1,7 @@
 """Indexes over the items' prefixes by Faiss.
 
 Lists are not visited by number: a user visits those whose centroids' cosines are within a margin of
-the best one's. Most users need few lists, some need many: with a margin half as many items are
-scored at the same recall as with so many lists for everyone.
+the best one's, since some users need many lists and most need few.
 
 An index finds items; their scores are taken from the tiers again, so what an index rounds away
 costs recall, never correctness.
@@ -35,7 +34,7 @@ _POINTS = 64
 _FEWEST = {8: 256, 4: 16}
 _LONGER = np.float32(3)
 """Length of users for RaBitQ, whose error does not grow with the user: among errors of a fixed size
-a short user finds nothing (.05 at a tenth of a centroid's length, .81 at 1, .85 at 3, .81 at 100).
+a short user finds nothing.
 """
 _USERS = 1024
 """Rows to choose lists for at once."""

@@ -76,8 +76,7 @@ class ScannIndex:
     def nbytes(self) -> int:
         """Bytes it takes in memory: codes in blocks of 32, two numbers for each item, centroids.
 
-        ScaNN does not tell, so they are counted. A process that opened an index of 50,000 to
-        800,000 items of 64 coordinates grew by 1 to 2 MB more than this.
+        ScaNN does not tell, so they are counted.
         """
         num_rows, dim = self.size
         coded = num_rows + _PADDED * self.limit
