@@ -30,7 +30,7 @@ from benchmarks import (
 from benchmarks.measure import Row, machine
 from recsys.console import make_console
 from recsys.errors import InstallationError
-from recsys.files import write_json
+from recsys.files.atomic import write_json
 
 NAMES = (
     *("steps", "evaluation", "cutting", "catalogue", "preparing", "loading"),

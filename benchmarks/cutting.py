@@ -1,6 +1,6 @@
 """What a cut model costs beside the one it was cut from: bytes, multiplications and the clock.
 
-Untrained models, cut by `recsys.recipes.cut`; 12,101 items, histories of Beauty's length. The
+Untrained models, cut by `recsys.recipes.training.cut`; 12,101 items, histories of Beauty's length. The
 arithmetic counts the multiplications of the encoder's matrix products; what does not shrink with
 the width (softmax of attention scores, reading histories) is what the clock shows beyond it.
 """
@@ -15,12 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import Row, in_turns
 from benchmarks.steps import NUM_ITEMS, SIX, granularities, random_batch
-from recsys.data.features import ItemFeatures, VectorFeature
+from recsys.data.features.loading import ItemFeatures, VectorFeature
 from recsys.data.histories import Histories
+from recsys.layers.transformer import TransformerConfig
 from recsys.losses.softmax import Negatives
 from recsys.models import FMRLRec, FMRLRecConfig, SASRec, SASRecConfig
-from recsys.recipes.cut import cut_weights
-from recsys.towers.transformer import TransformerConfig
+from recsys.recipes.training.cut import cut_weights
 from recsys.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
 
 Nested = SASRec | FMRLRec

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Row, own_peak_mib, peak_mib_of
+from recsys.kernels.row_admission import ADMITTED, DROPPED, EXPIRED, FREE_ROWS, REFUSED
 from recsys.tables import DynamicConfig, DynamicTable, UpdateRule
-from recsys.tables.admission import ADMITTED, DROPPED, EXPIRED, FREE_ROWS, REFUSED
 from recsys.tables.dynamic import COMMON
 
 BATCH, DIM = 4_096, 32

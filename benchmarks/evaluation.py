@@ -18,7 +18,7 @@ from recsys.data.histories import Histories
 from recsys.data.splitting import make_split
 from recsys.evaluation.evaluate import rank_held_out
 from recsys.granularity import Granularities
-from recsys.towers.jagged import to_indices
+from recsys.layers.jagged import to_indices
 
 NUM_USERS = 10_000
 

@@ -30,14 +30,14 @@ from recsys.data.splitting import Split, make_split
 from recsys.errors import InstallationError, RunError
 from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.held_out import held_out
+from recsys.evaluation.metric_table import MetricTable
 from recsys.evaluation.protocol import find_protocol
-from recsys.evaluation.scoring import ScoreModel, VectorModel
-from recsys.evaluation.table import MetricTable
-from recsys.files import write_json
+from recsys.evaluation.ranking.scoring import ScoreModel, VectorModel
+from recsys.files.atomic import write_json
+from recsys.layers.jagged import to_indices
 from recsys.progress import progress
 from recsys.recipes.run import load_run, read_config
-from recsys.recipes.train import train
-from recsys.towers.jagged import to_indices
+from recsys.recipes.training.train import train
 from recsys.training.logs import read_lines
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "beauty_sasrec.yaml"

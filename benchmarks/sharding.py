@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.measure import Row, own_peak_mib
 from recsys.processes import Processes, joined
-from recsys.tables.sharding import ShardedConfig
+from recsys.tables.distributed.plan import ShardedConfig
 
 SIZES = (8, 16, 32, 64)
 LOOKUPS = 4_096
@@ -173,7 +173,7 @@ def main(kinds: list[str], num_rows: int, rounds: int) -> None:
 
 
 def _measured(kind: str, num_rows: int, rounds: int, processes: Processes) -> dict[str, Any]:
-    from recsys.tables.sharded import ShardedTable  # takes seconds: not in the parent
+    from recsys.tables.distributed.sharded import ShardedTable  # takes seconds: not in the parent
 
     config = ShardedConfig.model_validate({"sharding": kind})
     table = ShardedTable(config, num_rows, SIZES[-1], init_std=0.02, sizes=SIZES)

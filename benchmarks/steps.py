@@ -16,9 +16,9 @@ from benchmarks.measure import Row, as_rows, in_turns
 from recsys.data.batching import Batch
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities
+from recsys.layers.transformer import TransformerConfig
 from recsys.losses.softmax import Negatives, nested_softmax
 from recsys.models import SASRec, SASRecConfig
-from recsys.towers.transformer import TransformerConfig
 from recsys.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
 
 NUM_ITEMS = 12_101

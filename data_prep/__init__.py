@@ -6,9 +6,9 @@ dataset = prepare("csv", PrepareOptions(time_column="when"), source="log.csv", o
 encode_text("data/log", columns=["title"]); attach("data/log", "posters.npz", name="image")
 """
 
-from data_prep.attach import attach
-from data_prep.encode import encode_images, encode_text
-from data_prep.item_columns import featurize_columns
+from data_prep.item_features.attach import attach
+from data_prep.item_features.encode import encode_images, encode_text
+from data_prep.item_features.item_columns import featurize_columns
 from data_prep.option_text import options_from_text
 from data_prep.options import PrepareOptions, SyntheticOptions
 from data_prep.prepare import SOURCES, Source, prepare

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from data_prep.columns import id_text, read_interactions
-from data_prep.id_checks import check_ids
+from data_prep.checks.columns import id_text, read_interactions
+from data_prep.checks.id_checks import check_ids
 from data_prep.options import PrepareOptions
-from data_prep.raw import RawData
+from data_prep.raw_tables.raw import RawData
 from recsys.data.dataset import Dataset, Int64, write_indexed
 from recsys.data.filters import apply_filters
-from recsys.data.times import whole_seconds
+from recsys.data.reading.times import whole_seconds
 from recsys.data.vocabulary import compact, places_by_id
 from recsys.errors import DataError
 from recsys.progress import progress

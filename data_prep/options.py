@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from data_prep.text_encodings import Encoding
+from data_prep.raw_tables.text_encodings import Encoding
 from recsys.config import StrictModel
 from recsys.data.dataset import SplitRule
 from recsys.data.filters import Deduplicate

@@ -9,21 +9,21 @@ from functools import partial
 from pathlib import Path
 
 from data_prep import option_use
-from data_prep.amazon import read_amazon
 from data_prep.assemble import assemble
-from data_prep.generic import read_table
-from data_prep.movielens import read_movielens
 from data_prep.options import Kind, PrepareOptions
-from data_prep.parts import exists
-from data_prep.raw import RawData
-from data_prep.recbole import read_recbole
-from data_prep.sequences import read_sequences
-from data_prep.synthetic import write_synthetic
+from data_prep.raw_tables.parts import exists
+from data_prep.raw_tables.raw import RawData
+from data_prep.readers.amazon import read_amazon
+from data_prep.readers.generic import read_table
+from data_prep.readers.movielens import read_movielens
+from data_prep.readers.recbole import read_recbole
+from data_prep.readers.sequences import read_sequences
+from data_prep.readers.synthetic import write_synthetic
 from recsys.data.dataset import Dataset, check_replaceable, load_manifest
-from recsys.data.feature_manifest import FEATURES, feature_names
+from recsys.data.features.manifest import FEATURES, feature_names
 from recsys.errors import ConfigError, DataError, RecsysError
+from recsys.files.scratch import scratch_folder
 from recsys.progress import console
-from recsys.scratch import scratch_folder
 
 Reader = Callable[[Path | None, PrepareOptions, Path], RawData]
 

@@ -19,8 +19,8 @@ from typer.core import TyperGroup
 
 from recsys.console import make_console
 from recsys.errors import RecsysError
+from recsys.files.system_errors import explain
 from recsys.processes import is_first
-from recsys.system_errors import explain
 
 
 class _Verbs(TyperGroup):
@@ -211,7 +211,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Continue; a finished run is left alone.")] = False,
 ) -> None:
     """Trains a model and leaves a run folder."""
-    from recsys.recipes.train import train as fit
+    from recsys.recipes.training.train import train as fit
 
     folder = fit(config, overrides or [], out=out or Path("runs") / config.stem, resume=resume)
     if is_first():
@@ -231,7 +231,7 @@ def evaluate(
     as_json: JsonFlag = False,
 ) -> None:
     """Recall, NDCG and more at every granularity, beside the simple baselines."""
-    from recsys.recipes.evaluate import measured
+    from recsys.recipes.evaluating.evaluate import measured
 
     table, path = measured(
         run,
@@ -259,7 +259,7 @@ def baselines(
     as_json: JsonFlag = False,
 ) -> None:
     """Fits and measures the simple models to beat; what is not set is chosen on validation."""
-    from recsys.recipes.baselines import evaluate_baselines
+    from recsys.recipes.evaluating.baselines import evaluate_baselines
 
     table = evaluate_baselines(
         data,
@@ -282,7 +282,7 @@ def compare(
     as_json: JsonFlag = False,
 ) -> None:
     """Puts runs side by side; refuses to mix protocol cards."""
-    from recsys.recipes.evaluate import compare as join
+    from recsys.recipes.evaluating.evaluate import compare as join
 
     _show(join(runs, part=_part(split), protocol=protocol), as_json)
 
@@ -296,7 +296,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Folder [RUN/report].")] = None,
 ) -> None:
     """One self-contained HTML page, and the same as Markdown and CSV."""
-    from recsys.recipes.report import report as write
+    from recsys.recipes.evaluating.report import report as write
 
     files = write(run, beside or [], part=_part(split), protocol=protocol, out=out)
     print(*files[1:], files[0], sep="\n")
@@ -316,9 +316,9 @@ def study(
     dry: Annotated[bool, typer.Option(help="List the runs and their state, then stop.")] = False,
 ) -> None:
     """Nested against separate widths, truncation, PCA, codecs; the same command resumes."""
-    from recsys.recipes.study import print_states
-    from recsys.recipes.study import study as run_study
-    from recsys.reports.study import print_study
+    from recsys.study import print_states
+    from recsys.study import study as run_study
+    from recsys.study.report import print_study
 
     result = run_study(
         config,
@@ -343,7 +343,7 @@ def cut(
     granularity: Annotated[int, typer.Option(help="Of the run's; the smaller model's width.")],
 ) -> None:
     """Cuts the smaller model out of a nested one: a run of its own, with the same prefixes."""
-    from recsys.recipes.cut import cut as write
+    from recsys.recipes.training.cut import cut as write
 
     folder = write(run, out, granularity=granularity)
     print(f"cut: {folder} (next: recsys evaluate {folder})")
@@ -359,7 +359,7 @@ def calibrate(
     weight: Annotated[float, typer.Option(help="Of new targets; known ones weigh 1.")] = 0.7,
 ) -> None:
     """Fits how items nobody has had are scored to the validation part: a run of its own."""
-    from recsys.recipes.calibrate import calibrate as write
+    from recsys.recipes.training.calibrate import calibrate as write
 
     folder = write(
         run, out, overrides or [], steps=steps, learning_rate=learning_rate, weight=weight
@@ -398,7 +398,7 @@ def export(
     ] = "raw",
 ) -> None:
     """Writes a run as a bundle of tiers: versioned, checksummed, served without torch."""
-    from recsys.recipes.export import export as write
+    from recsys.recipes.serving.export import export as write
     from recsys.reports.bundle import print_bundle
 
     folder = write(
@@ -429,11 +429,11 @@ def verify(
     users: Annotated[int, typer.Option(help="Users to compare with; 0: all.")] = 2000,
 ) -> None:
     """Finds any flipped byte, missing file or foreign version in a bundle."""
-    from recsys.recipes.export import verify as check
+    from recsys.recipes.serving.export import verify as check
 
     print(f"{bundle} is whole: {check(bundle)} files compared")
     if run is not None:
-        from recsys.recipes.parity import compare_with_run
+        from recsys.recipes.serving.parity import compare_with_run
 
         found = compare_with_run(bundle, run, num_users=users or None)
         print("\n".join(found.lines()))
@@ -458,7 +458,7 @@ def tradeoff(
 
     Funnels are chosen on the validation part; the chosen one is measured once on the test part.
     """
-    from recsys.recipes.tradeoff import tradeoff as measure
+    from recsys.recipes.evaluating.tradeoff import tradeoff as measure
     from recsys.reports.tradeoff import print_tradeoff
 
     measure(
@@ -492,7 +492,7 @@ def bits(
 
     Splits are chosen on the validation part, and measured once on the test part.
     """
-    from recsys.recipes.bits import bits as split
+    from recsys.recipes.evaluating.bits import bits as split
     from recsys.reports.bits import print_bits
 
     split(
@@ -522,7 +522,7 @@ def nest(
     stages: Annotated[str | None, typer.Option(help="The funnel to serve by: 32:200,256.")] = None,
 ) -> None:
     """Rotates vectors from elsewhere so that prefixes are useful; writes a bundle."""
-    from recsys.recipes.nest import nest as rotate
+    from recsys.recipes.serving.nest import nest as rotate
 
     done = rotate(
         vectors,

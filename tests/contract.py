@@ -20,8 +20,8 @@ from recsys.data.splitting import make_split
 from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.held_out import fit_histories, held_out
 from recsys.evaluation.protocol import PROTOCOLS
+from recsys.evaluation.ranking.scoring import ScoreModel, VectorModel
 from recsys.evaluation.recommend import recommend
-from recsys.evaluation.scoring import ScoreModel, VectorModel
 
 Model = ScoreModel | VectorModel
 Fit = Callable[[Dataset, Histories], Model]

@@ -32,7 +32,7 @@ from benchmarks.retrieval.vectors import CARD, Vectors, write_vectors
 from benchmarks.retrieval.way import Way, is_built
 from benchmarks.retrieval.ways import WAYS
 from recsys.console import make_console
-from recsys.files import write_json
+from recsys.files.atomic import write_json
 
 _PACKAGES = ("faiss-cpu", "scann", "usearch", "scalable-vs")
 _LATENCY_AT = (0.95, 0.99)

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.retrieval.vectors import K, Vectors
 from benchmarks.retrieval.way import Opened, Part, Point, Search, Way, grid_of, line_of
-from recsys.retrieval.encoding import Float32, blocks_of
+from recsys.retrieval.codecs.base import Float32, blocks_of
 
 faiss: Any = untyped_faiss
 FILE = "index.faiss"

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.retrieval.vectors import K, Vectors
 from benchmarks.retrieval.way import Opened, Part, Point, Search, Way, grid_of, line_of, size_of
-from recsys.retrieval.encoding import Float32, blocks_of
+from recsys.retrieval.codecs.base import Float32, blocks_of
 from recsys.retrieval.filters import Int64
 
 _WINDOWS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)

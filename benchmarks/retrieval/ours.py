@@ -15,13 +15,13 @@ import polars as pl
 
 from benchmarks.retrieval.vectors import K, Vectors
 from benchmarks.retrieval.way import Opened, Part, Point, Search, Way, grid_of
-from recsys.retrieval.bundle import load_bundle
-from recsys.retrieval.encoding import Float32
+from recsys.retrieval.bundle.loading import load_bundle
+from recsys.retrieval.bundle.tiers import parse_tiers
+from recsys.retrieval.bundle.writing import BundleSource, write_bundle
+from recsys.retrieval.codecs.base import Float32
 from recsys.retrieval.filters import Int64
 from recsys.retrieval.funnel import Funnel, Stage
-from recsys.retrieval.indexing import index_of, open_index
-from recsys.retrieval.tiers import parse_tiers
-from recsys.retrieval.writing import BundleSource, write_bundle
+from recsys.retrieval.index.building import index_of, open_index
 
 _LEAVES = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200)
 _KEEPS = (30, 60, 100, 200, 400)

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.retrieval.vectors import K, Vectors
 from benchmarks.retrieval.way import Opened, Part, Point, Search, Way, grid_of, size_of
-from recsys.retrieval.encoding import Float32
+from recsys.retrieval.codecs.base import Float32
 from recsys.retrieval.filters import Int64
 
 _TRAINED_ON = 100_000

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from recsys.progress import progress
-from recsys.retrieval.encoding import Float32, blocks_of
+from recsys.retrieval.codecs.base import Float32, blocks_of
 from recsys.retrieval.filters import Int64
 
 SIZES: tuple[int, ...] = (8, 16, 32, 64, 128, 256)

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.retrieval.sources import SIZES, Source
-from recsys.files import atomic_path, write_json
+from recsys.files.atomic import atomic_path, write_json
 from recsys.progress import progress
-from recsys.retrieval.encoding import Float32, blocks_of
+from recsys.retrieval.codecs.base import Float32, blocks_of
 from recsys.retrieval.filters import Int64
 
 K, QUERIES = 10, 1024

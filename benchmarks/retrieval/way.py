@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.retrieval.vectors import Vectors
-from recsys.files import write_json
-from recsys.retrieval.encoding import Float32
+from recsys.files.atomic import write_json
+from recsys.retrieval.codecs.base import Float32
 from recsys.retrieval.filters import Int64
 
 Point = dict[str, int]

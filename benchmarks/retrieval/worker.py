@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks.retrieval.memory import anonymous_bytes, dropper
 from benchmarks.retrieval.vectors import Vectors
 from benchmarks.retrieval.way import Search, Way, build_parts
-from recsys.retrieval.encoding import Float32
-from recsys.retrieval.kinds import recall_of
+from recsys.retrieval.codecs.base import Float32
+from recsys.retrieval.index.kinds import recall_of
 
 _WARMING = 32
 

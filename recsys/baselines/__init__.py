@@ -32,7 +32,7 @@ from recsys.baselines.popularity import (
 )
 from recsys.config import StrictModel
 from recsys.data.dataset import Int64
-from recsys.data.features import ItemFeatures
+from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.errors import DataError
 

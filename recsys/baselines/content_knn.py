@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from recsys.config import StrictModel
-from recsys.data.features import CategoricalFeature, Float32, ItemFeatures, VectorFeature
+from recsys.data.features.loading import CategoricalFeature, Float32, ItemFeatures, VectorFeature
 from recsys.data.histories import Histories, jagged_positions
 from recsys.errors import DataError
 from recsys.granularity import Granularities

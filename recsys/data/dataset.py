@@ -19,11 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recsys.data.arrays import freeze_arrays
-from recsys.data.content import INTERACTIONS, ITEMS, USERS, content_hash
-from recsys.data.frames import FrameLike, Order, arrange, as_frame
+from recsys.data.content_hash import INTERACTIONS, ITEMS, USERS, content_hash
+from recsys.data.features.item_content import join_content
 from recsys.data.interactions import Int32, Int64, read_blocks
-from recsys.data.item_content import join_content
 from recsys.data.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -33,9 +31,11 @@ from recsys.data.manifest import (
     load_manifest,
     write_manifest,
 )
-from recsys.data.mapped import MappedHistories, open_mapped
+from recsys.data.mapped_histories import MappedHistories, open_mapped
+from recsys.data.read_only import freeze_arrays
+from recsys.data.reading.frames import FrameLike, Order, arrange, as_frame
 from recsys.errors import DataError
-from recsys.files import atomic_path
+from recsys.files.atomic import atomic_path
 from recsys.progress import console
 
 __all__ = [

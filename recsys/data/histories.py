@@ -11,8 +11,8 @@ from itertools import pairwise
 import numpy as np
 import scipy.sparse as sp
 
-from recsys.data.arrays import freeze_arrays
 from recsys.data.dataset import Dataset, Int32, Int64
+from recsys.data.read_only import freeze_arrays
 
 _COUNTED_AT_ONCE = 1 << 20
 """Interactions, about (histories are not cut)."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from recsys.data.content import open_parquet
+from recsys.data.content_hash import open_parquet
 from recsys.data.manifest import MANIFEST, DatasetManifest
 from recsys.errors import DataError
 

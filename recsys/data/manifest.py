@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from recsys.config import StrictModel, load_yaml, parse
-from recsys.data.content import INTERACTIONS, ITEMS, USERS, content_hash
+from recsys.data.content_hash import INTERACTIONS, ITEMS, USERS, content_hash
 from recsys.errors import ChecksumError, DataError
-from recsys.files import sha256_of, write_json
-from recsys.named_files import check_named, inside
-from recsys.scratch import is_scratch
+from recsys.files.atomic import sha256_of, write_json
+from recsys.files.named import check_named, inside
+from recsys.files.scratch import is_scratch
 
 SCHEMA_VERSION = 1
 MANIFEST = "dataset.json"

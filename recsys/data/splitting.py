@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.data.arrays import freeze_arrays
 from recsys.data.dataset import INTERACTIONS, Dataset, Int64, SplitRule
+from recsys.data.read_only import freeze_arrays
 from recsys.errors import DataError, ProtocolError
 
 _BLOCK = 1 << 20

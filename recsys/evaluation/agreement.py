@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from recsys.data.dataset import Int64
 from recsys.errors import RunError
-from recsys.evaluation.tradeoff import Queries
-from recsys.retrieval.encoding import Float32
+from recsys.evaluation.tradeoff.sweep import Queries
+from recsys.retrieval.codecs.base import Float32
 from recsys.retrieval.filters import Filters, rows_of
 
 Float64 = npt.NDArray[np.float64]

@@ -18,10 +18,11 @@ from recsys.data.histories import Histories, item_counts
 from recsys.data.splitting import Split
 from recsys.errors import GranularityError, ProtocolError
 from recsys.evaluation.held_out import HeldOut, describe_untrained, held_out
+from recsys.evaluation.metric_table import SCHEMA, MetricTable
 from recsys.evaluation.metrics import USER_METRICS, Float64, checked_cutoffs
 from recsys.evaluation.protocol import FitOn, Part, Protocol, ProtocolCard, make_card
-from recsys.evaluation.rank_batch import rank_batch
-from recsys.evaluation.scoring import (
+from recsys.evaluation.ranking.dispatch import rank_batch
+from recsys.evaluation.ranking.scoring import (
     DEFAULT_BUDGET,
     ScoreModel,
     Scorer,
@@ -31,7 +32,6 @@ from recsys.evaluation.scoring import (
 )
 from recsys.evaluation.seen_targets import describe_seen
 from recsys.evaluation.summary import catalogue_rows, keep_targets, segments_of, user_rows
-from recsys.evaluation.table import SCHEMA, MetricTable
 from recsys.evaluation.target_ranks import target_ranks
 from recsys.granularity import Granularities
 from recsys.kernels.ranking import count_listed

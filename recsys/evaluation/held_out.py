@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data.arrays import freeze_arrays
 from recsys.data.dataset import Dataset, Int32, Int64
 from recsys.data.histories import Histories, jagged_positions, select
+from recsys.data.read_only import freeze_arrays
 from recsys.data.splitting import Split
 from recsys.errors import DataError
 

@@ -8,8 +8,8 @@ import torch
 from recsys.data.dataset import Int64
 from recsys.data.histories import Histories
 from recsys.errors import DataError
-from recsys.evaluation.rank_batch import rank_batch
-from recsys.evaluation.scoring import DEFAULT_BUDGET, ScoreModel, VectorModel, make_scorer
+from recsys.evaluation.ranking.dispatch import rank_batch
+from recsys.evaluation.ranking.scoring import DEFAULT_BUDGET, ScoreModel, VectorModel, make_scorer
 from recsys.granularity import Granularities
 from recsys.retrieval.checks import checked_count, checked_jagged
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from numba import types
 
-from recsys.compiling import kernel
+from recsys.kernels.compiling import kernel
 from recsys.kernels.lanes import LANES, Lanes, piece
 
 ROWS = 8

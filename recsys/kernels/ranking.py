@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from recsys.compiling import kernel
+from recsys.kernels.compiling import kernel
 from recsys.kernels.lanes import LANES, Lanes, piece
+from recsys.kernels.logsumexp import SWEEP_COLUMNS, add_scores, pack_columns
 from recsys.kernels.products import ROWS
-from recsys.kernels.softmax import SWEEP_COLUMNS, add_scores, pack_columns
 
 NOTHING = np.int64(np.iinfo(np.int64).min)
 """The key of an empty place in a list."""

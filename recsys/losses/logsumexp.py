@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recsys.losses.compiled import CompiledLogSumExp
+from recsys.losses.compiled_logsumexp import CompiledLogSumExp
 
 TILE_ELEMENTS = 1 << 21
 """Elements a tile's buffers may hold together (8 MiB of float32), whatever G, T and N are."""

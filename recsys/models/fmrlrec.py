@@ -23,16 +23,16 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel
 from recsys.data.batching import Batch
-from recsys.data.features import ItemFeatures
+from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.errors import DataError
 from recsys.granularity import Granularities
+from recsys.layers.dropout import Dropout
+from recsys.layers.jagged import layout_of, to_indices
+from recsys.layers.lru import LRUConfig, LRULayer
+from recsys.layers.nested import blocks_from, check_blocks
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
-from recsys.towers.dropout import Dropout
-from recsys.towers.jagged import layout_of, to_indices
-from recsys.towers.lru import LRUConfig, LRULayer
-from recsys.towers.nested import blocks_from, check_blocks
 
 
 class FMRLRecConfig(StrictModel):

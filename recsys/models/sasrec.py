@@ -19,17 +19,17 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel
 from recsys.data.batching import Batch
-from recsys.data.features import ItemFeatures
+from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities
-from recsys.losses.seen import Had, RepeatBias, seen_candidates
+from recsys.layers.dropout import Dropout
+from recsys.layers.jagged import layout_of, to_indices
+from recsys.layers.nested import blocks_from, check_blocks, norm
+from recsys.layers.transformer import Transformer, TransformerConfig
+from recsys.losses.history_candidates import Had, RepeatBias, seen_candidates
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
-from recsys.towers.dropout import Dropout
 from recsys.towers.items import ItemsConfig, ItemTower
-from recsys.towers.jagged import layout_of, to_indices
-from recsys.towers.nested import blocks_from, check_blocks, norm
-from recsys.towers.transformer import Transformer, TransformerConfig
 
 COSINE = {"normalize": True, "learned_scale": True, "initial_scale": 15.0}
 """How prefixes are scored unless the config says otherwise: cosines at a learned temperature."""

@@ -25,17 +25,17 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel
 from recsys.data.batching import Batch
-from recsys.data.features import ItemFeatures
+from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError
 from recsys.granularity import Granularities
+from recsys.layers.dropout import Dropout
+from recsys.layers.jagged import to_indices
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
 from recsys.models.sasrec import COSINE, complete
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
-from recsys.tables.multiplexed import SharedSpace
-from recsys.towers.dropout import Dropout
+from recsys.tables.shared_rows.multiplexed import SharedSpace
 from recsys.towers.items import ItemsConfig, ItemTower
-from recsys.towers.jagged import to_indices
 
 _USERS_AT_ONCE = 1 << 14
 

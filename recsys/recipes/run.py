@@ -25,20 +25,20 @@ from recsys.baselines import NAMES
 from recsys.config import StrictModel, apply_overrides, load_yaml, parse
 from recsys.data.batching import BatchingConfig
 from recsys.data.dataset import MANIFEST, Dataset, SplitRule, load_dataset
-from recsys.data.features import load_features
+from recsys.data.features.loading import load_features
 from recsys.data.negatives import NegativesConfig
 from recsys.data.splitting import Split, make_split
 from recsys.errors import ProtocolError, RunError
 from recsys.evaluation.protocol import FitOn, find_protocol
-from recsys.files import read_json, write_json
+from recsys.files.atomic import read_json, write_json
+from recsys.files.named import inside
 from recsys.losses.bpr import nested_bpr
 from recsys.losses.gbce import GBCE
 from recsys.losses.softmax import NestedLossOutput, nested_softmax
 from recsys.models import MODELS, Model, ModelConfig, SASRecConfig
-from recsys.named_files import inside
 from recsys.recipes.idle import refuse_idle
 from recsys.tables import DenseConfig
-from recsys.tables.sharding import ShardedConfig
+from recsys.tables.distributed.plan import ShardedConfig
 from recsys.training.checkpoint import WEIGHTS, load_weights
 from recsys.training.trainer import TrainerConfig
 

@@ -19,7 +19,8 @@ import yaml
 from recsys.data.dataset import Dataset
 from recsys.doctor import installed
 from recsys.errors import ConfigError, RunError
-from recsys.files import atomic_path, held, remove, write_json, write_text
+from recsys.files.atomic import atomic_path, held, remove, write_json, write_text
+from recsys.files.scratch import sweep
 from recsys.progress import console
 from recsys.recipes.run import (
     CONFIG,
@@ -34,7 +35,6 @@ from recsys.recipes.run import (
     load_run_info,
     update_run_info,
 )
-from recsys.scratch import sweep
 from recsys.training.logs import LOG, read_lines
 from recsys.training.trainer import TrainerConfig, has_checkpoint
 

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys.console import make_console
-from recsys.retrieval.choosing import Candidate
-from recsys.retrieval.codecs import find_codec
-from recsys.retrieval.indexing import stages_text
-from recsys.retrieval.manifest import BundleManifest, RoutingEntry, TierEntry, read_manifest
+from recsys.retrieval.bundle.manifest import BundleManifest, RoutingEntry, TierEntry, read_manifest
+from recsys.retrieval.codecs.by_name import find_codec
+from recsys.retrieval.index.building import stages_text
+from recsys.retrieval.index.choosing import Candidate
 
 
 def print_bundle(folder: Path, console: Console | None = None) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from recsys.evaluation.bootstrap import PairedDifference, Resampled, resample
+from recsys.evaluation.metric_table import MetricTable
 from recsys.evaluation.metrics import USER_METRICS
-from recsys.evaluation.table import MetricTable
 from recsys.evaluation.target_ranks import Place
 
 UNSURE = "may be noise"

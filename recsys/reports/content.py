@@ -6,7 +6,7 @@ from functools import cached_property
 
 import polars as pl
 
-from recsys.evaluation.table import MetricTable
+from recsys.evaluation.metric_table import MetricTable
 from recsys.reports.comparing import Comparisons
 from recsys.reports.view import (
     BEYOND_ACCURACY,

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from recsys.files import atomic_path
+from recsys.files.atomic import atomic_path
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; the palest ones left out.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00")

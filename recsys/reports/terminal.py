@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys.console import make_console
-from recsys.evaluation.table import MetricTable
+from recsys.evaluation.metric_table import MetricTable
 from recsys.reports.content import View
 from recsys.reports.view import Column, Line
 from recsys.reports.words import card_lines, headline, standing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recsys.files import write_text
+from recsys.files.atomic import write_text
 from recsys.reports.content import ReportContent, View
 from recsys.reports.drawing import to_svg
 from recsys.reports.html import ALT, to_html

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import ConfigError, DataError
-from recsys.retrieval.encoding import Float32
+from recsys.retrieval.codecs.base import Float32
 
 Int64 = npt.NDArray[np.int64]
 

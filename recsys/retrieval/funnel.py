@@ -18,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import ConfigError
+from recsys.kernels.best_places import best_places
+from recsys.kernels.row_products import add_decoded, add_products, scores_of
+from recsys.retrieval.bundle.tiers import Tiers
 from recsys.retrieval.checks import checked_count, checked_threads, checked_vectors
-from recsys.retrieval.encoding import Float32
+from recsys.retrieval.codecs.base import Float32
 from recsys.retrieval.filters import Filters, Int64, check_fits, make_filters, rows_of
-from recsys.retrieval.gather import add_decoded, add_products, scores_of
-from recsys.retrieval.ordering import best_places
 from recsys.retrieval.routing import Routing, confidence
 from recsys.retrieval.scan import Scan
-from recsys.retrieval.tiers import Tiers
 
 Flags = npt.NDArray[np.bool_]
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from recsys.errors import DataError
 from recsys.progress import progress
-from recsys.retrieval.encoding import Float32, blocks_of
+from recsys.retrieval.codecs.base import Float32, blocks_of
 
 Float64 = npt.NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from recsys.retrieval.encoding import Float32
+from recsys.retrieval.codecs.base import Float32
 from recsys.retrieval.filters import Filters, Int64
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from functools import cached_property
 
 import numpy as np
 
-from recsys.compiling import kernel
+from recsys.kernels.compiling import kernel
+from recsys.kernels.row_products import dot, padded
+from recsys.kernels.running_lists import enter, make_lists, taken_of
 from recsys.kernels.threads import in_parts
-from recsys.retrieval.encoding import Float32, blocks_of
+from recsys.retrieval.bundle.tiers import Tiers
+from recsys.retrieval.codecs.base import Float32, blocks_of
 from recsys.retrieval.filters import Filters, Int64
-from recsys.retrieval.gather import dot, padded
-from recsys.retrieval.listing import enter, make_lists, taken_of
-from recsys.retrieval.tiers import Tiers
 
 _CHUNK = 2048
 

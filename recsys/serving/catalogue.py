@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import DataError
-from recsys.retrieval.bundle import Bundle, check_bundle
+from recsys.retrieval.bundle.loading import Bundle, check_bundle
+from recsys.retrieval.bundle.manifest import REMEDY
 from recsys.retrieval.checks import Int64, checked_indices, checked_jagged
 from recsys.retrieval.filters import Filters, make_filters
-from recsys.retrieval.manifest import REMEDY
 
 ItemId = str | int
 _SHOWN = 3

@@ -16,14 +16,14 @@ from torch import Tensor
 from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, RunError
+from recsys.layers.jagged import to_indices
 from recsys.models import FMRLRec, Model, SASRec
 from recsys.progress import progress
-from recsys.retrieval.encoding import Float32
-from recsys.retrieval.manifest import BundleManifest, TowerEntry
-from recsys.retrieval.writing import Addition, BundleSource, UserSource
-from recsys.serving.session import open_session
-from recsys.serving.tower import write_onnx
-from recsys.towers.jagged import to_indices
+from recsys.retrieval.bundle.manifest import BundleManifest, TowerEntry
+from recsys.retrieval.bundle.writing import Addition, BundleSource, UserSource
+from recsys.retrieval.codecs.base import Float32
+from recsys.serving.onnx_tower import write_onnx
+from recsys.serving.user_tower import open_session
 
 TOWER = "tower.onnx"
 _BATCH = 256

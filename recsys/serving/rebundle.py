@@ -10,10 +10,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from recsys.retrieval.bundle import Bundle
-from recsys.retrieval.manifest import BundleManifest
-from recsys.retrieval.writing import Addition, BundleSource, UserSource
-from recsys.serving.items import ITEM_TOWER
+from recsys.retrieval.bundle.loading import Bundle
+from recsys.retrieval.bundle.manifest import BundleManifest
+from recsys.retrieval.bundle.writing import Addition, BundleSource, UserSource
+from recsys.serving.item_tower import ITEM_TOWER
 
 
 def source_of_bundle(bundle: Bundle, *, with_users: bool) -> BundleSource:

@@ -11,17 +11,17 @@ import torch
 from pydantic import Discriminator, Tag
 from torch import Tensor, nn
 
-from recsys.tables.clustered import ClusteredConfig, ClusteredTable
-from recsys.tables.dense import DenseConfig, DenseTable
+from recsys.tables.compressed.low_rank import LowRankConfig, LowRankTable
+from recsys.tables.compressed.quantized import QuantizedConfig, QuantizedTable
+from recsys.tables.compressed.tensor_train import TensorTrainConfig, TensorTrainTable
+from recsys.tables.compressed.widths import WidthsConfig, WidthsTable
+from recsys.tables.distributed.plan import ShardedConfig
 from recsys.tables.dynamic import DynamicConfig, DynamicTable
-from recsys.tables.hashed import HashedConfig, HashedTable
-from recsys.tables.low_rank import LowRankConfig, LowRankTable
-from recsys.tables.mapped import MappedConfig, MappedTable
-from recsys.tables.quantized import QuantizedConfig, QuantizedTable
-from recsys.tables.sharding import ShardedConfig
-from recsys.tables.tensor_train import TensorTrainConfig, TensorTrainTable
-from recsys.tables.updates import UpdateRule
-from recsys.tables.widths import WidthsConfig, WidthsTable
+from recsys.tables.plain.dense import DenseConfig, DenseTable
+from recsys.tables.plain.mapped import MappedConfig, MappedTable
+from recsys.tables.row_optimizers import UpdateRule
+from recsys.tables.shared_rows.clustered import ClusteredConfig, ClusteredTable
+from recsys.tables.shared_rows.hashed import HashedConfig, HashedTable
 
 __all__ = [
     "ClusteredConfig",
@@ -174,7 +174,9 @@ def build_table(
         ConfigError: the settings do not fit that many rows and coordinates.
     """
     if isinstance(config, ShardedConfig):
-        from recsys.tables.sharded import ShardedTable  # torchrec takes seconds to import
+        from recsys.tables.distributed.sharded import (
+            ShardedTable,  # torchrec takes seconds to import
+        )
 
         return ShardedTable(config, num_rows, embedding_dim, init_std=init_std, sizes=sizes)
     table: nn.Module = _KINDS[config.name](config, num_rows, embedding_dim, init_std=init_std)

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel
 from recsys.errors import RunError
-from recsys.tables import admission
-from recsys.tables.admission import FREE_ENTRIES, FREE_ROWS
-from recsys.tables.id_map import EMPTY, look_up
-from recsys.tables.lookup import lookup
-from recsys.tables.updates import UpdateRule, adamw_rows, touched_rows
+from recsys.kernels import row_admission as admission
+from recsys.kernels.id_map import EMPTY, look_up
+from recsys.kernels.row_admission import FREE_ENTRIES, FREE_ROWS
+from recsys.tables.plain.lookup import lookup
+from recsys.tables.row_optimizers import UpdateRule, adamw_rows, touched_rows
 
 COMMON = 0
 """The row of all ids that have none."""

@@ -29,7 +29,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from recsys.config import StrictModel
-from recsys.data.features import ItemFeatures
+from recsys.data.features.loading import ItemFeatures
 from recsys.errors import ConfigError
 from recsys.granularity import Granularities
 from recsys.tables import EmbeddingTable

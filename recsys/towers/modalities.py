@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys.data.features import CategoricalFeature, Float32, NumericFeature, VectorFeature
+from recsys.data.features.loading import CategoricalFeature, Float32, NumericFeature, VectorFeature
 
 _SAMPLE = 50_000
 """Items that centre and whitening are taken from; more change them little."""

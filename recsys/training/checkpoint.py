@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel, parse
 from recsys.errors import RunError
-from recsys.files import atomic_path, read_json, remove, write_json
-from recsys.named_files import inside
+from recsys.files.atomic import atomic_path, read_json, remove, write_json
+from recsys.files.named import inside
+from recsys.files.tensor_file import write_tensors
 from recsys.processes import ALONE, Processes
 from recsys.tables import SelfUpdating, self_updating
-from recsys.tables.sharding import sharded_tables
-from recsys.training.tensor_file import write_tensors
+from recsys.tables.distributed.plan import sharded_tables
 
 WEIGHTS = "model.safetensors"
 TABLES = "tables"

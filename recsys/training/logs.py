@@ -14,8 +14,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from recsys.files import write_text
-from recsys.system_errors import naming
+from recsys.files.atomic import write_text
+from recsys.files.system_errors import naming
 
 LOG = "log.jsonl"
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel
 from recsys.tables import SelfUpdating, UpdateRule, self_updating
-from recsys.tables.updates import adamw_rows, touched_rows
+from recsys.tables.row_optimizers import adamw_rows, touched_rows
 
 
 class OptimizerConfig(StrictModel):

@@ -29,13 +29,13 @@ from recsys.config import StrictModel
 from recsys.data.batching import Batch, TrainBatches
 from recsys.data.negatives import NegativeSampler
 from recsys.errors import RunError
-from recsys.files import remove
+from recsys.files.atomic import remove
 from recsys.granularity import Granularities
 from recsys.losses.softmax import Negatives, NestedLossOutput
 from recsys.processes import ALONE, Processes
 from recsys.progress import console, progress
 from recsys.tables import note_events, note_progress, penalty_of
-from recsys.tables.sharding import sharded_tables
+from recsys.tables.distributed.plan import sharded_tables
 from recsys.training.checkpoint import (
     WEIGHTS,
     TrainState,

@@ -8,8 +8,8 @@ from polars.testing import assert_frame_equal
 
 from recsys.baselines import NAMES, fit_baseline
 from recsys.data.dataset import Dataset, load_dataset, write_dataset
-from recsys.data.feature_manifest import FeatureOrigin
-from recsys.data.feature_writing import write_categories
+from recsys.data.features.manifest import FeatureOrigin
+from recsys.data.features.writing import write_categories
 from recsys.data.splitting import make_split
 from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.held_out import fit_histories, held_out
@@ -17,7 +17,7 @@ from recsys.evaluation.protocol import PROTOCOLS
 from recsys.evaluation.recommend import recommend
 from recsys.granularity import Granularities
 from recsys.models.sasrec import SASRec, SASRecConfig
-from recsys.recipes.baselines import choose, evaluate_baselines, measure_baselines
+from recsys.recipes.evaluating.baselines import choose, evaluate_baselines, measure_baselines
 
 USERS, ITEMS, LENGTH = 40, 25, 16
 SMALL = [

@@ -18,7 +18,7 @@ from recsys.errors import ConfigError
 from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.protocol import PROTOCOLS
-from recsys.evaluation.scoring import VectorModel
+from recsys.evaluation.ranking.scoring import VectorModel
 from recsys.granularity import Granularities
 
 NUM_ITEMS = 7

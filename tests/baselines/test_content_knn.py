@@ -5,9 +5,9 @@ import pytest
 
 import recsys
 from recsys.baselines import ContentKNNConfig, fit_baseline
-from recsys.data.feature_manifest import FeatureOrigin
-from recsys.data.feature_writing import write_categories, write_numbers, write_vectors
-from recsys.data.features import load_features
+from recsys.data.features.loading import load_features
+from recsys.data.features.manifest import FeatureOrigin
+from recsys.data.features.writing import write_categories, write_numbers, write_vectors
 from recsys.data.histories import Histories
 from recsys.errors import DataError
 from tests.contract import check_model, checkerboard

@@ -13,9 +13,9 @@ from recsys.baselines.ease import EaseConfig
 from recsys.baselines.item_knn import ItemKNNConfig
 from recsys.baselines.popularity import PopularityConfig, RecentPopularityConfig
 from recsys.data.dataset import Dataset
-from recsys.data.feature_manifest import FeatureOrigin
-from recsys.data.feature_writing import write_categories
-from recsys.data.features import load_features
+from recsys.data.features.loading import load_features
+from recsys.data.features.manifest import FeatureOrigin
+from recsys.data.features.writing import write_categories
 from recsys.data.splitting import Split, make_split
 from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.held_out import fit_histories, held_out

@@ -17,7 +17,7 @@ from recsys.evaluation.held_out import held_out
 from recsys.evaluation.protocol import find_protocol
 from recsys.evaluation.recommend import recommend
 from recsys.granularity import Granularities
-from recsys.towers.jagged import to_indices
+from recsys.layers.jagged import to_indices
 
 
 @pytest.fixture

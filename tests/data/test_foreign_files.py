@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from recsys.data.dataset import load_dataset, write_dataset
-from recsys.data.feature_manifest import FeatureOrigin
-from recsys.data.feature_writing import write_categories, write_numbers, write_vectors
-from recsys.data.features import load_features
+from recsys.data.features.loading import load_features
+from recsys.data.features.manifest import FeatureOrigin
+from recsys.data.features.writing import write_categories, write_numbers, write_vectors
 from recsys.errors import DataError
 
 

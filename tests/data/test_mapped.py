@@ -12,7 +12,7 @@ from recsys.data import splitting
 from recsys.data.batching import BatchingConfig, TrainBatches
 from recsys.data.dataset import INTERACTIONS, SplitRule, load_dataset, write_dataset
 from recsys.data.histories import item_counts, select
-from recsys.data.mapped import MAPPED
+from recsys.data.mapped_histories import MAPPED
 from recsys.data.splitting import make_split
 from recsys.errors import ChecksumError, DataError
 from recsys.evaluation.held_out import held_out

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from data_prep import PrepareOptions, prepare
-from data_prep.amazon_items import as_row, parse_line, read_metadata
+from data_prep.readers.amazon_items import as_row, parse_line, read_metadata
 from recsys.errors import ConfigError, DataError
 
 REVIEW_2014 = (

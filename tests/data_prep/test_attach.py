@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep import PrepareOptions, attach, featurize_columns, prepare
-from data_prep.attach import match_rows
+from data_prep.item_features.attach import match_rows
 from recsys.data.dataset import load_dataset, write_dataset
-from recsys.data.features import load_features
+from recsys.data.features.loading import load_features
 from recsys.errors import DataError
 
 FRAME = pl.DataFrame({"user_id": ["u", "u", "v", "v"], "item_id": ["007", "b", "c", "d"]})

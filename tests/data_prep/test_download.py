@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from data_prep.download import download, published_md5
+from data_prep.readers.download import download, published_md5
 from recsys.errors import ChecksumError, DownloadError
 from tests.data_prep.server import serve
 

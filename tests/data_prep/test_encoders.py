@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 
 from data_prep import attach, encode_images, encode_text
-from data_prep.image_encoder import View, load_image_encoder
+from data_prep.item_features.image_encoder import View, load_image_encoder
 from recsys.data.dataset import write_dataset
-from recsys.data.features import load_features
+from recsys.data.features.loading import load_features
 from recsys.errors import DataError
 
 Image = pytest.importorskip("PIL.Image", reason="pictures need the extra image")

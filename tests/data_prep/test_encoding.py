@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_prep.encoding import BadInputError, Job, require, run
-from data_prep.text_inputs import TextInputs
+from data_prep.item_features.encoding import BadInputError, Job, require, run
+from data_prep.item_features.text_inputs import TextInputs
 from recsys.data.dataset import write_dataset
-from recsys.data.features import load_features
+from recsys.data.features.loading import load_features
 from recsys.errors import DataError, InstallationError
 
 N = 23
@@ -156,7 +156,7 @@ SCRIPT = """
 import sys, time, numpy as np
 from pathlib import Path
 from tests.data_prep.test_encoding import TEXTS, Given, Lengths
-from data_prep.encoding import Job, run
+from data_prep.item_features.encoding import Job, run
 encoder = Lengths()
 plain = encoder.encode
 def slow(batch):

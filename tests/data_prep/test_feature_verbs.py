@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from recsys.cli import app
 from recsys.data.dataset import write_dataset
-from recsys.data.features import load_features
+from recsys.data.features.loading import load_features
 
 
 @pytest.fixture

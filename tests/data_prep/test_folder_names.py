@@ -8,8 +8,8 @@ import recsys
 from data_prep import attach, featurize_columns, prepare
 from data_prep.options import PrepareOptions
 from recsys.data.dataset import load_dataset
-from recsys.data.features import load_features
-from recsys.retrieval.bundle import load_bundle
+from recsys.data.features.loading import load_features
+from recsys.retrieval.bundle.loading import load_bundle
 
 
 def data_set(folder, prefix):

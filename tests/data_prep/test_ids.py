@@ -6,7 +6,7 @@ import pytest
 
 from data_prep import PrepareOptions, attach, prepare
 from recsys.data.dataset import write_dataset
-from recsys.data.features import load_features
+from recsys.data.features.loading import load_features
 from recsys.errors import DataError
 
 TITLES = pl.DataFrame({"item_id": ["3", "5", "7"], "title": ["three", "five", "seven"]})

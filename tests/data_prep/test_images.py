@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_prep.encoding import BadInputError, Job, run
-from data_prep.image_inputs import image_files
-from data_prep.image_urls import image_urls
+from data_prep.item_features.encoding import BadInputError, Job, run
+from data_prep.item_features.image_inputs import image_files
+from data_prep.item_features.image_urls import image_urls
 from recsys.data.dataset import write_dataset
-from recsys.data.features import load_features
+from recsys.data.features.loading import load_features
 from recsys.errors import ConfigError, DataError, DownloadError
 from tests.data_prep.server import serve
 

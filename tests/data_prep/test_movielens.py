@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from data_prep import PrepareOptions, prepare
-from data_prep.wheel import _PACKAGE
+from data_prep.readers.wheel import _PACKAGE
 from recsys.errors import ChecksumError, DataError, DownloadError
 from tests.data_prep.server import serve
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from data_prep import PrepareOptions, SyntheticOptions, prepare
-from data_prep.synthetic import uniform
+from data_prep.readers.synthetic import uniform
 
 SIZES = {"num_users": 300, "num_items": 200, "num_interactions": 6_000, "num_clusters": 8}
 

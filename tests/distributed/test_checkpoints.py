@@ -8,7 +8,7 @@ import torch
 
 from recsys.errors import RunError
 from recsys.tables import DenseConfig, DenseTable
-from recsys.tables.shard_files import load_whole, saved_shapes
+from recsys.tables.distributed.shard_files import load_whole, saved_shapes
 from tests.distributed import training
 from tests.distributed.workers import run
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import ConfigError
-from recsys.tables.sharding import LANE, ShardedConfig, cut, holders
+from recsys.tables.distributed.plan import LANE, ShardedConfig, cut, holders
 from tests.distributed import training
 from tests.distributed.workers import run
 

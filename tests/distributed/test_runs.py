@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from recsys.recipes.evaluate import evaluate
+from recsys.recipes.evaluating.evaluate import evaluate
 from recsys.recipes.run import load_run_info
 from recsys.training.logs import read_lines
 from tests.distributed import training

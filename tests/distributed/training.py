@@ -14,15 +14,15 @@ from recsys.data.splitting import make_split
 from recsys.errors import DataError
 from recsys.evaluation.evaluate import rank_held_out
 from recsys.granularity import Granularities
+from recsys.layers.transformer import TransformerConfig
 from recsys.losses.softmax import Negatives, nested_softmax
 from recsys.models import SASRec, SASRecConfig
 from recsys.processes import joined
 from recsys.recipes.run import RunConfig
-from recsys.recipes.train import train
+from recsys.recipes.training.train import train
 from recsys.tables import DenseConfig
-from recsys.tables.sharded import ShardedTable
-from recsys.tables.sharding import ShardedConfig
-from recsys.towers.transformer import TransformerConfig
+from recsys.tables.distributed.plan import ShardedConfig
+from recsys.tables.distributed.sharded import ShardedTable
 from recsys.training.distributed import average_gradients
 from recsys.training.optimizers import OptimizerConfig
 from recsys.training.trainer import TrainerConfig, _Loop

@@ -12,7 +12,7 @@ from torch import Tensor
 from recsys.data.dataset import Dataset, SplitRule, write_dataset
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities, truncate
-from recsys.towers.jagged import to_indices
+from recsys.layers.jagged import to_indices
 
 
 @dataclass

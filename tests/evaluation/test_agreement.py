@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys.evaluation.agreement import agreement, rounding, score_difference
-from recsys.evaluation.tradeoff import Queries
+from recsys.evaluation.tradeoff.sweep import Queries
 from recsys.retrieval.filters import make_filters
 
 DIM, N, K = 64, 40, 5

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from recsys.errors import ConfigError
-from recsys.evaluation.bits import WAYS, spend
-from recsys.evaluation.funnels import measure_tiers
-from recsys.evaluation.tier_scans import TierScans
-from recsys.evaluation.tradeoff import Queries
-from recsys.retrieval.codecs import encode
+from recsys.evaluation.tradeoff.bits import WAYS, spend
+from recsys.evaluation.tradeoff.funnels import measure_tiers
+from recsys.evaluation.tradeoff.sweep import Queries
+from recsys.evaluation.tradeoff.tier_scans import TierScans
+from recsys.retrieval.bundle.tiers import TierSpec, parse_tiers
+from recsys.retrieval.codecs.by_name import encode
 from recsys.retrieval.filters import make_filters
-from recsys.retrieval.tiers import TierSpec, parse_tiers
 
 N, B, EDGES = 1500, 40, (4, 8, 16)
 
@@ -66,7 +66,7 @@ def test_codes_learned_by_bucket_are_those_of_the_whole_tier(codec):
 
 
 def test_encoded_tiers_are_held_within_a_limit(monkeypatch):
-    monkeypatch.setattr("recsys.evaluation.tier_scans._READY", 0)
+    monkeypatch.setattr("recsys.evaluation.tradeoff.tier_scans._READY", 0)
     scans = scans_of()
     for codec in ("fp16", "fp32", "bf16", "int8"):
         scans.recalls([TierSpec(0, 16, codec, "ram")])

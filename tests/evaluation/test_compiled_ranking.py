@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from recsys.data.histories import Histories
-from recsys.evaluation.compiled import CompiledRanking
+from recsys.evaluation.ranking.compiled import CompiledRanking
 from recsys.granularity import Granularities
 
 SIZES = (3, 20)

@@ -14,9 +14,9 @@ from implicit.evaluation import ranking_metrics_at_k
 from ir_measures import AP, RR, R, Success, nDCG
 
 from recsys.data.splitting import make_split
-from recsys.evaluation import scoring
 from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.protocol import PROTOCOLS
+from recsys.evaluation.ranking import scoring
 from tests.evaluation.naive import FixedScores, dense_scores, integer_vectors, random_dataset
 
 KS = (1, 3, 10, 100)

@@ -11,12 +11,12 @@ from recsys.data.dataset import SplitRule, write_dataset
 from recsys.data.histories import Histories
 from recsys.data.splitting import make_split
 from recsys.errors import DataError, GranularityError, ProtocolError, RunError
-from recsys.evaluation import scoring
-from recsys.evaluation.compiled import CompiledRanking
 from recsys.evaluation.evaluate import evaluate, rank_held_out
 from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.metrics import MISS
 from recsys.evaluation.protocol import PROTOCOLS
+from recsys.evaluation.ranking import scoring
+from recsys.evaluation.ranking.compiled import CompiledRanking
 from recsys.evaluation.recommend import recommend
 from recsys.granularity import Granularities
 from recsys.kernels import ranking

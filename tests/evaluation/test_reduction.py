@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from recsys.data.splitting import make_split
 from recsys.evaluation.evaluate import rank_held_out
-from recsys.evaluation.fixed import FixedVectors, freeze_users
 from recsys.evaluation.held_out import held_out
-from recsys.evaluation.reduction import pca, random_projection, score_svd
-from recsys.evaluation.sparse import fit_sparse_codes
+from recsys.evaluation.precomputed import FixedVectors, freeze_users
 from recsys.granularity import Granularities
+from recsys.study.controls.reduction import pca, random_projection, score_svd
+from recsys.study.controls.sparse_codes import fit_sparse_codes
 from tests.evaluation.naive import integer_vectors, random_dataset
 
 

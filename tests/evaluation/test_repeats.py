@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from recsys.data.histories import Histories
 from recsys.data.splitting import make_split
 from recsys.errors import DataError
-from recsys.evaluation import scoring
 from recsys.evaluation.evaluate import rank_held_out
 from recsys.evaluation.metrics import MISS
+from recsys.evaluation.ranking import scoring
 from recsys.evaluation.recommend import recommend
 from tests.evaluation.naive import (
     FixedVectors,

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from recsys.errors import ProtocolError
 from recsys.evaluation.bootstrap import intervals, paired_difference
-from recsys.evaluation.seeds import resample_figures
+from recsys.study.seeds import resample_figures
 
 
 def random_values(seeds, users, seed=0):

@@ -13,9 +13,9 @@ from torch import Tensor
 from recsys.data.histories import Histories
 from recsys.errors import RunError
 from recsys.evaluation.metrics import MISS
-from recsys.evaluation.rank_batch import rank_batch
+from recsys.evaluation.ranking.dispatch import rank_batch
+from recsys.evaluation.ranking.scoring import make_scorer
 from recsys.evaluation.recommend import recommend
-from recsys.evaluation.scoring import make_scorer
 from tests.evaluation.naive import rank_of, top_items
 
 ITEMS = 12

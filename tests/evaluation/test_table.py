@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from recsys.errors import ProtocolError
+from recsys.evaluation.metric_table import SCHEMA, MetricTable, join_tables, load_table
 from recsys.evaluation.protocol import ProtocolCard
-from recsys.evaluation.table import SCHEMA, MetricTable, join_tables, load_table
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 
 from recsys.errors import ConfigError, DataError, GranularityError
 from recsys.evaluation.bootstrap import paired_difference
-from recsys.evaluation.funnels import measure
-from recsys.evaluation.tradeoff import (
+from recsys.evaluation.tradeoff.funnels import measure
+from recsys.evaluation.tradeoff.sweep import (
     Point,
     Queries,
     Sweep,
@@ -17,10 +17,10 @@ from recsys.evaluation.tradeoff import (
     mark_best,
     tiers_of,
 )
+from recsys.retrieval.bundle.unwritten_tiers import InMemory
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Stage
-from recsys.retrieval.indexing import build_index, tune_index
-from recsys.retrieval.memory import InMemory
+from recsys.retrieval.index.building import build_index, tune_index
 
 N, B, K = 200, 40, 10
 SIZES = (4, 8, 16)

@@ -12,8 +12,8 @@ from typer.main import get_command
 import recsys
 from recsys.cli import app
 from recsys.data.dataset import write_dataset
-from recsys.data.feature_manifest import FeatureOrigin
-from recsys.data.feature_writing import write_vectors
+from recsys.data.features.manifest import FeatureOrigin
+from recsys.data.features.writing import write_vectors
 from tests.recipes.test_verbs import config, frame
 
 ROOT = Path(__file__).resolve().parents[2]

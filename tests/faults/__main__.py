@@ -15,19 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+from recsys import study
 from recsys.cli import app
-from recsys.recipes import (  # noqa: F401
-    bits,
-    calibrate,
-    cut,
-    evaluate,
-    export,
-    nest,
-    report,
-    study,
-    tradeoff,
-    train,
-)
+from recsys.recipes.evaluating import bits, evaluate, report, tradeoff
+from recsys.recipes.serving import export, nest
+from recsys.recipes.training import calibrate, cut, train
 from tests.faults.injection import Fault
 from tests.faults.project import (
     FIRST,

@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 
 from recsys.data.dataset import MANIFEST, load_dataset
-from recsys.data.feature_manifest import feature_names, load_feature_manifest
-from recsys.evaluation.table import load_table
+from recsys.data.features.manifest import feature_names, load_feature_manifest
+from recsys.evaluation.metric_table import load_table
+from recsys.files.scratch import is_scratch
 from recsys.recipes.run import RUN, load_config, load_run_info
-from recsys.retrieval.bundle import verify_bundle
-from recsys.retrieval.versions import is_bundle
-from recsys.scratch import is_scratch
+from recsys.retrieval.bundle.loading import verify_bundle
+from recsys.retrieval.bundle.versions import is_bundle
 from recsys.training.checkpoint import WEIGHTS
 
 CONFIG = """

@@ -10,13 +10,13 @@ import numba
 import pytest
 
 PIECES = """
-from recsys.compiling import kernel
+from recsys.kernels.compiling import kernel
 FACTOR = 2
 @kernel
 def scale(x): return x * FACTOR
 """
 WHOLE = """
-from recsys.compiling import kernel
+from recsys.kernels.compiling import kernel
 from {package}.pieces import scale
 @kernel
 def scaled(x): return scale(x) + 1

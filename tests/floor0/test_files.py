@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from recsys.errors import BusyError, RunError
-from recsys.files import atomic_path, held, read_json, sha256_of, write_json, write_text
-from recsys.scratch import is_scratch, sweep
-from recsys.system_errors import explain
+from recsys.files.atomic import atomic_path, held, read_json, sha256_of, write_json, write_text
+from recsys.files.scratch import is_scratch, sweep
+from recsys.files.system_errors import explain
 
 
 def test_a_failure_leaves_what_stood_there_and_no_temporary(tmp_path):

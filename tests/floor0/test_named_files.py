@@ -3,7 +3,7 @@
 import pytest
 
 from recsys.errors import DataError
-from recsys.named_files import check_named, inside
+from recsys.files.named import check_named, inside
 
 
 @pytest.mark.parametrize("name", ["a", "a/b.c", "items/0000-0008-int8/codes", "..a", "a..b", " a"])

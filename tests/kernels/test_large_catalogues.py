@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from recsys.kernels.logsumexp import pack_columns
 from recsys.kernels.ranking import pair_scores
-from recsys.kernels.softmax import pack_columns
-from recsys.retrieval.codecs import CODECS
-from recsys.retrieval.encoding import Encoded
-from recsys.retrieval.gather import add_decoded, add_products
+from recsys.kernels.row_products import add_decoded, add_products
+from recsys.retrieval.codecs.base import Encoded
+from recsys.retrieval.codecs.by_name import CODECS
 
 DIM = 64
 ROWS = 2**31 // DIM + 64

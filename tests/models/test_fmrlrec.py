@@ -4,16 +4,16 @@ import torch
 
 from recsys.config import parse
 from recsys.data.batching import Batch
-from recsys.data.feature_manifest import FeatureOrigin
-from recsys.data.feature_writing import write_numbers, write_vectors
-from recsys.data.features import load_features
+from recsys.data.features.loading import load_features
+from recsys.data.features.manifest import FeatureOrigin
+from recsys.data.features.writing import write_numbers, write_vectors
 from recsys.errors import ConfigError, DataError
 from recsys.granularity import Granularities, truncate
+from recsys.layers.lru import LRUConfig
 from recsys.losses.softmax import Negatives
 from recsys.models import FMRLRec, FMRLRecConfig
 from recsys.recipes.run import RunConfig, load_run
-from recsys.recipes.train import train
-from recsys.towers.lru import LRUConfig
+from recsys.recipes.training.train import train
 from tests.contract import check_model, checkerboard
 from tests.models.test_models import histories
 

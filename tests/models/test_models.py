@@ -4,12 +4,12 @@ import torch
 
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities, truncate
+from recsys.layers.transformer import TransformerConfig
 from recsys.losses.softmax import Negatives
 from recsys.models import FMRLRecConfig, SASRecConfig, TwoTowerConfig
 from recsys.models.sasrec import SASRec
 from recsys.recipes.run import RunConfig, load_run
-from recsys.recipes.train import train
-from recsys.towers.transformer import TransformerConfig
+from recsys.recipes.training.train import train
 from tests.contract import check_model, checkerboard
 
 PLAIN = {"learning_rate": 0.01, "schedule": "constant"}

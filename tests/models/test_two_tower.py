@@ -13,9 +13,9 @@ from recsys.errors import ConfigError
 from recsys.granularity import Granularities, truncate
 from recsys.losses.softmax import Negatives
 from recsys.models.two_tower import TwoTower, TwoTowerConfig
-from recsys.recipes.evaluate import evaluate
+from recsys.recipes.evaluating.evaluate import evaluate
 from recsys.recipes.run import RunConfig, build_model, load_run
-from recsys.recipes.train import train
+from recsys.recipes.training.train import train
 from tests.contract import check_model, checkerboard
 from tests.tables.kinds import KINDS
 from tests.tables.test_mapped import losses_of

@@ -17,12 +17,12 @@ from recsys.data.dataset import Dataset, SplitRule, write_dataset
 from recsys.data.splitting import make_split
 from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.held_out import fit_histories
+from recsys.evaluation.metric_table import load_table
 from recsys.evaluation.protocol import PROTOCOLS
-from recsys.evaluation.scoring import DEFAULT_BUDGET, make_scorer
-from recsys.evaluation.table import load_table
-from recsys.recipes.baselines import choose, measure_baselines
+from recsys.evaluation.ranking.scoring import DEFAULT_BUDGET, make_scorer
+from recsys.recipes.evaluating.baseline_settings import tune
+from recsys.recipes.evaluating.baselines import choose, measure_baselines
 from recsys.recipes.run import run_name
-from recsys.recipes.tuning import tune
 
 S3REC = PROTOCOLS["s3rec"]
 

@@ -10,8 +10,8 @@ from recsys.cli import app
 from recsys.data.dataset import write_dataset
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.evaluation.bootstrap import paired_difference
-from recsys.retrieval.bundle import load_bundle, verify_bundle
-from recsys.retrieval.opening import open_funnel
+from recsys.retrieval.bundle.loading import load_bundle, verify_bundle
+from recsys.retrieval.bundle_funnel import open_funnel
 from tests.recipes.test_verbs import config, frame
 
 RUNNER = CliRunner()

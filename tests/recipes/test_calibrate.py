@@ -12,8 +12,8 @@ import recsys
 from recsys.data.dataset import SplitRule, write_dataset
 from recsys.errors import ConfigError, ProtocolError, RunError
 from recsys.evaluation.held_out import held_out
-from recsys.evaluation.table import MetricTable
-from recsys.retrieval.bundle import load_bundle
+from recsys.evaluation.metric_table import MetricTable
+from recsys.retrieval.bundle.loading import load_bundle
 from tests.recipes.test_content import content_config, new_items_of, write_features
 from tests.recipes.test_verbs import call, config, frame
 

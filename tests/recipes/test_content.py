@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 
 import recsys
 from recsys.data.dataset import write_dataset
-from recsys.data.feature_manifest import FeatureOrigin
-from recsys.data.feature_writing import write_categories, write_numbers, write_vectors
-from recsys.data.features import load_features
+from recsys.data.features.loading import load_features
+from recsys.data.features.manifest import FeatureOrigin
+from recsys.data.features.writing import write_categories, write_numbers, write_vectors
 from recsys.errors import ConfigError, DataError, RunError
-from recsys.evaluation.table import load_table
+from recsys.evaluation.metric_table import load_table
 from recsys.recipes.run import build_model
-from recsys.serving.items import open_item_tower
+from recsys.serving.item_tower import open_item_tower
 from tests.recipes.test_verbs import call, config, frame
 
 ORIGIN = FeatureOrigin(source="made by hand")
@@ -231,7 +231,7 @@ def test_a_smaller_model_with_content_can_be_cut_out(fusion, data, place):
 
 
 def test_new_items_are_encoded_without_torch():
-    code = "import sys, recsys.serving.items; sys.exit('torch' in sys.modules)"
+    code = "import sys, recsys.serving.item_tower; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

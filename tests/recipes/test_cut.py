@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 import recsys
 from recsys.cli import app
 from recsys.data.dataset import write_dataset
-from recsys.data.feature_manifest import FeatureOrigin
-from recsys.data.feature_writing import write_vectors
+from recsys.data.features.manifest import FeatureOrigin
+from recsys.data.features.writing import write_vectors
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, GranularityError, RunError
 from recsys.recipes.run import RunConfig, load_run_info
-from recsys.retrieval.bundle import load_bundle
-from recsys.serving.session import UserTower
+from recsys.retrieval.bundle.loading import load_bundle
+from recsys.serving.user_tower import UserTower
 from tests.recipes.test_verbs import frame
 
 RUNNER = CliRunner()
@@ -200,7 +200,7 @@ def test_the_command_line_cuts_too(whole, tmp_path):
 
 def test_what_differs_is_not_written(whole, tmp_path, monkeypatch):
     """The comparison is made on what was cut, so a wrong cut leaves nothing behind."""
-    from recsys.recipes import cut as recipe
+    from recsys.recipes.training import cut as recipe
 
     def wrong(large, little):
         recipe_cut(large, little)

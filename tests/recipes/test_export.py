@@ -16,13 +16,13 @@ from recsys.errors import ConfigError, DataError
 from recsys.evaluation.bootstrap import paired_difference
 from recsys.evaluation.metrics import ndcg, ranks_in
 from recsys.evaluation.recommend import recommend
-from recsys.recipes.export import default_tiers
-from recsys.recipes.queries import queries_of
-from recsys.retrieval.bundle import load_bundle
+from recsys.recipes.evaluating.queries import queries_of
+from recsys.recipes.serving.export import default_tiers
+from recsys.retrieval.bundle.loading import load_bundle
+from recsys.retrieval.bundle_funnel import open_funnel
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Funnel, Stage
-from recsys.retrieval.opening import open_funnel
-from recsys.serving.session import UserTower
+from recsys.serving.user_tower import UserTower
 from tests.recipes.test_verbs import config, frame
 
 RUNNER = CliRunner()
@@ -99,8 +99,8 @@ def test_searching_a_bundle_gives_the_models_own_lists_and_scores(run, bundle):
 
 def test_serving_a_bundle_needs_no_torch(bundle):
     code = (
-        "import sys, numpy as np; from recsys.retrieval.bundle import load_bundle; "
-        "from recsys.serving.session import UserTower; "
+        "import sys, numpy as np; from recsys.retrieval.bundle.loading import load_bundle; "
+        "from recsys.serving.user_tower import UserTower; "
         f"tower = UserTower(load_bundle({str(bundle.folder)!r})); "
         "from recsys.retrieval.funnel import Funnel, Stage; "
         "users = tower.user_vectors(np.array([1, 2], np.int32), np.array([0, 2])); "

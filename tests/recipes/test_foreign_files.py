@@ -3,7 +3,7 @@
 import pytest
 
 from recsys.errors import DataError
-from recsys.recipes.evaluate import compare
+from recsys.recipes.evaluating.evaluate import compare
 from recsys.recipes.run import load_config, load_run_info
 
 

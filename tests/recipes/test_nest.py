@@ -12,8 +12,8 @@ import recsys
 from recsys.cli import app
 from recsys.data.dataset import write_dataset
 from recsys.errors import ConfigError, DataError, RunError
-from recsys.recipes.nest import read_vectors
-from recsys.retrieval.bundle import load_bundle
+from recsys.recipes.serving.nest import read_vectors
+from recsys.retrieval.bundle.loading import load_bundle
 from tests.recipes.test_verbs import config, frame
 from tests.retrieval.test_rotation import ITEMS, USERS
 

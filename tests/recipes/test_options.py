@@ -12,12 +12,12 @@ from rich.console import Console
 
 from recsys.config import StrictModel, apply_overrides
 from recsys.data.dataset import write_dataset
-from recsys.data.feature_manifest import FeatureOrigin
-from recsys.data.feature_writing import write_categories, write_numbers, write_vectors
+from recsys.data.features.manifest import FeatureOrigin
+from recsys.data.features.writing import write_categories, write_numbers, write_vectors
 from recsys.errors import ConfigError
-from recsys.recipes import remarks
 from recsys.recipes.run import RunConfig, load_config, read_config
-from recsys.recipes.train import train
+from recsys.recipes.training import remarks
+from recsys.recipes.training.train import train
 from recsys.training.logs import read_lines
 
 NUM_ITEMS = 60

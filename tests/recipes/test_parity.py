@@ -9,9 +9,9 @@ from recsys.cli import app
 from recsys.data.dataset import write_dataset
 from recsys.errors import ConfigError
 from recsys.evaluation.agreement import rounding
-from recsys.recipes.parity import compare_with_run
 from recsys.recipes.run import LoadedRun
-from recsys.retrieval.bundle import load_bundle
+from recsys.recipes.serving.parity import compare_with_run
+from recsys.retrieval.bundle.loading import load_bundle
 from tests.recipes.test_verbs import config, frame
 
 

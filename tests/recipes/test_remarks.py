@@ -5,11 +5,11 @@ import torch
 from rich.console import Console
 
 from recsys.data.splitting import make_split
-from recsys.recipes import remarks
-from recsys.recipes.evaluate import evaluate
-from recsys.recipes.remarks import num_distinct, rows_left_out
+from recsys.recipes.evaluating.evaluate import evaluate
 from recsys.recipes.run import WEIGHTS, RunConfig, load_run
-from recsys.recipes.train import train
+from recsys.recipes.training import remarks
+from recsys.recipes.training.remarks import num_distinct, rows_left_out
+from recsys.recipes.training.train import train
 from recsys.training.checkpoint import save_weights
 from tests.contract import checkerboard
 

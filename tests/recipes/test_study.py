@@ -24,11 +24,11 @@ from recsys.errors import ConfigError, RunError
 from recsys.evaluation.evaluate import rank_held_out
 from recsys.granularity import Granularities
 from recsys.recipes.run import load_config, load_run, load_run_info
-from recsys.recipes.study import StudyConfig, print_states, study
-from recsys.recipes.study.config import make_plan, read_study
-from recsys.recipes.study.methods import METHODS, Trained
-from recsys.recipes.study.runs import duration
-from recsys.reports.study import MEAN, RETENTION, VERSUS_SEPARATE, print_study
+from recsys.study import StudyConfig, print_states, study
+from recsys.study.config import make_plan, read_study
+from recsys.study.methods import METHODS, Trained
+from recsys.study.report import MEAN, RETENTION, VERSUS_SEPARATE, print_study
+from recsys.study.runs import duration
 from recsys.training.logs import read_lines
 
 QUICK = ("nested", "separate", "truncation", "pca")

@@ -14,15 +14,15 @@ from recsys.data.dataset import write_dataset
 from recsys.errors import ConfigError
 from recsys.evaluation.evaluate import rank_held_out
 from recsys.recipes.run import load_run
-from recsys.recipes.study import study
-from recsys.recipes.study.table_config import (
+from recsys.study import study
+from recsys.study.report import print_study
+from recsys.study.tables.config import (
     TableStudyConfig,
     label_of,
     make_table_plan,
     read_table_study,
 )
-from recsys.recipes.study.table_figures import TablePoint, tabulate
-from recsys.reports.study import print_study
+from recsys.study.tables.figures import TablePoint, tabulate
 
 TABLES = [
     {"name": "hashed", "method": "hash"},

@@ -12,7 +12,7 @@ import recsys
 from recsys.cli import app
 from recsys.data.dataset import SplitRule, write_dataset
 from recsys.errors import ConfigError, ProtocolError, RunError
-from recsys.evaluation.table import load_table
+from recsys.evaluation.metric_table import load_table
 from recsys.recipes.run import RunConfig
 
 RUNNER = CliRunner()

@@ -5,8 +5,8 @@ from typing import Any
 
 import polars as pl
 
+from recsys.evaluation.metric_table import SCHEMA, MetricTable
 from recsys.evaluation.protocol import ProtocolCard
-from recsys.evaluation.table import SCHEMA, MetricTable
 from recsys.reports.content import CURVES_SCHEMA
 
 NESTED = {8: 0.0121, 16: 0.0257, 32: 0.0391, 64: 0.0517, 128: 0.0526, 256: 0.0531}

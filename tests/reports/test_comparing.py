@@ -9,9 +9,9 @@ from rich.console import Console
 
 from recsys.errors import ProtocolError, RunError
 from recsys.evaluation.bootstrap import intervals, paired_difference, resample
+from recsys.evaluation.metric_table import join_tables, load_table
 from recsys.evaluation.metrics import MISS, ndcg
 from recsys.evaluation.summary import user_rows
-from recsys.evaluation.table import join_tables, load_table
 from recsys.evaluation.target_ranks import target_ranks
 from recsys.reports import ReportContent, print_table, write_report
 from recsys.reports.content import View

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from rich.console import Console
 
 from recsys.errors import RunError
-from recsys.evaluation.table import SCHEMA, join_tables
+from recsys.evaluation.metric_table import SCHEMA, join_tables
 from recsys.reports import ReportContent, print_table, write_report
 from recsys.reports.content import View
 from recsys.reports.drawing import spread, to_svg, write_png

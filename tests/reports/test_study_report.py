@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from rich.console import Console
 
-from recsys.reports.study import (
+from recsys.study.report import (
     MEAN,
     RETENTION,
     SUMMARY_SCHEMA,
@@ -16,8 +16,8 @@ from recsys.reports.study import (
     print_study,
     write_study,
 )
-from recsys.reports.study.plots import LOOKS, bytes_plot
-from recsys.reports.study.words import HOW, headline, standing
+from recsys.study.report.plots import LOOKS, bytes_plot
+from recsys.study.report.words import HOW, headline, standing
 from tests.reports.tables import card
 from tests.reports.test_reports import Page
 
@@ -148,7 +148,7 @@ def test_every_size_has_exactly_one_column(sizes):
 
 
 def test_every_method_can_be_drawn_and_is_explained():
-    from recsys.recipes.study.methods import METHODS
+    from recsys.study.methods import METHODS
 
     assert set(LOOKS) == set(HOW) == set(METHODS)
     looks = [(look.colour, look.marker, look.dashes) for look in LOOKS.values()]

@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
-from recsys.retrieval.tiers import parse_tiers
-from recsys.retrieval.writing import BundleSource, UserSource, write_bundle
+from recsys.retrieval.bundle.tiers import parse_tiers
+from recsys.retrieval.bundle.writing import BundleSource, UserSource, write_bundle
 
 TIERS = "0:8:int8:ram,8:16:fp16:ram,16:32:fp16:mmap"
 

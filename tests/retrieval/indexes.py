@@ -4,9 +4,9 @@ from functools import cache
 
 import numpy as np
 
-from recsys.retrieval.indexing import build_index, prefixes
-from recsys.retrieval.memory import InMemory
-from recsys.retrieval.tiers import parse_tiers
+from recsys.retrieval.bundle.tiers import parse_tiers
+from recsys.retrieval.bundle.unwritten_tiers import InMemory
+from recsys.retrieval.index.building import build_index, prefixes
 from tests.retrieval.bundles import TIERS, vectors
 
 N, SIZE = 700, 8

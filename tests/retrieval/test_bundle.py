@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from recsys.errors import ChecksumError, ConfigError, DataError, GranularityError
-from recsys.retrieval.bundle import load_bundle, verify_bundle
-from recsys.retrieval.codecs import CODECS, find_codec
-from recsys.retrieval.manifest import MANIFEST, SEAL, seal
-from recsys.retrieval.tiers import TierSpec, parse_tiers
-from recsys.retrieval.versions import find_bundle, point_to
-from recsys.retrieval.writing import write_bundle
+from recsys.retrieval.bundle.loading import load_bundle, verify_bundle
+from recsys.retrieval.bundle.manifest import MANIFEST, SEAL, seal
+from recsys.retrieval.bundle.tiers import TierSpec, parse_tiers
+from recsys.retrieval.bundle.versions import find_bundle, point_to
+from recsys.retrieval.bundle.writing import write_bundle
+from recsys.retrieval.codecs.by_name import CODECS, find_codec
 from tests.retrieval.bundles import TIERS, source, vectors, write
 
 
@@ -51,7 +51,7 @@ def test_a_tier_is_its_codec_applied_to_its_slice_alone(tmp_path, codec):
 def test_writing_block_by_block_gives_what_writing_at_once_gives(tmp_path, monkeypatch):
     tiers = "0:8:int8:ram,8:16:int8-coordinate:ram,16:32:int4:mmap"
     whole, _ = write(tmp_path / "whole", tiers, normalize=True)
-    monkeypatch.setattr("recsys.retrieval.encoding.BLOCK", 64)
+    monkeypatch.setattr("recsys.retrieval.codecs.base.BLOCK", 64)
     blocks, _ = write(tmp_path / "blocks", tiers, normalize=True)
     first, second = load_bundle(whole).manifest, load_bundle(blocks).manifest
     assert first.files.keys() == second.files.keys() and len(first.files) > 10

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from recsys.errors import ConfigError, DataError
-from recsys.retrieval.bundle import load_bundle
+from recsys.retrieval.bundle.loading import load_bundle
+from recsys.retrieval.bundle_funnel import open_funnel
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Funnel, Stage, parse_stages
-from recsys.retrieval.opening import open_funnel
 from tests.retrieval.bundles import write
 
 N = 300

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from recsys.errors import DataError
-from recsys.retrieval.bundle import load_bundle, verify_bundle
-from recsys.retrieval.indexing import index_of
-from recsys.retrieval.manifest import MANIFEST, files_named, read_manifest, seal
-from recsys.retrieval.tiers import parse_tiers
-from recsys.retrieval.versions import find_bundle
-from recsys.retrieval.writing import write_bundle
+from recsys.retrieval.bundle.loading import load_bundle, verify_bundle
+from recsys.retrieval.bundle.manifest import MANIFEST, files_named, read_manifest, seal
+from recsys.retrieval.bundle.tiers import parse_tiers
+from recsys.retrieval.bundle.versions import find_bundle
+from recsys.retrieval.bundle.writing import write_bundle
+from recsys.retrieval.index.building import index_of
 from tests.retrieval.bundles import TIERS, source, write
 
 

@@ -9,11 +9,11 @@ import signal
 
 import numpy as np
 
-from recsys.retrieval.codecs import encode
+from recsys.retrieval.codecs.by_name import encode
 from recsys.retrieval.funnel import Funnel, Stage
-from recsys.retrieval.indexing import build_index
-from recsys.retrieval.memory import InMemory
-from recsys.retrieval.tiers import parse_tiers
+from recsys.retrieval.index.building import build_index
+from recsys.retrieval.bundle.unwritten_tiers import InMemory
+from recsys.retrieval.bundle.tiers import parse_tiers
 
 items, users = (np.random.default_rng(0).standard_normal((n, 16), np.float32) for n in (2000, 64))
 funnels = {}

@@ -7,12 +7,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from recsys.errors import ConfigError
-from recsys.retrieval.bundle import load_bundle, verify_bundle
-from recsys.retrieval.codecs import CODECS
-from recsys.retrieval.formats import FORMATS, check_format
+from recsys.retrieval.bundle.array_files import FORMATS, check_format
+from recsys.retrieval.bundle.loading import load_bundle, verify_bundle
+from recsys.retrieval.bundle.tiers import parse_tiers
+from recsys.retrieval.bundle.writing import write_bundle
+from recsys.retrieval.codecs.by_name import CODECS
 from recsys.retrieval.funnel import Funnel, Stage
-from recsys.retrieval.tiers import parse_tiers
-from recsys.retrieval.writing import write_bundle
 from tests.retrieval.bundles import source, vectors
 
 
@@ -76,7 +76,7 @@ def test_a_tier_in_parquet_is_a_table_with_the_external_ids(tmp_path):
 
 
 def test_many_blocks_are_written_to_one_table(tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys.retrieval.encoding.BLOCK", 64)
+    monkeypatch.setattr("recsys.retrieval.codecs.base.BLOCK", 64)
     bundle, made = bundle_of(tmp_path / "a", "0:32:fp32:ram", "parquet")
     np.testing.assert_array_equal(bundle.items.decode(slice(None), 0, 32), made.items)
 

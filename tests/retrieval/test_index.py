@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from recsys.errors import ConfigError, DataError
-from recsys.retrieval.codebooks import faiss
-from recsys.retrieval.faiss_index import ALL_LISTS
+from recsys.retrieval.bundle.tiers import parse_tiers
+from recsys.retrieval.bundle.unwritten_tiers import InMemory
+from recsys.retrieval.codecs.codebooks import faiss
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Funnel, Stage
-from recsys.retrieval.indexing import build_index
-from recsys.retrieval.kinds import parse_kind, recall_of
-from recsys.retrieval.memory import InMemory
-from recsys.retrieval.tiers import parse_tiers
+from recsys.retrieval.index.building import build_index
+from recsys.retrieval.index.faiss_index import ALL_LISTS
+from recsys.retrieval.index.kinds import parse_kind, recall_of
 from tests.retrieval.bundles import vectors
 from tests.retrieval.indexes import KINDS, SIZE, N, built, catalogue, exact, users_of, widest
 

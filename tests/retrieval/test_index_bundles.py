@@ -7,15 +7,15 @@ import polars as pl
 import pytest
 
 from recsys.errors import ConfigError, DataError
-from recsys.retrieval.bundle import load_bundle, verify_bundle
+from recsys.retrieval.bundle.loading import load_bundle, verify_bundle
+from recsys.retrieval.bundle.manifest import MANIFEST, seal
+from recsys.retrieval.bundle.tiers import parse_tiers
+from recsys.retrieval.bundle.writing import BundleSource, write_bundle
+from recsys.retrieval.bundle_funnel import open_funnel
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Funnel, Stage, parse_stages
-from recsys.retrieval.indexing import index_of, measuring_users, open_index, prefixes
-from recsys.retrieval.kinds import recall_of
-from recsys.retrieval.manifest import MANIFEST, seal
-from recsys.retrieval.opening import open_funnel
-from recsys.retrieval.tiers import parse_tiers
-from recsys.retrieval.writing import BundleSource, write_bundle
+from recsys.retrieval.index.building import index_of, measuring_users, open_index, prefixes
+from recsys.retrieval.index.kinds import recall_of
 from tests.retrieval.bundles import TIERS, source, vectors
 from tests.retrieval.indexes import exact
 

@@ -5,8 +5,8 @@ import pytest
 
 from recsys.errors import ConfigError, DataError
 from recsys.retrieval.funnel import Funnel, Stage
-from recsys.retrieval.indexing import MEASURED_K, build_index, tune_index, tune_keep
-from recsys.retrieval.kinds import recall_of, tune
+from recsys.retrieval.index.building import MEASURED_K, build_index, tune_index, tune_keep
+from recsys.retrieval.index.kinds import recall_of, tune
 from tests.retrieval.bundles import vectors
 from tests.retrieval.indexes import SIZE, N, built, catalogue
 

@@ -7,8 +7,8 @@ import zipfile
 import pytest
 
 from recsys.errors import DataError
-from recsys.retrieval.bundle import load_bundle, verify_bundle
-from recsys.retrieval.versions import find_bundle, is_bundle
+from recsys.retrieval.bundle.loading import load_bundle, verify_bundle
+from recsys.retrieval.bundle.versions import find_bundle, is_bundle
 from tests.retrieval.bundles import write
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from recsys.errors import ConfigError
+from recsys.retrieval.bundle.tiers import parse_tiers
+from recsys.retrieval.bundle.unwritten_tiers import InMemory
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Funnel, Stage
-from recsys.retrieval.memory import InMemory
 from recsys.retrieval.routing import Routing, confidence, learn_routing, overlaps
-from recsys.retrieval.tiers import parse_tiers
 from tests.retrieval.bundles import vectors
 
 N, K = 400, 5

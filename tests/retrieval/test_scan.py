@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from recsys.retrieval.codecs import encode
+from recsys.retrieval.bundle.tiers import Tier, Tiers, TierSpec
+from recsys.retrieval.codecs.by_name import encode
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.scan import Scan
-from recsys.retrieval.tiers import Tier, Tiers, TierSpec
 from tests.retrieval.bundles import vectors
 
 

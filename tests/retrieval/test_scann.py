@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from recsys.errors import ConfigError, DataError, InstallationError
-from recsys.retrieval.bundle import load_bundle, verify_bundle
-from recsys.retrieval.choosing import kinds_for
+from recsys.retrieval.bundle.loading import load_bundle, verify_bundle
+from recsys.retrieval.bundle.manifest import MANIFEST, files_named, seal
+from recsys.retrieval.bundle.tiers import parse_tiers
+from recsys.retrieval.bundle.writing import write_bundle
+from recsys.retrieval.bundle_funnel import open_funnel
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Funnel, Stage
-from recsys.retrieval.indexing import (
+from recsys.retrieval.index.building import (
     build_index,
     index_of,
     measuring_users,
@@ -21,11 +24,8 @@ from recsys.retrieval.indexing import (
     prefixes,
     tune_index,
 )
-from recsys.retrieval.kinds import num_lists_for, parse_kind, recall_of
-from recsys.retrieval.manifest import MANIFEST, files_named, seal
-from recsys.retrieval.opening import open_funnel
-from recsys.retrieval.tiers import parse_tiers
-from recsys.retrieval.writing import write_bundle
+from recsys.retrieval.index.choosing import kinds_for
+from recsys.retrieval.index.kinds import num_lists_for, parse_kind, recall_of
 from tests.retrieval.bundles import TIERS, source, vectors
 from tests.retrieval.indexes import catalogue, exact, users_of
 
@@ -254,7 +254,7 @@ def test_where_scann_is_missing_the_line_that_installs_it_is_told(folder, monkey
         return own(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    monkeypatch.setattr("recsys.retrieval.choosing.find_spec", lambda name: None)
+    monkeypatch.setattr("recsys.retrieval.index.choosing.find_spec", lambda name: None)
     told = r"not installed: pip install 'recsys\[scann\]'"
     with pytest.raises(InstallationError, match=told):
         build_index(catalogue(False, N), "scann", SIZE)

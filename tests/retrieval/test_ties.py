@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from recsys.retrieval.codecs import CODECS
+from recsys.retrieval.bundle.tiers import parse_tiers
+from recsys.retrieval.bundle.unwritten_tiers import InMemory
+from recsys.retrieval.codecs.by_name import CODECS
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Funnel, Stage
-from recsys.retrieval.memory import InMemory
 from recsys.retrieval.scan import Scan
-from recsys.retrieval.tiers import parse_tiers
 from tests.retrieval.bundles import vectors
 
 FLOATS = ["fp32", "fp16", "bf16", "int4", "int2", "binary", "pq"]

@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 
 from recsys.errors import DataError
-from recsys.retrieval.bundle import load_bundle
+from recsys.retrieval.bundle.loading import load_bundle
+from recsys.retrieval.bundle.tiers import parse_tiers
+from recsys.retrieval.bundle.writing import BundleSource, write_bundle
+from recsys.retrieval.bundle_funnel import open_funnel
 from recsys.retrieval.filters import make_filters
-from recsys.retrieval.opening import open_funnel
-from recsys.retrieval.tiers import parse_tiers
-from recsys.retrieval.writing import BundleSource, write_bundle
 from recsys.serving.catalogue import Catalogue
 
 NUM = 6

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import DataError
-from recsys.serving.items import NewItemTower
+from recsys.serving.item_tower import NewItemTower
 
 
 def tower():

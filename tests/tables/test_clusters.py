@@ -11,9 +11,9 @@ from recsys.data.dataset import load_dataset
 from recsys.data.splitting import make_split
 from recsys.errors import ConfigError, InstallationError, RunError
 from recsys.models import SASRec, SASRecConfig
-from recsys.recipes.clusters import assign_clusters
+from recsys.recipes.training.clusters import assign_clusters
 from recsys.tables import ClusteredTable
-from recsys.tables.clusters import graph_clusters, vector_clusters
+from recsys.tables.shared_rows.clusters import graph_clusters, vector_clusters
 from tests.contract import checkerboard
 from tests.tables.kinds import config_of, make
 

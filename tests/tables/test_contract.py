@@ -5,7 +5,7 @@ import torch
 
 from recsys.models import SASRecConfig
 from recsys.recipes.run import load_run
-from recsys.recipes.train import train
+from recsys.recipes.training.train import train
 from recsys.tables import SelfUpdating, penalty_of
 from recsys.training.optimizers import OptimizerConfig, build_optimizer
 from tests.contract import checkerboard

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import RunError
+from recsys.kernels.id_map import EMPTY, delete, find, look_up
+from recsys.kernels.row_admission import ADMITTED, EXPIRED, FREE_ENTRIES, FREE_ROWS, REFUSED
 from recsys.tables import DynamicConfig, DynamicTable, UpdateRule
-from recsys.tables.admission import ADMITTED, EXPIRED, FREE_ENTRIES, FREE_ROWS, REFUSED
 from recsys.tables.dynamic import COMMON
-from recsys.tables.id_map import EMPTY, delete, find, look_up
 
 DIM = 4
 

@@ -5,13 +5,13 @@ import torch
 from safetensors.torch import load_file
 
 from recsys.errors import ConfigError, InstallationError
+from recsys.files.tensor_file import write_tensors
 from recsys.models.sasrec import SASRec
 from recsys.recipes.run import load_run
-from recsys.recipes.train import train
+from recsys.recipes.training.train import train
 from recsys.tables import MappedConfig, MappedTable, UpdateRule
 from recsys.training.logs import read_lines
 from recsys.training.optimizers import RowAdamW
-from recsys.training.tensor_file import write_tensors
 from tests.contract import checkerboard
 from tests.models.test_models import settings
 from tests.tables.kinds import make

@@ -6,7 +6,7 @@ import torch
 from recsys.config import parse
 from recsys.errors import ConfigError
 from recsys.tables import WidthsConfig, note_progress
-from recsys.tables.multiplexed import SharedSpace
+from recsys.tables.shared_rows.multiplexed import SharedSpace
 from tests.tables.kinds import config_of, make
 
 N, D = 40, 16

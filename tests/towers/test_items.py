@@ -9,9 +9,9 @@ import torch
 from pydantic import ValidationError
 
 from recsys.data.dataset import write_dataset
-from recsys.data.feature_manifest import FeatureOrigin
-from recsys.data.feature_writing import write_categories, write_numbers, write_vectors
-from recsys.data.features import load_features
+from recsys.data.features.loading import load_features
+from recsys.data.features.manifest import FeatureOrigin
+from recsys.data.features.writing import write_categories, write_numbers, write_vectors
 from recsys.errors import ConfigError
 from recsys.granularity import Granularities
 from recsys.tables import DenseConfig, build_table

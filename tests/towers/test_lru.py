@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.towers.jagged import layout_of
-from recsys.towers.lru import LRU, LRUConfig, linear_recurrence
+from recsys.layers.jagged import layout_of
+from recsys.layers.lru import LRU, LRUConfig, linear_recurrence
 from tests.towers.test_transformer import histories
 
 LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=6)

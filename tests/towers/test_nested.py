@@ -5,10 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.towers.jagged import layout_of
-from recsys.towers.lru import LRUConfig, LRULayer
-from recsys.towers.nested import NestedLinear, NestedNorm, check_blocks, halves, scaled
-from recsys.towers.transformer import Transformer, TransformerConfig
+from recsys.layers.jagged import layout_of
+from recsys.layers.lru import LRUConfig, LRULayer
+from recsys.layers.nested import NestedLinear, NestedNorm, check_blocks, halves, scaled
+from recsys.layers.transformer import Transformer, TransformerConfig
 from tests.towers.test_transformer import histories
 
 SIZES = (4, 8, 16)

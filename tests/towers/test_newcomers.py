@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.data.features import ItemFeatures, NumericFeature
+from recsys.data.features.loading import ItemFeatures, NumericFeature
 from recsys.granularity import Granularities, truncate
 from recsys.tables import DenseConfig, build_table
+from recsys.towers.cold_start.fitting import Targets, _likelihood, fit_newcomers
+from recsys.towers.cold_start.late_content import leave_content, match_lengths
 from recsys.towers.items import ItemsConfig, ItemTower
-from recsys.towers.late_content import leave_content, match_lengths
-from recsys.towers.newcomers import Targets, _likelihood, fit_newcomers
 
 NUM_ITEMS, NUM_USERS = 12, 20
 NEW = torch.tensor([3, 7, 11])

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from recsys.data.histories import Histories
-from recsys.towers.dropout import Dropout
-from recsys.towers.jagged import layout_of
-from recsys.towers.transformer import CausalAttention, Transformer, TransformerConfig
+from recsys.layers.dropout import Dropout
+from recsys.layers.jagged import layout_of
+from recsys.layers.transformer import CausalAttention, Transformer, TransformerConfig
 
 LENGTHS = [3, 1, 5]
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from recsys.data.dataset import write_dataset
-from recsys.recipes.train import train
+from recsys.recipes.training.train import train
 from recsys.training.checkpoint import WEIGHTS
 from recsys.training.logs import read_lines
 

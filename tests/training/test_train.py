@@ -15,7 +15,7 @@ from recsys.recipes.run import (
     read_config,
     update_run_info,
 )
-from recsys.recipes.train import train
+from recsys.recipes.training.train import train
 from recsys.training.checkpoint import load_weights, save_weights
 from recsys.training.logs import read_lines
 from recsys.training.optimizers import OptimizerConfig, build_optimizer

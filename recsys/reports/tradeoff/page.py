@@ -9,8 +9,8 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from recsys.evaluation.tradeoff import Choice, Point, Tradeoff
-from recsys.files import atomic_path, write_text
+from recsys.evaluation.tradeoff.sweep import Choice, Point, Tradeoff
+from recsys.files.atomic import atomic_path, write_text
 from recsys.reports.drawing import to_svg
 from recsys.reports.tradeoff.plots import tradeoff_plots
 from recsys.reports.tradeoff.words import (

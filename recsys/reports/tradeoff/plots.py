@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from recsys.evaluation.tradeoff import Point, Tradeoff
+from recsys.evaluation.tradeoff.sweep import Point, Tradeoff
 from recsys.reports.drawing import COLOURS, GRID, INK, QUIET, EndLabel, label_ends, new_axes, ramp
 from recsys.reports.tradeoff.words import funnel_of
 

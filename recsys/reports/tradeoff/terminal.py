@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys.console import make_console
-from recsys.evaluation.tradeoff import Point
+from recsys.evaluation.tradeoff.sweep import Point
 from recsys.reports.tradeoff.page import TradeoffContent
 from recsys.reports.tradeoff.words import funnel_of, half_of, milliseconds, share
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recsys.evaluation.tradeoff import Cascade, Choice, Point
+from recsys.evaluation.tradeoff.sweep import Cascade, Choice, Point
 from recsys.reports.view import percent
 
 ARROWS: dict[Cascade, str] = {"direct": ">", "halving": "/2>", "quartering": "/4>"}

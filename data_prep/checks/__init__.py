@@ -1,0 +1,1 @@
+"""Checks of raw columns and ids."""

@@ -1,0 +1,1 @@
+"""Item features from texts, pictures, vectors and columns."""

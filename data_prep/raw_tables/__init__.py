@@ -1,0 +1,1 @@
+"""Raw files of any kind as lazy tables: packing, encoding, dialect, parts."""

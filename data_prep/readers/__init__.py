@@ -1,0 +1,1 @@
+"""Readers of named data sets and of files whose columns are named."""

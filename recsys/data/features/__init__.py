@@ -1,0 +1,1 @@
+"""Item features: their folders, their arrays, the content they come from."""

@@ -1,0 +1,1 @@
+"""Reading interactions: frames, ids and times of any spelling."""

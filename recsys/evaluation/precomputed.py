@@ -1,0 +1,56 @@
+"""Vectors that stand still: what remains of a model once its vectors have been computed.
+
+Shape legend: N items, D coordinates, U all users of the data set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.data.dataset import Dataset
+from recsys.data.histories import Histories
+from recsys.evaluation.ranking.scoring import MAX_USERS, VectorModel
+from recsys.granularity import Granularities
+from recsys.layers.jagged import to_indices
+from recsys.progress import progress
+
+
+@dataclass(frozen=True)
+class FixedVectors:
+    """A `VectorModel` that looks its vectors up; users are known by index, not by history."""
+
+    items: Tensor
+    """`[N, D]`."""
+    users: Tensor
+    """`[U, D]`; rows of users that are never asked for may hold anything."""
+    granularities: Granularities
+
+    def item_vectors(self) -> Tensor:
+        """`[N, D]`."""
+        return self.items
+
+    def user_vectors(self, histories: Histories) -> Tensor:
+        """`[B, D]`."""
+        return self.users[to_indices(histories.users)]
+
+
+def freeze_users(model: VectorModel, dataset: Dataset, histories: Histories) -> Tensor:
+    """`[U, D]` float32: a vector for the user of each non-empty history, zero for the others.
+
+    Memory: 4 * U * D bytes.
+    """
+    users = torch.zeros(dataset.num_users, model.item_vectors().shape[1])
+    # Neighbours in length: no row of a batch is padded far.
+    order = np.argsort(histories.lengths, kind="stable")
+    order = order[histories.lengths[order] > 0]
+    with torch.inference_mode(), progress() as bar:
+        task = bar.add_task("user vectors", total=len(order))
+        for start in range(0, len(order), MAX_USERS):
+            batch = histories.rows(order[start : start + MAX_USERS])
+            users[to_indices(batch.users)] = model.user_vectors(batch).float()
+            bar.advance(task, len(batch))
+    return users

@@ -1,0 +1,1 @@
+"""Measurements of funnels: quality against bytes, work and time."""

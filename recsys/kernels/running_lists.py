@@ -1,0 +1,141 @@
+"""Running lists of the best items of each row, as scans fill them.
+
+Shape legend: B users, N items, L room of a list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recsys.kernels.compiling import kernel
+from recsys.kernels.threads import in_parts
+from recsys.retrieval.codecs.base import Float32
+from recsys.retrieval.filters import Filters, Int64
+
+_ROOM = 256
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Lists of a batch."""
+
+    scores: Float32
+    """`[B, L]`."""
+    items: Int64
+    """`[B, L]`."""
+    counts: Int64
+    """`[B]` how many there are."""
+    floors: Float32
+    """`[B]` what a score must exceed to enter."""
+    keep: int
+
+    def arguments(self, filters: Filters) -> tuple[Any, ...]:
+        """What the compiled scans take last."""
+        return (
+            *(filters.hidden, filters.seen, filters.offsets, self.keep),
+            *(self.scores, self.items, self.counts, self.floors),
+        )
+
+
+def make_lists(num_users: int, keep: int) -> Lists:
+    """Empty lists."""
+    shape = (num_users, keep + max(_ROOM, keep // 2))
+    return Lists(
+        np.empty(shape, np.float32),
+        np.empty(shape, np.int64),
+        np.zeros(num_users, np.int64),
+        np.full(num_users, -np.inf, np.float32),
+        keep,
+    )
+
+
+def taken_of(lists: Lists, threads: int) -> Int64:
+    """`[B, keep]` the best items of each row, in no order, -1 behind the end of a list."""
+    taken = np.empty((len(lists.counts), lists.keep), np.int64)
+    listed = (lists.scores, lists.items, lists.counts, lists.keep, taken)
+    in_parts(_finish, len(taken), threads, *listed)
+    return taken
+
+
+@kernel
+def largest(values, place):
+    """The number that `values`, which is put into another order, has at `place` when descending.
+
+    Hoare's selection by hand: numba takes half a minute to compile numpy's.
+    """
+    lo, hi = 0, len(values) - 1
+    while lo < hi:
+        pivot = values[(lo + hi) // 2]
+        i, j = lo, hi
+        while i <= j:
+            while values[i] > pivot:
+                i += 1
+            while values[j] < pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i, j = i + 1, j - 1
+        if place <= j:
+            hi = j
+        elif place >= i:
+            lo = i
+        else:
+            break
+    return values[place]
+
+
+@kernel
+def shrink(scores, items, count, keep):
+    """Moves the best `keep` of a list to its front; returns what a score must exceed from now on.
+
+    Of equal scores those that came first stay: the lower items, as chunks come in their order.
+    """
+    floor = largest(scores[:count].copy(), keep - 1)
+    room = keep
+    for place in range(count):
+        room -= scores[place] > floor
+    kept = 0
+    for place in range(count):
+        equal = scores[place] == floor
+        if scores[place] > floor or (equal and room > 0):
+            room -= equal
+            scores[kept], items[kept] = scores[place], items[place]
+            kept += 1
+    return floor
+
+
+@kernel
+def forbidden(row, item, hidden, seen, offsets):
+    """Whether a filter keeps an item from a user."""
+    if len(hidden) and hidden[item]:
+        return True
+    if not len(seen):
+        return False
+    own = seen[offsets[row] : offsets[row + 1]]
+    place = np.searchsorted(own, item)
+    return place < len(own) and own[place] == item
+
+
+@kernel
+def enter(row, score, item, hidden, seen, offsets, keep, scores, items, counts, floors):
+    """Puts an item into a user's list, unless a filter forbids it."""
+    if forbidden(row, item, hidden, seen, offsets):
+        return
+    scores[row, counts[row]], items[row, counts[row]] = score, item
+    counts[row] += 1
+    if counts[row] == scores.shape[1]:
+        floors[row] = shrink(scores[row], items[row], counts[row], keep)
+        counts[row] = keep
+
+
+@kernel
+def _finish(rows, scores, items, counts, keep, taken):
+    for row in range(rows[0], rows[1]):
+        if counts[row] > keep:
+            shrink(scores[row], items[row], counts[row], keep)
+            counts[row] = keep
+        for place in range(keep):
+            taken[row, place] = items[row, place] if place < counts[row] else -1

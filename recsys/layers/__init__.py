@@ -1,0 +1,1 @@
+"""Layers of the towers: attention, recurrence, nested linear maps, dropout."""

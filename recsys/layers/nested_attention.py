@@ -1,0 +1,76 @@
+"""Causal attention of which every prefix is an attention of its own.
+
+Attention scores sum over all coordinates of queries and keys, so a cut would change every one of
+them. Here each block of coordinates, those between two granularities, has heads of its own, whose
+queries, keys and values see the inputs up to the larger granularity alone: a cut leaves away the
+heads of later blocks and no other score changes.
+
+Shape legend: T packed tokens, D embedding_dim, B users, L longest history, H heads of a block, W
+coordinates of a block, M inputs it sees.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from recsys.layers.jagged import JaggedLayout, attend
+from recsys.layers.nested import NestedLinear, block_widths, scaled
+
+
+class NestedAttention(nn.Module):
+    """Multi-head causal self-attention, every prefix by itself; `num_heads` in each block."""
+
+    def __init__(self, sizes: Sequence[int], num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads, self.dropout = num_heads, dropout
+        self.sizes, self.widths = tuple(sizes), block_widths(sizes)
+        self.query = NestedLinear(sizes, sizes)
+        self.key_value = NestedLinear(sizes, scaled(sizes, 2))  # of each block: keys, then values
+        self.out = NestedLinear(sizes, sizes)
+
+    def forward(self, queries: Tensor, context: Tensor, layout: JaggedLayout) -> Tensor:
+        """`[T, D], [T, D] -> [T, D]`: token t sees the tokens of its user up to t."""
+        grid = layout.pad(torch.cat([self.query(queries), self.key_value(context)], dim=1))
+        parts = grid.split([*self.widths, *(2 * width for width in self.widths)], dim=2)
+        pairs = zip(parts[: len(self.widths)], parts[len(self.widths) :], strict=True)
+        seen = torch.cat([self._attend(query, key_value) for query, key_value in pairs], dim=2)
+        attended: Tensor = self.out(layout.pack(seen))
+        return attended
+
+    def _attend(self, query: Tensor, key_value: Tensor) -> Tensor:
+        """`[B, L, W], [B, L, 2 W] -> [B, L, W]`, of one block."""
+        queries, keys, values = (
+            part.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # [B, H, L, W / H]
+            for part in (query, *key_value.chunk(2, dim=2))
+        )
+        seen = attend(queries, keys, values, dropout=self.dropout if self.training else 0.0)
+        return seen.transpose(1, 2).flatten(2)
+
+    def last(self, queries: Tensor, context: Tensor, layout: JaggedLayout) -> Tensor:
+        """`[B, D], [T, D] -> [B, D]`: `forward` at each user's last token, without dropout.
+
+        As in the plain attention, no key or value is made: see `CausalAttention.last`.
+        """
+        grid = layout.pad(context)
+        beyond = torch.arange(layout.longest, device=grid.device) >= layout.lengths[:, None]
+        query = self.query(queries).split(self.widths, dim=1)
+        seen = [
+            self._mix(part, block, grid[..., :size], beyond)
+            for part, block, size in zip(query, self.key_value.blocks, self.sizes, strict=True)
+        ]
+        attended: Tensor = self.out(torch.cat(seen, dim=1))
+        return attended
+
+    def _mix(self, query: Tensor, key_value: nn.Module, grid: Tensor, beyond: Tensor) -> Tensor:
+        """`[B, W]` of one block, from `query [B, W]` and the context `grid [B, L, M]`."""
+        assert isinstance(key_value, nn.Linear)
+        keys, values = (
+            weight.unflatten(0, (self.num_heads, -1)) for weight in key_value.weight.chunk(2)
+        )  # [H, W / H, M]
+        query = query.unflatten(1, (self.num_heads, -1))
+        query = query * query.shape[2] ** -0.5
+        scores = torch.einsum("bhe,hed->bhd", query, keys) @ grid.transpose(1, 2)  # [B, H, L]
+        weights = scores.masked_fill(beyond[:, None], -torch.inf).softmax(2)
+        mixed = torch.einsum("bhd,hed->bhe", weights @ grid, values).flatten(1)
+        return mixed + key_value.bias.chunk(2)[1]

@@ -1,0 +1,124 @@
+"""Users of a run or a bundle to search with: vectors, filters, and what they should find."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recsys.data.histories import jagged_positions
+from recsys.errors import ProtocolError
+from recsys.evaluation.held_out import held_out, spread_over
+from recsys.evaluation.protocol import Part, find_protocol
+from recsys.evaluation.tradeoff.sweep import Queries
+from recsys.recipes.run import RUN, LoadedRun
+from recsys.retrieval.bundle.loading import Bundle, load_bundle
+from recsys.retrieval.codecs.base import Float32
+from recsys.retrieval.filters import make_filters
+from recsys.serving.export import repeats_of, user_vectors
+
+
+@dataclass(frozen=True)
+class Source:
+    """What searches are measured on: items, users, and words for a report."""
+
+    vectors: Float32
+    sizes: tuple[int, ...]
+    normalize: bool
+    choosing: Queries
+    """Whom something is chosen with."""
+    measuring: Queries
+    """Whom what was chosen is measured with: nothing was chosen by them."""
+    under: str
+    parts: tuple[str, str]
+    """Who both are, in words."""
+
+
+def open_source(folder: Path, protocol: str | None, num_users: int | None) -> Source:
+    """A run, whose validation users choose and whose test users measure; or a bundle.
+
+    A run that was fitted to its validation part, and a bundle, have no such two parts: every second
+    user serves to choose, the others to measure.
+
+    Args:
+        folder: of the run or the bundle.
+        protocol: a preset; None: the one the run was trained under.
+        num_users: chosen by, and as many measured; evenly spread. None: all.
+
+    Raises:
+        RunError, DataError: the source cannot be read.
+        ProtocolError: the protocol wants another split.
+    """
+    if (folder / RUN).is_file():
+        return _of_run(LoadedRun(folder), protocol, num_users)
+    return _of_bundle(load_bundle(folder), num_users)
+
+
+def _of_run(loaded: LoadedRun, protocol: str | None, num_users: int | None) -> Source:
+    if loaded.fit_on == "train":
+        choosing = queries_of(loaded, "valid", protocol, num_users)
+        measuring = queries_of(loaded, "test", protocol, num_users)
+        parts = "the validation part", "the test part"
+    else:
+        both = queries_of(loaded, "test", protocol, num_users and 2 * num_users)
+        choosing, measuring = both.halves()
+        parts = "every second user of the test part", "the other users of the test part"
+    with torch.inference_mode():
+        items = loaded.model.item_vectors().float().numpy()
+    granularities = loaded.model.granularities
+    under = f"{loaded.dataset.manifest.name}, {protocol or loaded.config.protocol} protocol"
+    return Source(
+        items, granularities.sizes, granularities.normalize, choosing, measuring, under, parts
+    )
+
+
+def _of_bundle(bundle: Bundle, num_users: int | None) -> Source:
+    rows = spread_over(len(bundle.users), num_users and 2 * num_users)
+    items, offsets = bundle.seen
+    places, kept = jagged_positions(offsets[rows], offsets[rows + 1])
+    # Bundles of vectors from elsewhere name no protocol; what a user has is then no find.
+    filters = bundle.manifest.protocol.get("filter_seen", True)
+    repeats = None if filters else bundle.manifest.repeats
+    queries = Queries(
+        bundle.users.decode(rows, 0, bundle.dim),
+        make_filters(len(rows), bundle.num_items, seen=(items[places], kept), repeats=repeats),
+        None,
+        None,
+    )
+    vectors = bundle.items.decode(slice(None), 0, bundle.dim)
+    under = "against exact search of what the bundle holds"
+    parts = "every second user", "the other users"
+    sizes = bundle.manifest.sizes
+    return Source(vectors, sizes, bundle.normalize, *queries.halves(), under, parts)
+
+
+def queries_of(
+    loaded: LoadedRun, part: Part, protocol: str | None, num_users: int | None
+) -> Queries:
+    """Users of a part, evenly spread; what they have seen is filtered where the protocol says so,
+    and scored as the model does where it does not.
+
+    Raises:
+        ProtocolError: something was fitted to the part, or the protocol wants another split.
+    """
+    preset = find_protocol(protocol or loaded.config.protocol)
+    loaded.check_part(part)
+    if loaded.split.rule.name != preset.split:
+        raise ProtocolError(
+            f"protocol {preset.name} wants the split {preset.split}, the run was trained on "
+            f"{loaded.split.rule.name}; choose another protocol"
+        )
+    held = held_out(loaded.dataset, loaded.split, part)
+    rows = spread_over(len(held.users), num_users)
+    histories = held.histories(loaded.dataset, rows)
+    places, offsets = held.targets_of(rows)
+    repeats = None if preset.filter_seen else repeats_of(loaded.model)
+    seen = (histories.items, histories.offsets) if repeats != {} else None
+    return Queries(
+        user_vectors(loaded.model, histories),
+        make_filters(len(rows), loaded.dataset.num_items, seen=seen, repeats=repeats or None),
+        held.targets[places].astype(np.int64),
+        offsets,
+    )

@@ -1,0 +1,155 @@
+"""`recsys tradeoff`: what bytes and multiplications buy, measured on a run or on a bundle."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from recsys.config import apply_overrides, parse
+from recsys.evaluation.tradeoff.funnels import measure
+from recsys.evaluation.tradeoff.sweep import (
+    SCAN,
+    Point,
+    Queries,
+    Sweep,
+    Tradeoff,
+    choose,
+    tiers_of,
+)
+from recsys.recipes.evaluating.queries import Source, open_source
+from recsys.recipes.run import RUN
+from recsys.reports.tradeoff import TradeoffContent, write_tradeoff
+
+_FEWEST = 16
+"""Items that 4-bit codes are learned of."""
+
+
+def tradeoff(
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    protocol: str | None = None,
+    num_users: int | None = 2000,
+    k: int = 10,
+    keep_ndcg: float = 0.99,
+    out: str | Path | None = None,
+    threads: int | None = None,
+    show: Callable[[TradeoffContent], None] = lambda _: None,
+) -> TradeoffContent:
+    """Sweeps funnels, chooses one, measures it once, and writes page, plots and table.
+
+    All funnels are measured on the validation part. What was chosen there is measured on the test
+    part, beside exact search. A run that was fitted to its validation part, and a bundle, have no
+    such two parts: every second user serves to choose, the others to measure.
+
+    Args:
+        source: a run (quality against the held-out truth), or a bundle with users (against exact
+            search of what it holds).
+        overrides: of the `Sweep`: `keeps=[100, 200]`.
+        protocol: a preset; None: the one the run was trained under.
+        num_users: chosen by, and as many measured; evenly spread. None: all.
+        k: length of the lists.
+        keep_ndcg: share of exact search's ndcg@k that the chosen funnel must keep. The cheapest
+            whose whole interval lies there is chosen; where there is none, the safest that may.
+        out: folder of the report; None: `SOURCE/tradeoff`, or beside a bundle's versions.
+        threads: of the searches; None: all cores.
+        show: called with what was found before it is written, which may fail.
+
+    Raises:
+        RunError, DataError: the source cannot be read.
+        ConfigError, GranularityError: the sweep cannot be.
+    """
+    source = Path(source)
+    loaded = open_source(source, protocol, num_users)
+    sweep = _sweep(loaded.sizes, len(loaded.vectors), overrides)
+    found = _measure(loaded, loaded.choosing, sweep, k, threads)
+    choice = choose(found.points, keep_ndcg)
+    chosen = _only(choice.point, sweep, k) if choice else None
+    content = TradeoffContent(
+        source=source.resolve().name,
+        under=loaded.under,
+        parts=loaded.parts,
+        found=found,
+        floor=keep_ndcg,
+        choice=choice,
+        measured=_measure(loaded, loaded.measuring, chosen, k, threads) if chosen else None,
+        command=export_command(source, choice.point, sweep, loaded.sizes) if choice else None,
+        machine=machine_of(threads),
+    )
+    show(content)
+    is_run = (source / RUN).is_file()
+    default = source / "tradeoff" if is_run else source.parent / f"{source.name}-tradeoff"
+    write_tradeoff(Path(out) if out else default, content)
+    return content
+
+
+def _measure(
+    loaded: Source, queries: Queries, sweep: Sweep, k: int, threads: int | None
+) -> Tradeoff:
+    """Measures a sweep with some of the users; indexes are tuned with those who choose."""
+    return measure(
+        loaded.vectors, loaded.sizes, loaded.normalize, queries, sweep,
+        tuned_by=loaded.choosing, k=k, threads=threads,
+    )  # fmt: skip
+
+
+def _only(point: Point, sweep: Sweep, k: int) -> Sweep:
+    """The sweep of one funnel."""
+    chosen = {
+        "granularities": (point.granularity,),
+        "codecs": (point.codec,),
+        "indexes": (point.index,),
+        "keeps": (max(k, point.keep),),  # of fewer than k items all are kept
+        "rankings": (point.ranking,),
+        "cascades": (point.cascade,),
+    }
+    return sweep.model_copy(update=chosen)
+
+
+def _sweep(sizes: tuple[int, ...], num_items: int, overrides: Sequence[str]) -> Sweep:
+    """The funnels: by default candidates by up to a quarter of the vector, ranked by all.
+
+    Few items, or odd granularities, have no 4-bit codes of two coordinates each: bytes then.
+    """
+    dim = sizes[-1]
+    short = [size for size in sizes[:-1] if 4 * size <= dim] or list(sizes[:1])
+    tree: dict[str, Any] = {"granularities": short[-3:], "rankings": [dim]}
+    if num_items < _FEWEST or any(size % 2 for size in short[-3:]):
+        tree["indexes"] = [SCAN, "ivf,sq8"]
+    return parse(Sweep, apply_overrides(tree, list(overrides)), "the sweep of `recsys tradeoff`")
+
+
+def machine_of(threads: int | None) -> str:
+    """What the searches are timed on, in words."""
+    cores = os.cpu_count() or 1
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.is_file() else ""
+    named = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
+    processor = named[1] if named else platform.processor() or platform.machine()
+    used = min(threads or cores, cores)
+    return (
+        f"{processor}, {cores} core{'s' * (cores > 1)}, {used} thread{'s' * (used > 1)}, "
+        f"{platform.system()}"
+    )
+
+
+def export_command(source: Path, point: Point, sweep: Sweep, sizes: Sequence[int]) -> str:
+    """The `recsys export` that makes a point, of a run or of a bundle."""
+    tiers = tiers_of(
+        point.granularity, point.ranking, point.codec, sweep.ranking_codec, point.index
+    )
+    out = source / "bundle" if (source / RUN).is_file() else Path(f"{source}-tiers")
+    words = ["recsys", "export", str(source), str(out), "--tiers", ",".join(map(str, tiers))]
+    if point.index != SCAN:
+        words += ["--index", point.index, "--recall", str(sweep.index_recall)]
+    *stages, last = point.stages(sizes, 1)
+    text = [*(f"{stage.granularity}:{stage.keep}" for stage in stages), str(last.granularity)]
+    return shlex.join([*words, "--stages", ",".join(text)])
+
+
+__all__ = ["Tradeoff", "TradeoffContent", "export_command", "tradeoff"]

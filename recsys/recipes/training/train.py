@@ -1,0 +1,221 @@
+"""`recsys train`: from a config to a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+
+from recsys.data.batching import TrainBatches
+from recsys.data.dataset import Dataset, load_dataset
+from recsys.data.histories import item_counts
+from recsys.data.negatives import NegativeSampler
+from recsys.data.splitting import Split, make_split
+from recsys.errors import ConfigError
+from recsys.evaluation.evaluate import evaluate
+from recsys.evaluation.held_out import held_out
+from recsys.evaluation.protocol import find_protocol
+from recsys.files.atomic import remove
+from recsys.models import Model
+from recsys.models.two_tower import TwoTower
+from recsys.processes import Processes, joined
+from recsys.progress import console
+from recsys.recipes.idle import idle_options
+from recsys.recipes.run import (
+    METRICS,
+    RUN,
+    RunConfig,
+    build_model,
+    find_data,
+    load_config,
+    load_run_info,
+    read_config,
+    update_run_info,
+)
+from recsys.recipes.run_folder import change_length, create_run, training
+from recsys.recipes.training.clusters import assign_clusters
+from recsys.recipes.training.remarks import rows_left_out, tell, trained_oddly
+from recsys.tables.distributed.plan import sharded_tables
+from recsys.towers.items import ItemTower
+from recsys.training.checkpoint import WEIGHTS, TrainState, load_weights
+from recsys.training.trainer import Validation, drop_checkpoints
+from recsys.training.trainer import train as train_loop
+
+
+def train(
+    config: str | Path | RunConfig,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path,
+    resume: bool = False,
+) -> Path:
+    """Trains a model and leaves a run folder.
+
+    Under torchrun this is the same function in every process: each takes a share of every batch
+    and of the catalogue that is ranked, the first one writes the files.
+
+    Args:
+        config: a YAML file, or a config object.
+        overrides: `key=value` changes to the file; none with a config object.
+        out: the run folder; several processes must see the same one.
+        resume: continue the run that stands there; a finished one is left as it is.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        ConfigError, DataError, RunError, ProtocolError: see their messages.
+        StoppedError: SIGTERM or Ctrl-C came; the state is saved.
+        PeerError: another process of the run has failed, with its reason.
+    """
+    if isinstance(config, RunConfig) and overrides:
+        raise ConfigError(
+            f"overrides {list(overrides)} change a file, and a config object was given; "
+            "change the object (model_copy), or give the file"
+        )
+    settings = config if isinstance(config, RunConfig) else read_config(config, overrides)
+    threads = torch.get_num_threads()
+    try:
+        with joined() as processes, torch.random.fork_rng(devices=[]):
+            if processes.first and not isinstance(config, RunConfig):
+                tell(idle_options(settings))
+            _train(settings, Path(out), processes, resume=resume)
+    finally:  # threads and random numbers of the caller are as they were
+        torch.set_num_threads(threads)
+    return Path(out)
+
+
+def _train(settings: RunConfig, folder: Path, processes: Processes, *, resume: bool) -> None:
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    if not processes.first:
+        processes.wait()
+    resumed = resume and (folder / RUN).is_file()
+    data = find_data(settings, folder) if resumed else settings.data
+    dataset = load_dataset(data, mapped=settings.mapped)
+    if processes.first:  # what it maps, the others find
+        processes.wait()
+    split = make_split(dataset, settings.split_rule(dataset))
+    # Made before the folder is: what cannot be trained leaves nothing behind.
+    model = build_model(settings, dataset)
+    table = getattr(model, "table", None)
+    if isinstance(table, ItemTower):
+        counts = item_counts(dataset, split.start, split.fit_end(settings.fit_on))
+        table.note_trained(counts)
+    batches = TrainBatches(
+        settings.batching,
+        dataset,
+        split,
+        fit_on=settings.fit_on,
+        history_length=settings.model.history_length,
+        seed=settings.trainer.seed,
+        older=getattr(settings.model, "counts_seen", False),
+        pairs=isinstance(model, TwoTower),
+    )
+    if isinstance(model, TwoTower):
+        model.note_users(split.fit_end(settings.fit_on) > split.start)
+    if settings.fit_on == "train":
+        held_out(dataset, split, "valid")  # refuses what has nothing to validate by
+    assign_clusters(model, dataset, split, settings.fit_on)
+    if processes.first:
+        create_run(folder, settings, dataset, resume=resume)
+    (left,) = processes.any(processes.first and _is_left(folder, settings))
+    if left:
+        with training(folder) if processes.first else nullcontext():
+            _finish(settings, dataset, split, model, batches, folder, processes)
+
+
+def _is_left(folder: Path, config: RunConfig) -> bool:
+    """Whether there is something to train: a finished run is not so much as touched."""
+    finished = load_run_info(folder)["state"] == "finished"
+    return not finished or load_config(folder).trainer != config.trainer
+
+
+def _finish(
+    config: RunConfig,
+    dataset: Dataset,
+    split: Split,
+    model: Model,
+    batches: TrainBatches,
+    folder: Path,
+    processes: Processes,
+) -> None:
+    """Trains to the end, and says so in the run folder."""
+    if processes.first:
+        change_length(folder, config.trainer)
+        update_run_info(folder, processes=processes.world_size)
+    processes.wait()
+    if processes.first:
+        tell(rows_left_out(config, split, batches.num_tokens))
+    torch.set_num_threads(load_run_info(folder)["threads"])  # the same number repeats bits
+    state = _fit(config, dataset, split, model, batches, folder, processes)
+    if not processes.first:
+        return
+    if state.epoch < config.trainer.epochs:
+        console.print(
+            f"stopped after epoch {state.epoch} of {config.trainer.epochs}: no better validation "
+            f"for {config.trainer.patience} epochs (trainer.patience)"
+        )
+    remove(folder / METRICS)  # of weights that were not the last
+    update_run_info(folder, state="finished", best_epoch=state.best_epoch, seconds=state.seconds)
+    if processes.world_size == 1 and not any(sharded_tables(model)):
+        load_weights(model, folder / WEIGHTS)
+        tell(trained_oddly(model.eval()))
+    if not config.trainer.keep_checkpoint:
+        drop_checkpoints(folder)
+
+
+def _fit(
+    config: RunConfig,
+    dataset: Dataset,
+    split: Split,
+    model: Model,
+    batches: TrainBatches,
+    folder: Path,
+    processes: Processes,
+) -> TrainState:
+    sampler = None
+    if config.loss.name != "softmax":
+        sampler = NegativeSampler(config.loss.negatives, batches.target_counts())
+    held_out = config.fit_on == "train"
+    return train_loop(
+        model,
+        batches,
+        config.trainer,
+        folder,
+        sampler=sampler,
+        validate=(lambda: _validate(model, config, dataset, split, processes))
+        if held_out
+        else None,
+        processes=processes,
+    )
+
+
+def _validate(
+    model: Model, config: RunConfig, dataset: Dataset, split: Split, processes: Processes
+) -> Validation:
+    """`trainer.metric` on the validation part; by default the mean over granularities."""
+    name, _, size = config.trainer.metric.partition("/d")
+    k = int(name.partition("@")[2])
+    table = evaluate(
+        model,
+        dataset,
+        split,
+        protocol=find_protocol(config.protocol),
+        part="valid",
+        ks=(k,),
+        extras=False,
+        processes=processes,
+    )
+    figures = {
+        f"{row['metric']}@{k}/d{row['granularity']}": row["value"]
+        for row in table.rows.iter_rows(named=True)
+    }
+    chosen = [
+        value
+        for key, value in figures.items()
+        if key.startswith(f"{name}/d") and (not size or key == f"{name}/d{size}")
+    ]
+    return Validation(sum(chosen) / len(chosen), figures)

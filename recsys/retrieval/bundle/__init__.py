@@ -1,0 +1,1 @@
+"""Bundles: the exported folder of tiers, ids, histories and index."""

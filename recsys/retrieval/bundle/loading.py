@@ -1,0 +1,219 @@
+"""A bundle as it is served from: tiers in memory or mapped, ids, histories, index, tower.
+
+A bundle is a folder of plain arrays, parquet, ONNX and an index; nothing in it is a pickle.
+
+Shape legend: N items, U users, D coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recsys.errors import ChecksumError, DataError, GranularityError
+from recsys.files.atomic import sha256_of
+from recsys.files.named import inside
+from recsys.retrieval.bundle.array_files import open_array
+from recsys.retrieval.bundle.manifest import (
+    MANIFEST,
+    REMEDY,
+    SEAL,
+    ArrayEntry,
+    BundleManifest,
+    TierEntry,
+    VectorsEntry,
+    read_manifest,
+)
+from recsys.retrieval.bundle.tiers import Tier, Tiers, TierSpec
+from recsys.retrieval.bundle.versions import find_bundle
+from recsys.retrieval.codecs.base import Arrays, Encoded, Float32
+from recsys.retrieval.codecs.by_name import find_codec
+
+Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
+
+
+def verify_bundle(path: str | Path) -> list[str]:
+    """Compares every byte of a bundle with what was written.
+
+    Returns:
+        What is wrong, one line each; empty where all is well.
+    """
+    try:
+        folder = find_bundle(path)
+        manifest = read_manifest(folder)
+    except DataError as error:
+        return [str(error)]
+    return list(_differences(folder, manifest))
+
+
+def _differences(folder: Path, manifest: BundleManifest) -> Iterator[str]:
+    for file, entry in manifest.files.items():
+        path = folder / file
+        if not path.is_file():
+            yield f"{file} is missing"
+        elif path.stat().st_size != entry.size:
+            yield f"{file} has {path.stat().st_size} bytes, {entry.size} were written"
+        elif sha256_of(path) != entry.sha256:
+            yield f"{file} is not what was written (its sha256 differs)"
+    known = {MANIFEST, SEAL, *manifest.files}
+    for path in sorted(folder.rglob("*")):
+        file = path.relative_to(folder).as_posix()
+        if (path.is_symlink() or not path.is_dir()) and file not in known:
+            yield f"{file} was not written by the export"
+
+
+class Bundle:
+    """One version of a bundle."""
+
+    def __init__(self, folder: Path, manifest: BundleManifest) -> None:
+        """Use `load_bundle`."""
+        self.folder, self.manifest = folder, manifest
+        self.items: Tiers = self._tiers(manifest.items)
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return self.manifest.items.count
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.items.dim
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Granularities that can be stages."""
+        return self.manifest.sizes
+
+    @property
+    def normalize(self) -> bool:
+        """Whether a prefix's scores are divided by the norm of the item's prefix."""
+        return self.manifest.metric == "cosine"
+
+    def check_size(self, size: int) -> int:
+        """`size`, if it can be a stage.
+
+        Raises:
+            GranularityError: it cannot.
+        """
+        if size not in self.sizes:
+            raise GranularityError(
+                f"granularity {size} is not among {self.sizes} in {self.folder}; choose "
+                "one of these, or export with a tier that ends there"
+            )
+        return size
+
+    def norms(self, size: int) -> Float32 | None:
+        """`[N]` norms of the items' stored prefixes, mapped; None where the metric is dot."""
+        if not self.normalize:
+            return None
+        return self._mapped(self.manifest.norms[self.check_size(size)])
+
+    @cached_property
+    def users(self) -> Tiers:
+        """User vectors.
+
+        Raises:
+            DataError: none were exported.
+        """
+        if self.manifest.users is None:
+            raise DataError(f"{self.folder} holds no user vectors; {REMEDY} and --users")
+        return self._tiers(self.manifest.users)
+
+    @cached_property
+    def seen(self) -> tuple[Int32, Int64]:
+        """Items and offsets `[U + 1]` of what each exported user has had.
+
+        Raises:
+            DataError: none were exported.
+        """
+        if self.manifest.seen is None:
+            raise DataError(f"{self.folder} holds no histories; {REMEDY} and --users")
+        seen = self.manifest.seen
+        return self._mapped(seen.items), self._mapped(seen.offsets)
+
+    @property
+    def rotation(self) -> Float32 | None:
+        """`[D, D]` that new user vectors must be multiplied by; None: as they are."""
+        entry = self.manifest.rotation
+        return None if entry is None else self._mapped(entry)
+
+    def ids(self, what: str) -> pl.DataFrame:
+        """`item`: item_index, item_id. `user`: user_index, user_id."""
+        entry = self.manifest.items if what == "item" else self.manifest.users
+        if entry is None:
+            raise DataError(f"{self.folder} holds no {what} ids; {REMEDY}")
+        return pl.read_parquet(inside(self.folder, entry.ids), glob=False)
+
+    def _tiers(self, entry: VectorsEntry) -> Tiers:
+        return Tiers(tuple(self._tier(tier, entry.count) for tier in entry.tiers))
+
+    def _tier(self, entry: TierEntry, count: int) -> Tier:
+        read = np.array if entry.residence == "ram" else np.asarray
+        rows = {name: read(self._mapped(array)) for name, array in entry.rows.items()}
+        shared = {name: np.array(self._mapped(array)) for name, array in entry.shared.items()}
+        self._check_arrays(entry, count, rows, shared)
+        spec = TierSpec(entry.lo, entry.hi, entry.codec, entry.residence)
+        return Tier(spec, Encoded(find_codec(entry.codec), entry.hi - entry.lo, rows, shared))
+
+    def _check_arrays(self, entry: TierEntry, count: int, rows: Arrays, shared: Arrays) -> None:
+        """Raises DataError where arrays are not what the codec writes: a search would go on."""
+        dim = entry.hi - entry.lo
+        try:
+            written = find_codec(entry.codec).encode(np.zeros((1, dim), np.float32), shared)
+        except (KeyError, ValueError, IndexError) as error:
+            raise DataError(
+                f"{self.folder}: the arrays that {entry.codec} shares are not those it writes for "
+                f"{dim} coordinates ({error}); {REMEDY}"
+            ) from error
+        found = {name: (array.dtype, array.shape) for name, array in rows.items()}
+        wanted = {name: (array.dtype, (count, *array.shape[1:])) for name, array in written.items()}
+        if found != wanted:
+            raise DataError(
+                f"{self.folder}: tier {entry.lo}:{entry.hi} holds {_shapes(found)} where "
+                f"{entry.codec} writes {_shapes(wanted)}; {REMEDY}"
+            )
+
+    def _mapped(self, entry: ArrayEntry) -> npt.NDArray[Any]:
+        return open_array(self.folder, entry)
+
+
+def _shapes(arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> str:
+    return ", ".join(f"{name} {kind} {list(shape)}" for name, (kind, shape) in arrays.items())
+
+
+def check_bundle(bundle: object) -> Bundle:
+    """`bundle`, if it is one.
+
+    Raises:
+        DataError: it is something else, a path say.
+    """
+    if not isinstance(bundle, Bundle):
+        raise DataError(f"{bundle!r} is no opened bundle; open it with `load_bundle(path)`")
+    return bundle
+
+
+def load_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
+    """Opens a bundle.
+
+    Args:
+        path: a version's folder, or the one with `current` in it.
+        verify: read every file once and compare it with its sha256 (about a second per GB).
+
+    Raises:
+        DataError: it is no bundle, or of another schema version.
+        ChecksumError: it is not what was written.
+    """
+    folder = find_bundle(path)
+    manifest = read_manifest(folder)
+    if verify and (found := list(_differences(folder, manifest))):
+        lines = "\n".join(f"  {line}" for line in found[:10])
+        raise ChecksumError(f"{folder} is damaged, {REMEDY}:\n{lines}")
+    return Bundle(folder, manifest)

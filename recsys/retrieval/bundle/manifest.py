@@ -1,0 +1,225 @@
+"""`bundle.json`: what a bundle says of itself, and the sha256 of every file in it.
+
+The manifest cannot hold its own sum, so `bundle.sha256` beside it does: no byte of a bundle is
+outside the net.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from recsys.config import StrictModel, parse
+from recsys.errors import ChecksumError, ConfigError, DataError
+from recsys.files.atomic import read_json
+from recsys.files.named import check_named, inside
+
+MANIFEST = "bundle.json"
+SEAL = "bundle.sha256"
+SCHEMA_VERSION = 1
+REMEDY = "export it again with `recsys export`"
+
+
+class ArrayEntry(StrictModel):
+    """Where the elements of an array are: little-endian, row by row."""
+
+    file: str
+    dtype: Literal["<f4", "<f2", "<u2", "|i1", "|u1", "<i4", "<i8"]
+    shape: tuple[Annotated[int, Field(ge=0)], ...]
+    offset: int = Field(default=0, ge=0)
+    """Bytes of the file before the first element (safetensors)."""
+    column: str | None = None
+    """Of a parquet file; None: the elements stand in the file as they are."""
+
+
+class TierEntry(StrictModel):
+    """One slice of the coordinates."""
+
+    lo: int
+    hi: int
+    codec: str
+    residence: Literal["ram", "mmap"]
+    rows: dict[str, ArrayEntry]
+    shared: dict[str, ArrayEntry]
+    max_abs_error: float
+    """Largest difference of any coordinate from what was exported."""
+    relative_error: float
+    """Root of the squared differences' sum over that of the squares."""
+
+
+class VectorsEntry(StrictModel):
+    """Item or user vectors, with the map from indices to external ids."""
+
+    count: int
+    tiers: tuple[TierEntry, ...]
+    ids: str
+    """Parquet: item_index, item_id (or user_index, user_id)."""
+
+
+class SeenEntry(StrictModel):
+    """What each exported user has had: `items[offsets[u]:offsets[u + 1]]`."""
+
+    items: ArrayEntry
+    offsets: ArrayEntry
+
+
+class TowerEntry(StrictModel):
+    """The user tower as ONNX: `vectors [B, L, D]` float32, those the bundle holds of a history's
+    items, and `lengths [B]` int64 -> `users [B, D]` float32.
+    """
+
+    file: str
+    history_length: int
+    """L at most; the most recent items, oldest first, padded at the right with anything finite."""
+    parity: float
+    """Largest difference of any coordinate from the model's own, as measured at export."""
+
+
+class IndexEntry(StrictModel):
+    """An index of the items' prefixes."""
+
+    file: str
+    more: tuple[str, ...] = ()
+    """Further files, which are read with it."""
+    kind: str
+    """As it was asked for: `ivf,sq8`."""
+    granularity: int
+    nbytes: int
+    search: dict[str, int]
+    """Search parameters that reached `recall`: margin, efSearch or leaves."""
+    recall: float | None
+    """Share of the first 10 that the funnel finds, measured at export: of those the same stages
+    find without an index; of exact search, where no stages were given. None: no target was."""
+
+
+class MeasuredRouting(StrictModel):
+    """What a routing keeps of the test users' ndcg@k, and who of them stops where."""
+
+    kept: float
+    """Share of the whole funnel's."""
+    kept_low: float | None
+    """95 % interval, both searches resampled together; None: in a resample nothing is found."""
+    kept_high: float | None
+    stopped: tuple[float, ...]
+    num_users: int
+
+
+class RoutingEntry(StrictModel):
+    """Who stops at a shorter prefix, as `routing.learn_routing` learned it on validation users."""
+
+    thresholds: tuple[float | None, ...]
+    """For every stage but the last: how far a list must stand out; None: nobody stops there."""
+    k: int
+    """Length of the lists it was learned for."""
+    kept: float
+    """Share of the whole funnel's ndcg@k that is kept, on the users it was learned of."""
+    stopped: tuple[float, ...]
+    """Share of these users that stop at each stage."""
+    measured: MeasuredRouting | None = None
+    """The same of users it was not learned of; None: earlier versions did not measure it."""
+
+
+class FileEntry(StrictModel):
+    size: int
+    sha256: str
+
+
+class BundleManifest(StrictModel):
+    """Everything there is to know before a byte of a vector is read."""
+
+    schema_version: int
+    recsys_version: str
+    model: dict[str, Any]
+    """Name, config, run and commit; what was rotated, for vectors from elsewhere."""
+    protocol: dict[str, Any]
+    """The protocol card of the run's figures; empty for vectors from elsewhere."""
+    metric: Literal["dot", "cosine"]
+    """cosine: the scores of a prefix are divided by the norm of the item's prefix."""
+    sizes: tuple[int, ...] = Field(min_length=1)
+    """Granularities that can be stages: the trained ones and the ends of the tiers."""
+    scales: tuple[float, ...]
+    """What the model multiplies the scores of each trained granularity by; ranks the same."""
+    repeats: dict[int, float] = Field(default_factory=dict)
+    """What is added to the score of what a user has had, where it is not filtered, by trained
+    granularity (before `scales`; where the metric is cosine, a share of the length of the user's
+    prefix). Empty: nothing."""
+    items: VectorsEntry
+    norms: dict[int, ArrayEntry]
+    """Norms of the items' prefixes as stored, by granularity; empty where the metric is dot."""
+    users: VectorsEntry | None
+    seen: SeenEntry | None
+    tower: TowerEntry | None = None
+    no_tower: str | None = None
+    """Why the model's user tower did not come along."""
+    index: IndexEntry | None = None
+    rotation: ArrayEntry | None = None
+    """`[D, D]`: what vectors from elsewhere were multiplied by, and new user vectors must be."""
+    stages: str | None = None
+    """The funnel this bundle was made for, as `parse_stages` reads it."""
+    routing: RoutingEntry | None = None
+    files: dict[str, FileEntry]
+
+
+def seal(folder: Path) -> None:
+    """Writes the sum of the manifest."""
+    (folder / SEAL).write_text(_sum_line(folder), encoding="ascii")
+
+
+def _sum_line(folder: Path) -> str:
+    return f"{hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()}  {MANIFEST}\n"
+
+
+def files_named(value: Any) -> Iterator[str]:
+    """Every file that a manifest, or a part of one, opens."""
+    if isinstance(value, BaseModel):
+        named = (getattr(value, field, None) for field in ("file", "ids"))
+        yield from (name for name in named if isinstance(name, str))
+        yield from getattr(value, "more", ())
+        value = vars(value)
+    if isinstance(value, dict | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from files_named(part)
+
+
+def read_manifest(folder: Path) -> BundleManifest:
+    """The manifest of one version of a bundle.
+
+    Raises:
+        DataError: the folder is no bundle, of another schema version, or names files that are not
+            its own.
+        ChecksumError: the manifest is not the one that was written.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise DataError(f"{folder} is no bundle (no {MANIFEST}); make one with `recsys export`")
+    for own in (MANIFEST, SEAL):
+        inside(folder, own)
+    try:
+        sealed = (folder / SEAL).read_bytes()
+    except OSError as error:
+        raise ChecksumError(f"{folder / SEAL} cannot be read ({error}); {REMEDY}") from error
+    if sealed != _sum_line(folder).encode("ascii"):
+        raise ChecksumError(f"{folder / MANIFEST} does not match {SEAL}; {REMEDY}")
+    tree = read_json(folder / MANIFEST, REMEDY)
+    if tree.get("schema_version") != SCHEMA_VERSION:
+        raise DataError(
+            f"{folder} has schema_version {tree.get('schema_version')!r}, this version reads "
+            f"{SCHEMA_VERSION}; {REMEDY}"
+        )
+    try:
+        manifest = parse(BundleManifest, tree, str(folder / MANIFEST))
+    except ConfigError as error:
+        raise DataError(f"{error}\n{REMEDY}") from error
+    check_named(folder, files_named(manifest), manifest.files, REMEDY)
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: BundleManifest) -> None:
+    """Writes manifest and seal into a folder that is not in place yet."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    seal(folder)

@@ -1,0 +1,1 @@
+"""Indexes for the first stage: built, tuned, chosen, opened."""

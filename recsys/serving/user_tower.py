@@ -1,0 +1,99 @@
+"""The user tower at serving: histories in, user vectors out, by onnxruntime and without torch.
+
+Shape legend: B users, T items of all histories, L longest history, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.errors import DataError, InstallationError
+from recsys.files.named import inside
+from recsys.retrieval.bundle.loading import Bundle, check_bundle
+from recsys.retrieval.bundle.manifest import REMEDY
+from recsys.retrieval.checks import Int64, checked_count, checked_jagged
+from recsys.retrieval.codecs.base import Float32
+
+Integers = npt.NDArray[np.integer]
+_BATCH = 256
+
+
+def open_session(model: str | bytes, *, threads: int = 0) -> Any:
+    """An onnxruntime session on the CPU; `threads` 0: all cores.
+
+    Raises:
+        InstallationError: onnxruntime is missing.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InstallationError(
+            "user towers are run by onnxruntime, which is missing; pip install 'recsys[serve]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class UserTower:
+    """Turns histories into user vectors; the items' vectors come from the bundle's tiers."""
+
+    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+        """Opens the tower of a bundle.
+
+        Raises:
+            DataError: the bundle has none, or its tiers do not hold whole vectors.
+            ConfigError: `threads` are no number of threads.
+            InstallationError: onnxruntime is missing.
+        """
+        threads = checked_count(threads, "threads", least=0)
+        entry = check_bundle(bundle).manifest.tower
+        if entry is None:
+            why = bundle.manifest.no_tower
+            raise DataError(
+                f"{bundle.folder} has no user tower{f' ({why})' if why else ''}; {REMEDY}, with "
+                "its tower, or search with vectors of `bundle.users`"
+            )
+        self.bundle, self.history_length = bundle, entry.history_length
+        self._session = open_session(str(inside(bundle.folder, entry.file)), threads=threads)
+
+    def user_vectors(self, items: Integers, offsets: Integers) -> Float32:
+        """`[B, D]` of histories: row b has had `items[offsets[b]:offsets[b + 1]]`, oldest first.
+
+        Args:
+            items: `[T]` item indices (`Catalogue.histories` gives those of external ids).
+            offsets: `[B + 1]`, from 0 to T.
+
+        Raises:
+            DataError: a history is empty, an item is none of the bundle's, the offsets do not fit
+                the items, or either is no array of integers.
+        """
+        items, offsets = checked_jagged(items, offsets, self.bundle.num_items, "histories")
+        lengths = np.diff(offsets)
+        if len(lengths) and lengths.min() < 1:
+            row = int(lengths.argmin())
+            raise DataError(
+                f"the history in row {row} is empty; a user vector needs one item: give those "
+                "without a history something else, the most popular items say"
+            )
+        users = np.empty((len(lengths), self.bundle.dim), np.float32)
+        # Neighbours in length share a batch, or the longest history would pad all others.
+        order = np.argsort(lengths, kind="stable")
+        for lo in range(0, len(order), _BATCH):
+            rows = order[lo : lo + _BATCH]
+            users[rows] = self._run(items, offsets[rows + 1], lengths[rows])
+        return users
+
+    def _run(self, items: Int64, ends: Int64, lengths: Int64) -> Float32:
+        lengths = np.minimum(lengths, self.history_length)
+        steps = np.arange(lengths.max())
+        present = steps < lengths[:, None]
+        history = items[((ends - lengths)[:, None] + steps)[present]]
+        distinct, places = np.unique(history, return_inverse=True)
+        vectors = np.zeros((*present.shape, self.bundle.dim), np.float32)
+        vectors[present] = self.bundle.items.decode(distinct, 0, self.bundle.dim)[places]
+        users: Float32 = self._session.run(None, {"vectors": vectors, "lengths": lengths})[0]
+        return users

@@ -1,0 +1,1 @@
+"""Controls of a study: other ways to make short item vectors."""

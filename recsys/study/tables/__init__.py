@@ -1,0 +1,1 @@
+"""Studies of tables: every kind of table at equal bytes."""

@@ -1,0 +1,1 @@
+"""Tables whose rows take fewer bytes than their vectors."""

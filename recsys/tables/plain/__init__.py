@@ -1,0 +1,1 @@
+"""Tables with one full row for each index."""

@@ -1,0 +1,1 @@
+"""Tables in which several indices share rows."""
