@@ -12,7 +12,26 @@ Every verb of the command line is one call here:
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers; at run time see `__getattr__`
+    from recsys.doctor import diagnose
+    from recsys.recipes.bundles.export import export
+    from recsys.recipes.bundles.nest import Nesting, nest
+    from recsys.recipes.bundles.new_items import vectors_for_new_items
+    from recsys.recipes.bundles.search_options import IndexOptions, RoutedStages
+    from recsys.recipes.bundles.verify import verify
+    from recsys.recipes.evaluating.baselines import evaluate_baselines
+    from recsys.recipes.evaluating.bits import bits
+    from recsys.recipes.evaluating.evaluate import compare, evaluate
+    from recsys.recipes.evaluating.queries import Measuring
+    from recsys.recipes.evaluating.report import report
+    from recsys.recipes.evaluating.tradeoff import tradeoff
+    from recsys.recipes.training.calibrate import calibrate
+    from recsys.recipes.training.cut import cut
+    from recsys.recipes.training.train import train
+    from recsys.runs.loading import load_run
+    from recsys.studies import study
 
 _VERBS = {
     "train": "recsys.recipes.training.train",
@@ -20,24 +39,69 @@ _VERBS = {
     "compare": "recsys.recipes.evaluating.evaluate",
     "evaluate_baselines": "recsys.recipes.evaluating.baselines",
     "report": "recsys.recipes.evaluating.report",
-    "study": "recsys.study",
+    "study": "recsys.studies",
     "cut": "recsys.recipes.training.cut",
     "calibrate": "recsys.recipes.training.calibrate",
-    "export": "recsys.recipes.serving.export",
-    "verify": "recsys.recipes.serving.export",
+    "export": "recsys.recipes.bundles.export",
+    "verify": "recsys.recipes.bundles.verify",
     "tradeoff": "recsys.recipes.evaluating.tradeoff",
     "bits": "recsys.recipes.evaluating.bits",
-    "nest": "recsys.recipes.serving.nest",
-    "vectors_for_new_items": "recsys.recipes.serving.new_items",
-    "load_run": "recsys.recipes.run",
+    "nest": "recsys.recipes.bundles.nest",
+    "vectors_for_new_items": "recsys.recipes.bundles.new_items",
+    "load_run": "recsys.runs.loading",
     "diagnose": "recsys.doctor",
 }
+_OPTIONS = {
+    "IndexOptions": "recsys.recipes.bundles.search_options",
+    "Measuring": "recsys.recipes.evaluating.queries",
+    "Nesting": "recsys.recipes.bundles.nest",
+    "RoutedStages": "recsys.recipes.bundles.search_options",
+}
+"""What some verbs take."""
 
-__all__ = list(_VERBS)
+__all__ = [
+    "IndexOptions",
+    "Measuring",
+    "Nesting",
+    "RoutedStages",
+    "bits",
+    "calibrate",
+    "compare",
+    "cut",
+    "diagnose",
+    "evaluate",
+    "evaluate_baselines",
+    "export",
+    "load_run",
+    "nest",
+    "report",
+    "study",
+    "tradeoff",
+    "train",
+    "vectors_for_new_items",
+    "verify",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_VERBS, *_OPTIONS})
 
 
 def __getattr__(name: str) -> Any:
-    """Loads a verb when it is first asked for: `import recsys` itself loads nothing."""
-    if name not in _VERBS:
+    """Loads a verb when it is first asked for: `import recsys` itself loads nothing.
+
+    Raises:
+        InstallationError: the verb needs an extra that is not installed.
+    """
+    module = _VERBS.get(name) or _OPTIONS.get(name)
+    if module is None:
         raise AttributeError(f"module 'recsys' has no attribute {name!r}")
-    return getattr(import_module(_VERBS[name]), name)
+    try:
+        return getattr(import_module(module), name)
+    except ImportError as error:
+        from recsys.extras import missing_import
+
+        known = missing_import(error)
+        if known is None:
+            raise
+        raise known from error

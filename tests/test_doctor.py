@@ -5,7 +5,9 @@ import sys
 import pytest
 from rich.console import Console
 
-from recsys.doctor import MEND, MEND_CUDA, diagnose, imports, installed, print_findings
+from recsys.doctor import MEND, MEND_CUDA, diagnose, extra_findings, imports, installed
+from recsys.doctor.printing import print_findings
+from recsys.extras import EXTRAS
 
 GOOD = {
     "torch": "2.13.0+cpu",
@@ -63,8 +65,50 @@ def test_known_import_failures_are_told_apart(error, meaning):
     assert not finding.ok and meaning in finding.found and finding.remedy == MEND
 
 
-def test_torch_itself_may_be_missing():
-    assert not findings_of({})["torch"].ok
+def test_torch_may_be_missing_unless_torchrec_asks_for_it():
+    assert "torch" not in findings_of({})
+    alone = findings_of({"torchrec": "1.8.0"})["torch"]
+    assert not alone.ok and alone.remedy == MEND
+
+
+def test_torch_without_torchrec_is_tried_and_need_not_fit_it():
+    findings = findings_of({"torch": "2.99.0"})
+    assert findings["import torch"].ok and "torch" not in findings
+
+
+def extras_of(changes):
+    found = extra_findings(lambda name: changes[name] if name in changes else installed(name))
+    return {finding.name: finding for finding in found}
+
+
+def test_every_extra_is_listed_with_what_it_is_for():
+    assert {name: finding.wanted for name, finding in extras_of({}).items()} == {
+        name: known.purpose for name, known in EXTRAS.items()
+    }
+
+
+def test_an_extra_that_is_not_installed_is_no_fault_and_has_a_line_that_adds_it():
+    report = extras_of({"jinja2": None})["report"]
+    assert report.ok and report.absent and report.found == "missing: jinja2"
+    stream = io.StringIO()
+    print_findings([], Console(file=stream, width=100), [report])
+    assert "to add an extra:\n  pip install 'recsys[report]'" in stream.getvalue()
+    assert "to mend it" not in stream.getvalue()
+
+
+def test_an_extra_of_another_version_is_wrong_and_has_a_line_that_mends_it():
+    report = extras_of({"matplotlib": "3.1.0"})["report"]
+    assert not report.ok and report.found.startswith("matplotlib 3.1.0 is not >=3")
+    stream = io.StringIO()
+    print_findings([], Console(file=stream, width=100), [report])
+    assert "to mend it:\n  pip install 'recsys[report]'" in stream.getvalue()
+
+
+def test_extras_that_name_others_need_those_too():
+    missing = extras_of({"scipy": None})
+    assert {name for name, found in missing.items() if "scipy" in found.found} == {
+        *("train", "baselines", "export", "cluster", "shard")
+    }
 
 
 def test_the_installed_engine_really_imports():

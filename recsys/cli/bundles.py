@@ -1,0 +1,115 @@
+"""The verbs that make and check bundles: export, verify, nest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys.cli.arguments import numbers, one_of
+
+
+def export(
+    source: Annotated[Path, typer.Argument(help="A run folder; or a bundle, for other tiers.")],
+    out: Annotated[Path, typer.Argument(help="Folder of all versions of the bundle.")],
+    tiers: Annotated[
+        str | None, typer.Option(help="lo:hi:CODEC:ram|mmap by comma [int8 to 32, then fp16].")
+    ] = None,
+    users: Annotated[bool, typer.Option(help="User vectors and histories too.")] = True,
+    user_codec: Annotated[str, typer.Option(help="How user vectors are stored.")] = "fp32",
+    tower: Annotated[
+        bool | None,
+        typer.Option("--tower/--no-tower", help="The user tower as ONNX [where it can be]."),
+    ] = None,
+    index: Annotated[
+        str | None, typer.Option(help="Of the first stage: ivf,pqx4 or another kind, or auto.")
+    ] = None,
+    recall: Annotated[float, typer.Option(help="What the index is tuned to.")] = 0.99,
+    memory: Annotated[
+        float | None, typer.Option(help="Bytes an item that index auto may take [any].")
+    ] = None,
+    prefer: Annotated[str, typer.Option(help="Of index auto: speed or memory.")] = "speed",
+    stages: Annotated[str | None, typer.Option(help="The funnel to serve by: 32:200,256.")] = None,
+    route: Annotated[
+        float | None,
+        typer.Option(help="Users may stop early; the share of ndcg@10 to keep, say 0.99."),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="Of the tiers: raw, safetensors or parquet.")
+    ] = "raw",
+) -> None:
+    """Writes a run as a bundle of tiers: versioned, checksummed, served without torch."""
+    from recsys.recipes.bundles.export import export as write
+    from recsys.recipes.bundles.search_options import IndexOptions, RoutedStages
+    from recsys.reports.bundle import print_bundle
+
+    folder = write(
+        source,
+        out,
+        tiers=tiers,
+        users=user_codec if users else False,
+        tower=tower,
+        index=IndexOptions(index, recall, memory, prefer),
+        stages=stages if route is None else RoutedStages(stages, route),
+        form=form,
+    )
+    print_bundle(folder)
+    print(f"exported: {folder} (next: recsys verify {out})")
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, as `recsys export` leaves it.")],
+    run: Annotated[
+        Path | None, typer.Option(help="Its run: what the bundle finds, beside its evaluation.")
+    ] = None,
+    users: Annotated[int, typer.Option(help="Users to compare with; 0: all.")] = 2000,
+) -> None:
+    """Finds any flipped byte, missing file or foreign version in a bundle."""
+    from recsys.recipes.bundles.verify import verify as check
+
+    print(f"{bundle} is whole: {check(bundle)} files compared")
+    if run is not None:
+        from recsys.recipes.bundles.parity import compare_with_run
+
+        found = compare_with_run(bundle, run, num_users=users or None)
+        print("\n".join(found.lines()))
+        if not found.holds:
+            raise typer.Exit(1)
+
+
+def nest(
+    vectors: Annotated[Path, typer.Argument(help="Item vectors, .npy or .parquet.")],
+    out: Annotated[Path, typer.Argument(help="Folder of all versions of the bundle.")],
+    users: Annotated[Path | None, typer.Option(help="User vectors, likewise.")] = None,
+    method: Annotated[str, typer.Option(help="learned, pca or none.")] = "learned",
+    sizes: Annotated[str | None, typer.Option(help="8,16,32 [powers of two, and all].")] = None,
+    normalize: Annotated[bool, typer.Option(help="Scores are cosines.")] = False,
+    tiers: Annotated[str | None, typer.Option(help="As in `recsys export`.")] = None,
+    index: Annotated[str | None, typer.Option(help="As in `recsys export`.")] = None,
+    recall: Annotated[float, typer.Option(help="What the index is tuned to.")] = 0.99,
+    stages: Annotated[str | None, typer.Option(help="The funnel to serve by: 32:200,256.")] = None,
+) -> None:
+    """Rotates vectors from elsewhere so that prefixes are useful; writes a bundle."""
+    from recsys.recipes.bundles.nest import Nesting
+    from recsys.recipes.bundles.nest import nest as rotate
+    from recsys.recipes.bundles.search_options import IndexOptions
+
+    nesting = Nesting(
+        method=one_of("--method", method, ("learned", "pca", "none")),
+        sizes=numbers("--sizes", sizes) if sizes else None,
+        normalize=normalize,
+    )
+    done = rotate(
+        vectors,
+        out,
+        nesting,
+        users=users,
+        tiers=tiers,
+        index=IndexOptions(index, recall),
+        stages=stages,
+    )
+    print(
+        f"nested: {done.folder}; prefixes miss {done.missed:.1%} of the scores' variance "
+        f"({done.missed_before:.1%} as they were)"
+    )

@@ -1,0 +1,85 @@
+"""The verbs that weigh bytes, work and time against quality: tradeoff, bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys.cli.arguments import ProtocolOption, ResultsOption, numbers, one_of
+
+
+def tradeoff(
+    source: Annotated[Path, typer.Argument(help="A run folder, or a bundle with users.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="The sweep: codecs=[int8], keeps=[200], ..."),
+    ] = None,
+    protocol: ProtocolOption = None,
+    users: Annotated[int, typer.Option(help="Users of each part; 0: all.")] = 2000,
+    k: Annotated[int, typer.Option("-k", help="Length of the lists.")] = 10,
+    keep_ndcg: Annotated[float, typer.Option(help="Share of ndcg@k to keep.")] = 0.99,
+    out: Annotated[Path | None, typer.Option(help="Folder [RUN/tradeoff].")] = None,
+    results: ResultsOption = None,
+) -> None:
+    """What each byte in memory and each multiplication buys; ends with an export command.
+
+    Funnels are chosen on the validation part; the chosen one is measured once on the test part.
+    """
+    from recsys.recipes.evaluating.queries import Measuring
+    from recsys.recipes.evaluating.results import keep_tradeoff, origin_of
+    from recsys.recipes.evaluating.tradeoff import tradeoff as measure
+    from recsys.reports.tradeoff.terminal import print_tradeoff
+
+    origin = origin_of(results, [source]) if results else None
+    found = measure(
+        source,
+        overrides or [],
+        k=k,
+        keep_ndcg=keep_ndcg,
+        out=out,
+        measuring=Measuring(protocol, users or None),
+        show=print_tradeoff,
+    )
+    if origin:
+        keep_tradeoff(origin, source, protocol, found)
+
+
+def bits(
+    source: Annotated[Path, typer.Argument(help="A run folder, or a bundle with users.")],
+    bytes_: Annotated[
+        str, typer.Option("--bytes", help="Of one item in memory; several by comma.")
+    ] = "32",
+    edges: Annotated[
+        str | None, typer.Option(help="Where buckets end: 8,16,24 [at the granularities].")
+    ] = None,
+    aim: Annotated[str, typer.Option(help="What finds most: candidates or lists.")] = "candidates",
+    keep: Annotated[int, typer.Option(help="Candidates that are ranked.")] = 100,
+    k: Annotated[int, typer.Option("-k", help="Length of the lists.")] = 10,
+    protocol: ProtocolOption = None,
+    users: Annotated[int, typer.Option(help="Users of each part; 0: all.")] = 1000,
+    results: ResultsOption = None,
+) -> None:
+    """How finely to store which coordinates within so many bytes; ends with export commands.
+
+    Splits are chosen on the validation part, and measured once on the test part.
+    """
+    from recsys.recipes.evaluating.bits import bits as split
+    from recsys.recipes.evaluating.queries import Measuring
+    from recsys.recipes.evaluating.results import keep_bits, origin_of
+    from recsys.reports.tradeoff.bits import print_bits
+
+    origin = origin_of(results, [source]) if results else None
+    found = split(
+        source,
+        numbers("--bytes", bytes_),
+        edges=None if edges is None else numbers("--edges", edges),
+        aim=one_of("--aim", aim, ("candidates", "lists")),
+        keep=keep,
+        k=k,
+        measuring=Measuring(protocol, users or None),
+        show=print_bits,
+    )
+    if origin:
+        keep_bits(origin, source, protocol, found)

@@ -1,0 +1,122 @@
+"""The verbs that make dataset folders and item features: prepare, encode, attach, columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recsys.cli.arguments import Data, one_of
+from recsys.console import make_console
+
+
+def prepare(
+    name: Annotated[str | None, typer.Argument(help="A data set; see --list.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options; see --list.")
+    ] = None,
+    source: Annotated[Path | None, typer.Option(help="Raw file, zip or folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Dataset folder [data/NAME].")] = None,
+    if_missing: Annotated[bool, typer.Option(help="Do nothing where a folder stands.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="Names and options, then stop.")] = False,
+) -> None:
+    """Turns raw ratings into a dataset folder."""
+    from data_prep import READERS, SOURCES, PrepareOptions, options_from_text
+    from data_prep import prepare as make
+    from recsys.data.dataset import load_dataset
+
+    if show or name is None:
+        others = dict.fromkeys(READERS.names(), "reader of another package")
+        own = {key: entry.description for key, entry in SOURCES.items()}
+        _print_sources(others | own, PrepareOptions)
+        return
+    folder = out or Path("data") / name
+    if if_missing and folder.exists():
+        dataset = load_dataset(folder)
+    else:
+        options = options_from_text(overrides or [])
+        dataset = make(name, options, source=source, out=folder)
+    counts = dataset.manifest
+    print(
+        f"{folder}: {counts.num_users:,} users, {counts.num_items:,} items, "
+        f"{counts.num_interactions:,} interactions"
+    )
+
+
+def encode(
+    data: Data,
+    modality: Annotated[str, typer.Option(help="text or image.")],
+    name: Annotated[str | None, typer.Option(help="Name of the feature [the modality].")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder, .onnx file or name on the hub [packaged model].")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="text: content columns, comma separated.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="image: folder, zip or tar of ITEM_ID.jpg files.")
+    ] = None,
+    url_column: Annotated[str | None, typer.Option(help="image: column of addresses.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="image: where downloads are kept.")] = None,
+) -> None:
+    """Texts or pictures of the items -> vectors; a killed run goes on where it was."""
+    from data_prep import encode_images, encode_text
+
+    name = name or modality
+    if one_of("--modality", modality, ("text", "image")) == "text":
+        chosen = columns.split(",") if columns else ()
+        _print_feature(encode_text(data, name=name, model=model, columns=chosen))
+        return
+    _print_feature(
+        encode_images(
+            data, name=name, model=model, images=images, url_column=url_column, cache=cache
+        )
+    )
+
+
+def attach(
+    data: Data,
+    vectors: Annotated[Path, typer.Argument(help="npz, npy, parquet, or a dataset folder.")],
+    modality: Annotated[str, typer.Option(help="Name of the feature: text, image, ...")],
+    ids: Annotated[Path | None, typer.Option(help="npy: its ids, a npy or text file.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="What made the vectors.")] = None,
+) -> None:
+    """Ready-made vectors, or another data set's feature, by item id; missing ones are marked."""
+    from data_prep import attach as add
+
+    _print_feature(add(data, vectors, name=modality, ids=ids, encoder=encoder))
+
+
+def columns(
+    data: Data,
+    names: Annotated[list[str], typer.Argument(help="Content columns; year: out of the title.")],
+    delimiter: Annotated[str, typer.Option(help="Between categories of one text.")] = "|",
+    min_count: Annotated[int, typer.Option(help="Rarer categories are left out.", min=1)] = 2,
+) -> None:
+    """Content columns -> categories and numbers with masks."""
+    from data_prep import featurize_columns
+
+    for manifest in featurize_columns(data, names, delimiter=delimiter, min_count=min_count):
+        _print_feature(manifest)
+
+
+def _print_feature(manifest: Any) -> None:
+    print(
+        f"{manifest.name}: {manifest.kind} for {manifest.num_present:,} of "
+        f"{manifest.num_items:,} items, size {manifest.size:,}"
+    )
+
+
+def _print_sources(sources: dict[str, str], options: Any) -> None:
+    from rich.table import Table
+
+    table = Table("name", "what", title="recsys prepare NAME")
+    for name, description in sources.items():
+        table.add_row(name, description)
+    console = make_console()
+    console.print(table)
+    fields = Table("key=value", "default", title="options")
+    for name, field in options.model_fields.items():
+        fields.add_row(name, str(field.get_default(call_default_factory=True)))
+    console.print(fields)

@@ -1,0 +1,18 @@
+"""The verb that looks at the installation: doctor."""
+
+from __future__ import annotations
+
+import typer
+
+from recsys.console import make_console
+
+
+def doctor() -> None:
+    """Checks that the installed packages agree, lists the extras, and tells what mends or adds."""
+    from recsys.doctor import diagnose, extra_findings, installed
+    from recsys.doctor.printing import print_findings
+
+    findings, extras = diagnose(), extra_findings(installed)
+    print_findings(findings, make_console(), extras)
+    if not all(finding.ok for finding in (*findings, *extras)):
+        raise typer.Exit(1)

@@ -1,0 +1,49 @@
+"""The verb for studies of many runs: study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys.cli.arguments import Overrides, ResultsOption
+
+
+def study(
+    config: Annotated[Path, typer.Argument(help="A study file; configs/*_study.yaml are ready.")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Study folder [runs/CONFIG].")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A method to train and measure now; repeatable.")
+    ] = None,
+    training: Annotated[
+        bool, typer.Option("--train/--no-train", help="Train what is missing, or only tabulate.")
+    ] = True,
+    dry: Annotated[bool, typer.Option(help="List the runs and their state, then stop.")] = False,
+    results: ResultsOption = None,
+) -> None:
+    """Nested against separate widths, truncation, PCA, codecs; the same command resumes."""
+    from recsys.recipes.evaluating.results import origin_of
+    from recsys.studies import print_states
+    from recsys.studies import study as run_study
+    from recsys.studies.report.terminal import print_study
+    from recsys.studies.results import keep_study
+
+    origin = origin_of(results) if results else None
+    result = run_study(
+        config,
+        overrides or [],
+        out=out or Path("runs") / config.stem,
+        only=only or [],
+        train=training,
+        dry=dry,
+    )
+    if result.content is not None:
+        print_study(result.content)
+    else:
+        print_states(result)
+    for path in reversed(result.files):
+        print(path)
+    if origin and not dry:
+        keep_study(origin, result)
