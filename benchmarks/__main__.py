@@ -1,4 +1,4 @@
-"""`make bench`: every measurement as a table, and all of them as one JSON file.
+"""`make bench`: all measurements as tables and one JSON file.
 
 python -m benchmarks [NAME ...] [--quick] [--out FILE]
 python -m benchmarks rectools --rectools PYTHON [--data DATA] [--epochs E]
@@ -28,13 +28,14 @@ from benchmarks import (
     steps,
 )
 from benchmarks.measure import Row, machine
+from benchmarks.results_file import keep_benchmarks
 from recsys.console import make_console
 from recsys.errors import InstallationError
 from recsys.files.atomic import write_json
 
 NAMES = (
     *("steps", "evaluation", "cutting", "catalogue", "preparing", "loading"),
-    *("mapped", "dynamic", "rectools"),
+    *("sharding", "mapped", "dynamic", "rectools"),
 )
 
 
@@ -42,6 +43,9 @@ def run(
     names: Annotated[list[str] | None, typer.Argument(help=", ".join(NAMES))] = None,
     quick: Annotated[bool, typer.Option(help="Fewer rounds and sizes.")] = False,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("runs/bench.json"),
+    results: Annotated[
+        Path | None, typer.Option(help="Keep for a page: results/NAME.json.")
+    ] = None,
     rectools_python: Annotated[
         Path | None, typer.Option("--rectools", help="Interpreter that has rectools[torch].")
     ] = None,
@@ -95,6 +99,8 @@ def run(
         for title, rows in found.items():
             console.print(as_table(title, rows))
     write_json(out, {"machine": machine(), "tables": tables})
+    if results:
+        keep_benchmarks(results, machine(), tables)
     print(out)
 
 

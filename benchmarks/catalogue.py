@@ -1,4 +1,4 @@
-"""Step time and peak memory as the catalogue grows; each size in its own process.
+"""Step time and peak memory by size of the catalogue.
 
 python -m benchmarks.catalogue NUM_ITEMS GRANULARITIES [full]   prints milliseconds of one step
 

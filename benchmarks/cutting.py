@@ -1,8 +1,9 @@
-"""What a cut model costs beside the one it was cut from: bytes, multiplications and the clock.
+"""Cost of a cut model and of its full model: bytes, multiplications, time.
 
-Untrained models, cut by `recsys.recipes.training.cut`; 12,101 items, histories of Beauty's length. The
-arithmetic counts the multiplications of the encoder's matrix products; what does not shrink with
-the width (softmax of attention scores, reading histories) is what the clock shows beyond it.
+Untrained models, cut by `recsys.recipes.training.cut`; 12,101 items, histories of Beauty's
+length. The arithmetic counts the multiplications of the encoder's matrix products; what does not
+shrink with the width (softmax of attention scores, reading histories) is what the clock shows
+beyond it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A stream of events whose ids come and go, through a dynamic table: time and memory.
+"""Time and memory of a dynamic table under a stream of changing ids.
 
 Ids are drawn from a window that wanders over all of them, some far more often than others, so that
 old ids end and new ones begin. Batches of 4,096 events: `observe`, a lookup, an update of the rows,

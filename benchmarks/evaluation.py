@@ -1,4 +1,4 @@
-"""What evaluating six granularities costs against one: 10,000 users, 12,101 items."""
+"""Evaluation time of six granularities and of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading an epoch of batches: memory by the number of interactions, mapped and in memory.
+"""Memory of loading an epoch of batches, mapped and in memory.
 
 50,000 users whose histories get longer, with times; an epoch reads every interaction. Each figure
 is of a process of its own.
@@ -19,7 +19,7 @@ import polars as pl
 
 from benchmarks.measure import Row, own_peak_mib, peak_mib_of
 from recsys.data.batching import BatchingConfig, TrainBatches
-from recsys.data.dataset import load_dataset, write_indexed
+from recsys.data.dataset import DatasetOrigin, load_dataset, write_indexed
 from recsys.data.splitting import make_split
 
 NUM_USERS, NUM_ITEMS = 50_000, 100_000
@@ -63,10 +63,7 @@ def write(num_rows: int, folder: Path) -> None:
         user_ids=pl.Series(range(NUM_USERS)),
         item_ids=pl.Series(range(NUM_ITEMS)),
         name="random",
-        source="made up",
-        licence="none",
-        filters=(),
-        tie_rule="none",
+        origin=DatasetOrigin(source="made up", licence="none", tie_rule="none"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Training steps on a mapped table as it grows: time and memory; each size in its own process.
+"""Time and memory of training steps on a mapped table, by size.
 
 SASRec of 64 coordinates, 512 uniform negatives, new random batches in every step. Their rows are
 as popular as Zipf's law has it, or uniformly random, which no data is and which is the worst case

@@ -1,4 +1,4 @@
-"""How things are timed here: each variant in turn, round by round, medians and their ratios."""
+"""Timing: each variant in turn, round by round, with medians and ratios."""
 
 from __future__ import annotations
 

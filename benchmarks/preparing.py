@@ -1,4 +1,4 @@
-"""`prepare`: rows a second and peak memory by size; each size in its own process.
+"""Speed and peak memory of `prepare`, by size.
 
 python -m benchmarks.preparing NUM_ROWS FOLDER   prints the seconds
 """

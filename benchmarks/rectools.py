@@ -1,4 +1,4 @@
-"""An epoch, what it reaches, and an evaluation: against RecTools' SASRec on the same cores.
+"""Comparison with RecTools' SASRec: an epoch, its quality, an evaluation.
 
 Equal: data, split, 256 dims, 1 block, 1 head, history 50, dropout .2, 256 negatives, Adam at 1e-3
 throughout, about 128 users a batch (768 targets), epochs, threads. Both are measured by our
@@ -24,20 +24,22 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, in_turns
-from recsys.data.dataset import INTERACTIONS, Dataset, Int64, load_dataset, write_dataset
+from recsys.arrays import Int64
+from recsys.data.dataset import INTERACTIONS, Dataset, load_dataset, write_dataset
 from recsys.data.histories import Histories, select
 from recsys.data.splitting import Split, make_split
 from recsys.errors import InstallationError, RunError
-from recsys.evaluation.evaluate import evaluate
+from recsys.evaluation.evaluate import EvaluationOptions, evaluate
 from recsys.evaluation.held_out import held_out
 from recsys.evaluation.metric_table import MetricTable
 from recsys.evaluation.protocol import find_protocol
-from recsys.evaluation.ranking.scoring import ScoreModel, VectorModel
 from recsys.files.atomic import write_json
 from recsys.layers.jagged import to_indices
+from recsys.model_protocols import ScoreModel, VectorModel
 from recsys.progress import progress
-from recsys.recipes.run import load_run, read_config
 from recsys.recipes.training.train import train
+from recsys.runs.config import read_config
+from recsys.runs.loading import load_run
 from recsys.training.logs import read_lines
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "beauty_sasrec.yaml"
@@ -176,7 +178,9 @@ def _seconds_and_steps(run: Path) -> tuple[float, int]:
 def _evaluation(
     model: VectorModel | ScoreModel, data: Dataset, split: Split, *, extras: bool = True
 ) -> Callable[[], MetricTable]:
-    return lambda: evaluate(model, data, split, protocol=PROTOCOL, part="test", extras=extras)
+    return lambda: evaluate(
+        model, data, split, protocol=PROTOCOL, part="test", options=EvaluationOptions(extras=extras)
+    )
 
 
 def _epoch_row(name: str, seconds: float, steps: int, table: MetricTable) -> Row:

@@ -1,4 +1,4 @@
-"""RecTools' SASRec, trained and asked to recommend; run by the interpreter that has RecTools.
+"""RecTools' SASRec, run by the interpreter that has RecTools.
 
 PYTHON -I benchmarks/rectools_side.py FOLDER
 

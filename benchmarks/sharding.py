@@ -1,4 +1,4 @@
-"""Tables over processes: bytes that move in a step, ranks that a short prefix touches, and how step
+"""Cost of tables over processes: bytes and ranks of a step.
 time and memory grow with the table.
 
 python -m benchmarks.sharding RANK WORLD_SIZE PORT KINDS NUM_ROWS ROUNDS   one process of a group

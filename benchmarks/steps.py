@@ -1,4 +1,4 @@
-"""What six granularities cost in a training step: naive and ours, full and sampled.
+"""Cost of six granularities in a training step: naive and ours.
 
 Random histories of Beauty's shape: 12,101 items, batches of 768 targets, history about 6.
 """

@@ -1,1 +1,1 @@
-"""First stages beside each other: recall, speed and memory of every way to search a catalogue."""
+"""First stages side by side: recall, speed and memory."""

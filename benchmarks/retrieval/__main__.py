@@ -1,4 +1,4 @@
-"""Our first stages beside their rivals, at any size: the whole frontier of speed and memory.
+"""Benchmark of first stages and their rivals at any size.
 
 python -m benchmarks.retrieval 100000                          vectors made up
 python -m benchmarks.retrieval 1000000 --like runs/beauty_sasrec --structured

@@ -1,4 +1,4 @@
-"""Rivals of Faiss: flat, IVF with 4-bit codes or RaBitQ, HNSW; refined by stored vectors.
+"""Rivals by Faiss: flat, IVF with 4-bit codes or RaBitQ, HNSW, with refinement.
 
 A refinement reads few rows of what it stores: it is mapped from disk, codes and graph are not.
 """
@@ -14,7 +14,8 @@ import numpy as np
 
 from benchmarks.retrieval.vectors import K, Vectors
 from benchmarks.retrieval.way import Opened, Part, Point, Search, Way, grid_of, line_of
-from recsys.retrieval.codecs.base import Float32, blocks_of
+from recsys.arrays import Float32
+from recsys.retrieval.codecs.base import blocks_of
 
 faiss: Any = untyped_faiss
 FILE = "index.faiss"

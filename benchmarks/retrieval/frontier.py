@@ -1,4 +1,4 @@
-"""What is read off the measured points: the frontier, the fastest at a recall, ours beside rivals.
+"""The frontier of measured points, and the fastest at a recall.
 
 A row is a point of a way: `tuned` figures of the users it was chosen with, and those measured.
 """

@@ -1,4 +1,4 @@
-"""Rivals that are graphs: HNSW of USearch, Vamana of Intel's SVS with its compressions.
+"""Rivals by graphs: HNSW of USearch, Vamana of Intel's SVS.
 
 Aguerrebere et al., Similarity Search in the Blink of an Eye with Compressed Indices (LVQ), VLDB
 2023; Tepper et al., LeanVec, TMLR 2024. A search walks anywhere, so all of it must be in memory.
@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks.retrieval.vectors import K, Vectors
 from benchmarks.retrieval.way import Opened, Part, Point, Search, Way, grid_of, line_of, size_of
-from recsys.retrieval.codecs.base import Float32, blocks_of
-from recsys.retrieval.filters import Int64
+from recsys.arrays import Float32, Int64
+from recsys.retrieval.codecs.base import blocks_of
 
 _WINDOWS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _FILE = "index.usearch"

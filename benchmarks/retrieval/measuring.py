@@ -1,4 +1,4 @@
-"""Points that are measured: each way's grid on the tuning users, then its best in turns."""
+"""Measurement of grids on tuning users, and of the best points in turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory of this process, and mapped pages that are given back so that a search finds none.
+"""Memory of this process, and eviction of mapped pages.
 
 Linux tells both in /proc.
 """

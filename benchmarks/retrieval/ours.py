@@ -1,4 +1,4 @@
-"""Our own ways: an index finds candidates, the funnel ranks them from tiers mapped from disk.
+"""First stages of recsys: an index finds candidates, mapped tiers rank them.
 
 OURS is the table of them: an index kind of `recsys export --index`, the granularity that it sees,
 and a grid: `keep` candidates are ranked at full width, the rest goes to the index's search.
@@ -15,11 +15,10 @@ import polars as pl
 
 from benchmarks.retrieval.vectors import K, Vectors
 from benchmarks.retrieval.way import Opened, Part, Point, Search, Way, grid_of
+from recsys.arrays import Float32, Int64
 from recsys.retrieval.bundle.loading import load_bundle
 from recsys.retrieval.bundle.tiers import parse_tiers
 from recsys.retrieval.bundle.writing import BundleSource, write_bundle
-from recsys.retrieval.codecs.base import Float32
-from recsys.retrieval.filters import Int64
 from recsys.retrieval.funnel import Funnel, Stage
 from recsys.retrieval.index.building import index_of, open_index
 

@@ -1,4 +1,4 @@
-"""The processes that measure: one for each way, which stay open while the memory has room."""
+"""Measuring processes, one for each search."""
 
 from __future__ import annotations
 

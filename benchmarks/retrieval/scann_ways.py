@@ -1,4 +1,4 @@
-"""Rivals of ScaNN: a tree, 4-bit codes with the anisotropic loss, reordered by stored vectors.
+"""Rivals by ScaNN: a tree and 4-bit codes, with reordering.
 
 Guo et al., Accelerating Large-Scale Inference with Anisotropic Vector Quantization, ICML 2020;
 Sun et al., SOAR, NeurIPS 2023. ScaNN holds all that it stores in memory.
@@ -14,8 +14,7 @@ import numpy as np
 
 from benchmarks.retrieval.vectors import K, Vectors
 from benchmarks.retrieval.way import Opened, Part, Point, Search, Way, grid_of, size_of
-from recsys.retrieval.codecs.base import Float32
-from recsys.retrieval.filters import Int64
+from recsys.arrays import Float32, Int64
 
 _TRAINED_ON = 100_000
 _LEAVES = (5, 8, 12, 16, 20, 25, 30, 40, 50, 65, 80, 120, 200, 320, 500, 800)

@@ -1,4 +1,4 @@
-"""Where vectors come from: drawn with the moments of a trained run's, or a trained run's own.
+"""Vectors for the benchmark: drawn like a run's, or a run's own.
 
 Shape legend: N items, D coordinates.
 """
@@ -11,9 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
+from recsys.arrays import Float32, Int64
 from recsys.progress import progress
-from recsys.retrieval.codecs.base import Float32, blocks_of
-from recsys.retrieval.filters import Int64
+from recsys.retrieval.codecs.base import blocks_of
 
 SIZES: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
 DIM = SIZES[-1]
@@ -99,7 +99,7 @@ class Trained:
     path: Path
 
     def __post_init__(self) -> None:
-        from recsys.recipes.run import load_run
+        from recsys.runs.loading import load_run
 
         self.run = load_run(self.path)
         granularities = self.run.model.granularities

@@ -1,4 +1,4 @@
-"""Vectors in a folder, and what an exact search finds there: written once, read by all ways.
+"""Vectors in a folder with their exact neighbours.
 
 Shape legend: N items, Q users, K of a list, D coordinates.
 """
@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.retrieval.sources import SIZES, Source
+from recsys.arrays import Float32, Int64
 from recsys.files.atomic import atomic_path, write_json
 from recsys.progress import progress
-from recsys.retrieval.codecs.base import Float32, blocks_of
-from recsys.retrieval.filters import Int64
+from recsys.retrieval.codecs.base import blocks_of
 
 K, QUERIES = 10, 1024
 CARD = "drawn.json"

@@ -1,4 +1,4 @@
-"""What a way to search is: parts that are built once, how they are opened, what can be set.
+"""A way to search: parts to build, opening, parameters.
 
 Shape legend: B users, K of a list, D coordinates.
 """
@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.retrieval.vectors import Vectors
+from recsys.arrays import Float32, Int64
 from recsys.files.atomic import write_json
-from recsys.retrieval.codecs.base import Float32
-from recsys.retrieval.filters import Int64
 
 Point = dict[str, int]
 """Search parameters."""

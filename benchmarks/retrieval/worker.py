@@ -1,4 +1,4 @@
-"""A process that opens one way and measures what it is asked for, a line of JSON at a time.
+"""The process that opens one search and measures it on request.
 
 python -m benchmarks.retrieval.worker FOLDER WAY THREADS [--build]
 
@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.retrieval.memory import anonymous_bytes, dropper
 from benchmarks.retrieval.vectors import Vectors
 from benchmarks.retrieval.way import Search, Way, build_parts
-from recsys.retrieval.codecs.base import Float32
+from recsys.arrays import Float32
 from recsys.retrieval.index.kinds import recall_of
 
 _WARMING = 32

@@ -1,4 +1,4 @@
-"""What was exported, on a terminal: each tier, what it costs and what its codec lost."""
+"""The tiers of a bundle on a terminal: bytes and codec error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 
 from recsys.console import make_console
 from recsys.retrieval.bundle.manifest import BundleManifest, RoutingEntry, TierEntry, read_manifest
-from recsys.retrieval.codecs.by_name import find_codec
+from recsys.retrieval.codecs.registry import find_codec
 from recsys.retrieval.index.building import stages_text
 from recsys.retrieval.index.choosing import Candidate
 

@@ -1,4 +1,4 @@
-"""Which figures of a report differ by more than chance: paired intervals over users."""
+"""Paired intervals of the differences between figures of a report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 
 from recsys.evaluation.bootstrap import PairedDifference, Resampled, resample
 from recsys.evaluation.metric_table import MetricTable
-from recsys.evaluation.metrics import USER_METRICS
 from recsys.evaluation.target_ranks import Place
 
 UNSURE = "may be noise"
@@ -24,7 +23,7 @@ class Comparisons:
         """Resamples every row whose ranks the table keeps."""
         self._column: dict[Place, int] = {}
         self._resampled: Resampled | None = None
-        if table.ranks is not None and metric in USER_METRICS and table.ranks.ranks:
+        if table.ranks is not None and table.ranks.ranks:
             places = list(table.ranks.ranks)
             self._column = {place: column for column, place in enumerate(places)}
             values = [table.ranks.per_user(place, metric, k) for place in places]

@@ -1,4 +1,4 @@
-"""What a report is made of: the input of every writer, and the view that they share."""
+"""The content of a report, shared by all its writers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from functools import cached_property
 import polars as pl
 
 from recsys.evaluation.metric_table import MetricTable
+from recsys.evaluation.metrics import DEFAULT_METRICS
 from recsys.reports.comparing import Comparisons
 from recsys.reports.view import (
     BEYOND_ACCURACY,
@@ -49,13 +50,17 @@ class ReportContent:
     """What to type to get these figures again."""
 
 
+ALWAYS_SHOWN = ("recall", "ndcg")
+"""The accuracy metrics of every table."""
+
+
 @dataclass(frozen=True)
 class View:
     """A checked metric table arranged for people."""
 
     table: MetricTable
     main_run: str | None
-    metrics: Sequence[str] = ("recall", "ndcg")
+    metrics: Sequence[str] = ALWAYS_SHOWN
     ks: Sequence[int] = (10,)
 
     def __post_init__(self) -> None:
@@ -89,8 +94,13 @@ class View:
 
     @cached_property
     def columns(self) -> list[Column]:
-        """Accuracy columns of the main table; the lead alone where none of those asked exists."""
-        asked = [Column(metric, k) for k in self.ks for metric in self.metrics]
+        """Accuracy columns of the main table, `metrics` and those measured by wish; the lead alone
+        where there are none of them.
+        """
+        told = self.table.rows["metric"].unique(maintain_order=True)
+        wished = [m for m in told if m not in (*DEFAULT_METRICS, *BEYOND_ACCURACY)]
+        shown = dict.fromkeys([*self.metrics, *wished])
+        asked = [Column(metric, k) for k in self.ks for metric in shown]
         return present(self.table, asked) or [self.lead]
 
     @cached_property

@@ -3,12 +3,19 @@
 import math
 
 import polars as pl
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from recsys.errors import RunError
 from recsys.reports.content import CURVES_SCHEMA
-from recsys.reports.drawing import COLOURS, EndLabel, label_ends, new_axes, ramp
+from recsys.reports.plot_style import (
+    COLOURS,
+    EndLabel,
+    Figure,
+    FuncFormatter,
+    MaxNLocator,
+    label_ends,
+    new_axes,
+    ramp,
+)
 
 _POINTS = 400  # of the loss curve: more cannot be seen and swell the page
 

@@ -1,4 +1,4 @@
-"""The plots of figures by granularity: the metric itself, and what of it each byte keeps.
+"""Plots of figures by granularity: the metric, and the share of it that is kept.
 
 Each function returns a matplotlib Figure; `drawing.to_svg` and `drawing.write_png` write it.
 """
@@ -7,17 +7,18 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from recsys.reports.content import ReportContent, View
 from recsys.reports.curves import training_plots
-from recsys.reports.drawing import (
+from recsys.reports.plot_style import (
     COLOURS,
     INK,
     QUIET,
+    Axes,
     EndLabel,
+    Figure,
+    FuncFormatter,
+    MaxNLocator,
     draw_curve,
     label_ends,
     log2_ticks,

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from recsys.console import make_console
 from recsys.evaluation.metric_table import MetricTable
-from recsys.reports.content import View
+from recsys.reports.content import ALWAYS_SHOWN, View
 from recsys.reports.view import Column, Line
 from recsys.reports.words import card_lines, headline, standing
 
@@ -20,7 +20,7 @@ _LONG_NAME, _SHORT_NAME = 28, 12  # run names are folded at the first, on a narr
 
 def print_table(
     table: MetricTable,
-    metrics: Sequence[str] = ("recall", "ndcg"),
+    metrics: Sequence[str] = ALWAYS_SHOWN,
     ks: Sequence[int] = (10,),
     console: Console | None = None,
     main_run: str | None = None,

@@ -1,4 +1,4 @@
-"""What every report shows of a MetricTable: which rows, in which order, and how numbers read.
+"""Rows and number formats of a MetricTable, the same in every report.
 
 Terminal, HTML, Markdown and plots all take their rows from here, so they cannot disagree.
 """

@@ -1,4 +1,4 @@
-"""Sentences of a report, computed from its numbers: the headline, the standing and the card.
+"""Sentences of a report, made from its figures.
 
 Whatever is said of two figures goes by the paired interval of their difference, never by how far
 apart the figures are or whether their own intervals overlap.

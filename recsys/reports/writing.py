@@ -1,4 +1,4 @@
-"""Puts a report on disk: HTML, Markdown, CSV and the plots, each whole or not at all."""
+"""Writing of a report to disk: HTML, Markdown, CSV and plots."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from recsys.files.atomic import write_text
 from recsys.reports.content import ReportContent, View
-from recsys.reports.drawing import to_svg
 from recsys.reports.html import ALT, to_html
 from recsys.reports.markdown import to_markdown
+from recsys.reports.plot_style import to_svg
 from recsys.reports.plots import make_plots
 
 

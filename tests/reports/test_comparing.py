@@ -13,9 +13,10 @@ from recsys.evaluation.metric_table import join_tables, load_table
 from recsys.evaluation.metrics import MISS, ndcg
 from recsys.evaluation.summary import user_rows
 from recsys.evaluation.target_ranks import target_ranks
-from recsys.reports import ReportContent, print_table, write_report
-from recsys.reports.content import View
+from recsys.reports.content import ReportContent, View
+from recsys.reports.terminal import print_table
 from recsys.reports.words import card_lines, headline, standing
+from recsys.reports.writing import write_report
 from tests.reports.tables import card, full_table, make_table
 
 U = 400

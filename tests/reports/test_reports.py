@@ -12,11 +12,12 @@ from rich.console import Console
 
 from recsys.errors import RunError
 from recsys.evaluation.metric_table import SCHEMA, join_tables
-from recsys.reports import ReportContent, print_table, write_report
-from recsys.reports.content import View
-from recsys.reports.drawing import spread, to_svg, write_png
+from recsys.reports.content import ReportContent, View
+from recsys.reports.plot_style import spread, to_svg, write_png
 from recsys.reports.plots import make_plots
+from recsys.reports.terminal import print_table
 from recsys.reports.words import card_lines, headline, standing
+from recsys.reports.writing import write_report
 from tests.reports.tables import FLAT, NESTED, card, curves, full_table, make_table, model_rows, row
 
 

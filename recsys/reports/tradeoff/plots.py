@@ -1,15 +1,25 @@
-"""Plots of a trade-off: what is kept against bytes in memory, and against work."""
+"""Plots of a trade-off: quality kept against bytes and against work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
 from recsys.evaluation.tradeoff.sweep import Point, Tradeoff
-from recsys.reports.drawing import COLOURS, GRID, INK, QUIET, EndLabel, label_ends, new_axes, ramp
+from recsys.reports.plot_style import (
+    COLOURS,
+    GRID,
+    INK,
+    QUIET,
+    Axes,
+    EndLabel,
+    Figure,
+    FuncFormatter,
+    LogLocator,
+    NullLocator,
+    label_ends,
+    new_axes,
+    ramp,
+)
 from recsys.reports.tradeoff.words import funnel_of
 
 _ABOVE = 7

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from recsys.console import make_console
 from recsys.evaluation.tradeoff.sweep import Point
-from recsys.reports.tradeoff.page import TradeoffContent
+from recsys.reports.tradeoff.content import TradeoffContent
 from recsys.reports.tradeoff.words import funnel_of, half_of, milliseconds, share
 
 

@@ -1,4 +1,4 @@
-"""How a trade-off is put into words."""
+"""Sentences of a trade-off's report."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recsys.arrays import Float64
 from recsys.console import make_console
 from recsys.evaluation.bootstrap import PairedDifference, paired_difference
-from recsys.evaluation.metrics import Float64
 from recsys.evaluation.tradeoff.bits import Bought, Found
 from recsys.evaluation.tradeoff.sweep import Point
 from recsys.reports.tradeoff.words import half_of

@@ -1,6 +1,7 @@
-"""How plots look and how they are written: colours, axes, labels at line ends, SVG and PNG.
+"""Style of plots (colours, axes, labels), and their writing as SVG and PNG.
 
-Matplotlib's object-oriented interface only: no pyplot, so no window and no figure list.
+The only importer of matplotlib, by its object-oriented interface: no pyplot, so no window and no
+figure list.
 """
 
 import io
@@ -10,13 +11,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-
+from recsys.extras import extra
 from recsys.files.atomic import atomic_path
+
+with extra("report"):
+    import matplotlib as mpl
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Figure
+    from matplotlib.lines import Line2D as Line2D
+    from matplotlib.ticker import FuncFormatter as FuncFormatter
+    from matplotlib.ticker import LogLocator as LogLocator
+    from matplotlib.ticker import MaxNLocator as MaxNLocator
+    from matplotlib.ticker import NullLocator as NullLocator
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; the palest ones left out.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00")

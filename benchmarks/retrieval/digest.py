@@ -1,0 +1,70 @@
+"""A results file out of a measured benchmark: every way's fastest search at a recall.
+
+python -m benchmarks.retrieval --run runs/synthetic_1m --out runs/first_stages.json
+python -m benchmarks.retrieval.digest runs/first_stages.json results/first_stages_trained.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.measure import Row
+from recsys.recipes.evaluating.results import as_typed
+from recsys.reports.results.record import Figure, Results, Step, Unit, write_results
+
+_FIGURES: dict[str, tuple[str, Unit]] = {
+    "recall@10": ("recall@10", "score"),
+    "queries/s": ("queries/s", "per second"),
+    "ms": ("one user, ms", "ms"),
+    "resident bytes": ("bytes an item in memory", "bytes"),
+    "mapped bytes": ("mapped", "bytes"),
+    "times": ("times the fastest rival", "times"),
+}
+_PLACED = ("cpu", "threads", "capability")
+
+
+def digest(measured: dict[str, Any], target: float) -> Results:
+    """The fastest search of each way that finds `target` of exact search, a batch at a time."""
+    machine = measured["machine"]
+    told = {key: str(machine[key]) for key in _PLACED} | measured["versions"]
+    return Results(
+        steps=(Step(command=command_of(measured["vectors"]), commit=machine["commit"]),),
+        seeds=(),
+        machine=told,
+        rows=tuple(f for row in measured["chosen"][f"batch at {target}"] for f in _figures(row)),
+    )
+
+
+def command_of(vectors: dict[str, Any]) -> str:
+    """The benchmark that measures these vectors."""
+    program = "python -m benchmarks.retrieval"
+    if "run" in vectors:
+        return as_typed(f"{program} --run {vectors['run']}")
+    like = f" --like {vectors['like']}" if vectors["like"] else ""
+    return as_typed(
+        f"{program} {vectors['num_items']}{like}{' --structured' * vectors['structured']}"
+    )
+
+
+def _figures(row: Row) -> Iterator[Figure]:
+    settings = ", ".join(f"{key} {value}" for key, value in row["point"].items())
+    for key, (metric, unit) in _FIGURES.items():
+        yield Figure(name=f"{row['title']}, {settings}", metric=metric, unit=unit, value=row[key])
+
+
+def main(
+    measured: Annotated[Path, typer.Argument(help="JSON, as `--out` of the benchmark leaves it.")],
+    results: Annotated[Path, typer.Argument(help="results/NAME.json.")],
+    target: Annotated[float, typer.Option(help="Recall: 0.9, 0.95 or 0.99.")] = 0.99,
+) -> None:
+    """Writes the results file."""
+    write_results(results, digest(json.loads(measured.read_text("utf-8")), target))
+
+
+if __name__ == "__main__":
+    typer.run(main)

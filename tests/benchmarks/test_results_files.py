@@ -1,0 +1,61 @@
+"""Results files that benchmarks write."""
+
+import pytest
+
+from benchmarks.results_file import keep_benchmarks
+from benchmarks.retrieval.digest import digest
+from recsys.errors import RunError
+from recsys.reports.results.record import read_results
+
+MACHINE = {"cpu": "2 x made up", "threads": "2", "capability": "AVX2", "commit": "1234abc"}
+
+
+def search(title, times):
+    return {
+        "title": title,
+        "point": {"margin": 1, "keep": 200},
+        "recall@10": 0.99,
+        "queries/s": 20_000.0,
+        "ms": 0.4,
+        "resident bytes": 76.1,
+        "mapped bytes": 520.0,
+        "times": times,
+    }
+
+
+def measured(**vectors):
+    return {
+        "machine": MACHINE,
+        "versions": {"faiss-cpu": "1.15"},
+        "vectors": vectors,
+        "chosen": {"batch at 0.99": [search("ours", 0.8), search("theirs", 1.0)]},
+    }
+
+
+def test_the_digest_keeps_the_fastest_searches_with_machine_commit_and_command():
+    drawn = {"num_items": 1000, "like": "runs/demo", "structured": True}
+    kept = digest(measured(**drawn), 0.99)
+    (step,) = kept.steps
+    assert step.command == "python -m benchmarks.retrieval 1000 --like runs/demo --structured"
+    assert step.commit == "1234abc"
+    assert kept.machine == {
+        "cpu": "2 x made up", "threads": "2", "capability": "AVX2", "faiss-cpu": "1.15",
+    }  # fmt: skip
+    assert kept.names == ["ours, margin 1, keep 200", "theirs, margin 1, keep 200"]
+    assert kept.find(kept.names[0], None, "times the fastest rival").value == 0.8
+
+
+def test_a_run_elsewhere_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="no path of this project"):
+        digest(measured(run="/elsewhere/runs/big"), 0.99)
+
+
+def test_benchmarks_keep_what_was_measured_and_name_rows_by_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["__main__.py", "steps", "--quick"])
+    rows = [{"variant": "six", "items": 1_000_000, "ms": 30.2, "ratio": 1.3}]
+    keep_benchmarks(tmp_path / "costs.json", MACHINE, {"a step": rows})
+    kept = read_results(tmp_path / "costs.json")
+    assert kept.steps[0].command == "python -m benchmarks steps --quick"
+    assert kept.names == ["a step, six, items 1,000,000"]
+    assert [(row.metric, row.unit) for row in kept.rows] == [("ms", "ms"), ("ratio", "times")]
