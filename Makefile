@@ -4,12 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check core docs results bench clean
 
 help:
 	@echo "make demo   train on real MovieLens data and print recall/NDCG at every granularity, and what each byte buys"
 	@echo "make test   run the tests"
-	@echo "make check  style, types and the import contracts"
+	@echo "make check  style, types, the import contracts, figures beside their results files, the site of docs/"
+	@echo "make docs   serves the site of docs/ and builds it again as its pages change"
+	@echo "make results  fills the tables of README, docs and config headers from results/*.json"
+	@echo "make core   install the core alone into a clean environment and serve bundles there"
 	@echo "make bench  the benchmarks (ratios within one run)"
 	@echo "make clean  remove the environment and everything that was built"
 
@@ -22,6 +25,9 @@ $(STAMP): pyproject.toml packaging/fbgemm-gpu-shim/pyproject.toml
 	$(BIN)/python -m pip check
 	$(BIN)/recsys doctor
 	@touch $@
+
+# The variable silences an advertisement of the theme.
+DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 DEMO_RUN ?= runs/demo
 DEMO_ARGS ?=
@@ -42,6 +48,17 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m recsys.reports.results --check
+	$(DOCS) build --strict --quiet
+
+docs: setup
+	$(DOCS) serve
+
+results: setup
+	$(BIN)/python -m recsys.reports.results
+
+core: setup
+	$(BIN)/python packaging/core_install/check.py $(CORE_RUN)
 
 bench: setup
 	$(BIN)/python -m benchmarks

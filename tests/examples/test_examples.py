@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.recipes.run import load_run_info
+from recsys.runs.records import load_run_info
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
