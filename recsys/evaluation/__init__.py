@@ -1,0 +1,1 @@
+"""Evaluation: protocols, ranking, metrics, intervals, and the trade-off of funnels."""

@@ -1,4 +1,4 @@
-"""Lists and scores beside those they should be, judged by what float32 can tell apart.
+"""Comparison of two rankings up to float32 rounding.
 
 Shape legend: B users, N items, D coordinates, d of a prefix, K length of the lists, n listed.
 """
@@ -10,13 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data.dataset import Int64
+from recsys.arrays import Float32, Float64, Int64
 from recsys.errors import RunError
 from recsys.evaluation.tradeoff.sweep import Queries
-from recsys.retrieval.codecs.base import Float32
 from recsys.retrieval.filters import Filters, rows_of
 
-Float64 = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating]
 
 _UNIT = 2.0**-24

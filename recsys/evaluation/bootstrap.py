@@ -1,4 +1,4 @@
-"""Percentile bootstrap over users: how far would a mean move with other users of the same kind?
+"""Percentile bootstrap over users: intervals of means and of paired differences.
 
 Reference: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 16.
 Shape legend: U users, P figures, R resamples.
@@ -11,9 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from recsys.data.dataset import Int32, Int64
+from recsys.arrays import Float64, Int32, Int64
 from recsys.errors import ProtocolError
-from recsys.evaluation.metrics import Float64
 from recsys.kernels.ranking import count_draws
 from recsys.kernels.threads import run_shares, shares
 

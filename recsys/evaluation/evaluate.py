@@ -1,4 +1,4 @@
-"""One evaluator for validation inside training, for final tables and for baselines.
+"""The evaluator: recall, NDCG and coverage of a model at every granularity.
 
 Shape legend: U users measured, B of a batch, M targets (jagged), G granularities, K cutoffs,
 N items.
@@ -7,40 +7,74 @@ N items.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 import torch
 
-from recsys.data.dataset import Dataset, Int64
+from recsys.arrays import Float64, Int64
+from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories, item_counts
 from recsys.data.splitting import Split
 from recsys.errors import GranularityError, ProtocolError
 from recsys.evaluation.held_out import HeldOut, describe_untrained, held_out
 from recsys.evaluation.metric_table import SCHEMA, MetricTable
-from recsys.evaluation.metrics import USER_METRICS, Float64, checked_cutoffs
+from recsys.evaluation.metrics import (
+    DEFAULT_METRICS,
+    checked_cutoffs,
+    checked_metrics,
+    user_values,
+)
 from recsys.evaluation.protocol import FitOn, Part, Protocol, ProtocolCard, make_card
 from recsys.evaluation.ranking.dispatch import rank_batch
-from recsys.evaluation.ranking.scoring import (
-    DEFAULT_BUDGET,
-    ScoreModel,
-    Scorer,
-    VectorModel,
-    VectorScorer,
-    make_scorer,
-)
+from recsys.evaluation.ranking.make_scorer import DEFAULT_BUDGET, make_scorer
+from recsys.evaluation.ranking.scorer import Scorer, VectorScorer
 from recsys.evaluation.seen_targets import describe_seen
 from recsys.evaluation.summary import catalogue_rows, keep_targets, segments_of, user_rows
 from recsys.evaluation.target_ranks import target_ranks
 from recsys.granularity import Granularities
 from recsys.kernels.ranking import count_listed
+from recsys.model_protocols import ScoreModel, VectorModel
 from recsys.processes import ALONE, Processes
 from recsys.progress import progress
 
 DEFAULT_KS = (1, 5, 10, 20, 50, 100)
 FAST_METRICS = ("recall", "ndcg")
 """What is measured when extras are off."""
+
+
+@dataclass(frozen=True)
+class RankingOptions:
+    """How a ranking is computed."""
+
+    granularities: Granularities | None = None
+    """Prefixes to measure instead of the model's own (any sizes up to D); what it does not name,
+    such as `normalize`, is the model's own."""
+    most_users: int | None = None
+    """Of all that can be measured so many, evenly spread; None: all."""
+    budget_bytes: int = DEFAULT_BUDGET
+    """For blocks of scores."""
+    label: str = "ranking"
+    """Of the progress bar."""
+    processes: Processes = ALONE
+    """Each scores its share of the catalogue; all of them rank and get the same."""
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What goes into the table of an evaluation."""
+
+    run: str = "run"
+    """The name in the table."""
+    extras: bool = True
+    """All metrics, segments, bootstrap intervals and (where the ranking has lists) catalogue
+    metrics; without, recall and ndcg over all users, which is much cheaper."""
+    metrics: tuple[str, ...] = ()
+    """More of them, by name, such as precision or my_package.my_module:rbp."""
+    seed: int = 0
+    """Of the bootstrap."""
+    ranking: RankingOptions = RankingOptions()
 
 
 @dataclass(frozen=True)
@@ -65,7 +99,7 @@ class Ranking:
         if granularity is not None and granularity not in self.sizes:
             raise GranularityError(f"granularity {granularity} is not among {self.sizes}")
         g = -1 if granularity is None else self.sizes.index(granularity)
-        return USER_METRICS[metric](self.ranks[g], self.held_out.offsets, (k,))[:, 0]
+        return user_values(metric, self.ranks[g], self.held_out.offsets, (k,))[:, 0]
 
 
 def rank_held_out(
@@ -77,16 +111,12 @@ def rank_held_out(
     filter_seen: bool,
     ks: Sequence[int] = DEFAULT_KS,
     lists: bool = False,
-    most_users: int | None = None,
-    granularities: Granularities | None = None,
-    budget_bytes: int = DEFAULT_BUDGET,
-    label: str = "ranking",
-    processes: Processes = ALONE,
+    options: RankingOptions = RankingOptions(),
 ) -> Ranking:
     """Ranks the whole catalogue for every user of `part`, at all granularities in one pass.
 
     A user's history is everything before the held-out part. Memory: the vectors (or one batch of a
-    ScoreModel's scores), `budget_bytes`, and `8 * G * (M + K * N)` bytes of results.
+    ScoreModel's scores), `options.budget_bytes`, and `8 * G * (M + K * N)` bytes of results.
 
     Args:
         model: in the mode it shall be measured in (call `eval()` on a network first).
@@ -97,34 +127,29 @@ def rank_held_out(
         ks: cutoffs.
         lists: count the recommended items as well; without, one target per user is ranked by
             counting, which is much cheaper.
-        most_users: of all that can be measured so many, evenly spread; None: all.
-        granularities: prefixes to measure instead of the model's own (any sizes up to D);
-            what it does not name, such as `normalize`, is the model's own.
-        budget_bytes: for blocks of scores.
-        label: of the progress bar.
-        processes: each scores its share of the catalogue; all of them call this and get the same.
+        options: how it is computed.
 
     Raises:
         ConfigError: a cutoff is none.
         DataError: nobody can be measured.
-        GranularityError: the model cannot be cut at `granularities`.
+        GranularityError: the model cannot be cut at these granularities.
         RunError: the model is of another catalogue or gives no finite numbers.
     """
     held, ks = held_out(dataset, split, part), checked_cutoffs(ks)
-    held = held if most_users is None else held.spread(most_users)
+    held = held if options.most_users is None else held.spread(options.most_users)
     with torch.inference_mode(), progress() as bar:
         scorer = make_scorer(
             model,
             dataset.num_items,
-            granularities=granularities,
-            budget_bytes=budget_bytes,
-            processes=processes,
+            granularities=options.granularities,
+            budget_bytes=options.budget_bytes,
+            processes=options.processes,
         )
         ranks = np.empty((len(scorer.sizes), len(held.targets)), np.int64)
         counts = None
         if lists:
             counts = np.zeros((len(scorer.sizes), len(ks), dataset.num_items), np.int64)
-        task = bar.add_task(label, total=len(held.users))
+        task = bar.add_task(options.label, total=len(held.users))
         compiled = isinstance(scorer, VectorScorer) and scorer.compiled is not None
         for rows in scorer.batches(held.by_length if compiled else held.by_target):
             positions, offsets = held.targets_of(rows)
@@ -162,10 +187,7 @@ def tabulate(
     ranking: Ranking,
     card: ProtocolCard,
     popularity: Int64,
-    *,
-    run: str,
-    extras: bool = True,
-    seed: int = 0,
+    options: EvaluationOptions,
 ) -> MetricTable:
     """The figures of a ranking.
 
@@ -173,11 +195,10 @@ def tabulate(
         ranking: of one model.
         card: the protocol it was taken under.
         popularity: `[N]` interactions of each item in what the model was fitted on.
-        run: the name in the table.
-        extras: all metrics, segments, bootstrap intervals and (where the ranking has lists)
-            catalogue metrics; without, recall and ndcg over all users.
-        seed: of the bootstrap.
+        options: what goes into the table.
     """
+    extras = options.extras
+    names = dict.fromkeys([*(DEFAULT_METRICS if extras else FAST_METRICS), *options.metrics])
     segments = segments_of(popularity, with_cold=card.protocol == "global-time")
     rows = []
     for segment in segments if extras else ("all",):
@@ -190,9 +211,9 @@ def tabulate(
                 offsets,
                 segment=segment,
                 sizes=ranking.sizes,
-                metrics=tuple(USER_METRICS) if extras else FAST_METRICS,
+                metrics=tuple(names),
                 ks=ranking.ks,
-                seed=seed if extras else None,
+                seed=options.seed if extras else None,
             )
     if extras and ranking.counts is not None:
         rows += catalogue_rows(
@@ -202,10 +223,10 @@ def tabulate(
             ks=ranking.ks,
             num_users=len(ranking.held_out.users),
         )
-    names = {"run": run, "split": card.part, "protocol": card.protocol}
-    frame = pl.DataFrame([names | row for row in rows], schema=SCHEMA)
+    told = {"run": options.run, "split": card.part, "protocol": card.protocol}
+    frame = pl.DataFrame([told | row for row in rows], schema=SCHEMA)
     held, largest = ranking.held_out, ranking.ks[-1]
-    kept = target_ranks(run, ranking.sizes, ranking.ranks, held.offsets, largest)
+    kept = target_ranks(options.run, ranking.sizes, ranking.ranks, held.offsets, largest)
     return MetricTable(card, frame, kept if extras else None)
 
 
@@ -218,12 +239,7 @@ def evaluate(
     part: Part,
     fit_on: FitOn = "train",
     ks: Sequence[int] = DEFAULT_KS,
-    run: str = "run",
-    extras: bool = True,
-    granularities: Granularities | None = None,
-    budget_bytes: int = DEFAULT_BUDGET,
-    seed: int = 0,
-    processes: Processes = ALONE,
+    options: EvaluationOptions = EvaluationOptions(),
 ) -> MetricTable:
     """`rank_held_out` and `tabulate` in one call, with the protocol card.
 
@@ -235,13 +251,7 @@ def evaluate(
         part: what is predicted.
         fit_on: what the model was fitted on; goes on the card, and defines popularity.
         ks: cutoffs.
-        run: the name in the table.
-        extras: final table (everything) or validation (recall and ndcg, much cheaper).
-        granularities: prefixes to measure instead of the model's own (any sizes up to D);
-            what it does not name, such as `normalize`, is the model's own.
-        budget_bytes: for blocks of scores.
-        seed: of the bootstrap.
-        processes: each scores its share of the catalogue; all of them call this and get the same.
+        options: what goes into the table, and how it is computed.
 
     Raises:
         ProtocolError: the split is not the protocol's, or the model has seen its targets.
@@ -252,6 +262,7 @@ def evaluate(
             "a model fitted on train+valid has seen the validation targets; "
             "evaluate it with part=test, or fit it on train"
         )
+    checked_metrics(options.metrics)
     card = make_card(dataset.manifest, protocol, part, fit_on, split.rule)
     ranking = rank_held_out(
         model,
@@ -260,19 +271,16 @@ def evaluate(
         part=part,
         filter_seen=protocol.filter_seen,
         ks=ks,
-        lists=extras,
-        granularities=granularities,
-        budget_bytes=budget_bytes,
-        label=f"evaluate {run}",
-        processes=processes,
+        lists=options.extras,
+        options=replace(options.ranking, label=f"evaluate {options.run}"),
     )
     fit_end = split.fit_end(fit_on)
     popularity = item_counts(dataset, split.start, fit_end)
-    if extras:
+    if options.extras:
         held = ranking.held_out
         told = {
             "filtered_targets": describe_seen(dataset, held, protocol),
             "untrained": describe_untrained(held, fit_end > split.start, popularity),
         }
         card = card.model_copy(update=told)
-    return tabulate(ranking, card, popularity, run=run, extras=extras, seed=seed)
+    return tabulate(ranking, card, popularity, options)

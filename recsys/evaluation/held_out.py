@@ -1,4 +1,4 @@
-"""Who is measured, what is known of them and what is to be found.
+"""Users, histories and targets of an evaluation part.
 
 Shape legend: U users measured, M targets of them all (jagged).
 """
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data.dataset import Dataset, Int32, Int64
+from recsys.arrays import Int32, Int64
+from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories, jagged_positions, select
 from recsys.data.read_only import freeze_arrays
 from recsys.data.splitting import Split

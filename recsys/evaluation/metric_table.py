@@ -1,4 +1,4 @@
-"""MetricTable: the one shape in which figures travel, from the evaluator to files and reports."""
+"""MetricTable: figures in one long table, read and written as JSON."""
 
 from __future__ import annotations
 

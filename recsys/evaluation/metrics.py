@@ -1,4 +1,4 @@
-"""Ranking metrics as pure functions: ranks of targets in, one number per user out.
+"""Ranking metrics as pure functions: ranks of targets in, one number for each user out.
 
 Shape legend: B users, M targets of them all (jagged: those of user b are
 `offsets[b]:offsets[b + 1]`, at least one each), K cutoffs, N items.
@@ -9,15 +9,16 @@ Herlocker et al., TOIS 2004 (coverage); Castells et al., Recommender Systems Han
 (novelty as self-information).
 """
 
+import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data.dataset import Int64
+from recsys.arrays import Float64, Int64
 from recsys.errors import ConfigError
-
-Float64 = npt.NDArray[np.float64]
+from recsys.plugins.registry import Registry
 
 MISS = int(np.iinfo(np.int32).max)
 """The rank of a target that can be found at no cutoff."""
@@ -39,6 +40,12 @@ def checked_cutoffs(ks: Sequence[int]) -> tuple[int, ...]:
 def recall(ranks: Int64, offsets: Int64, ks: Sequence[int]) -> Float64:
     """Share of a user's targets with rank <= k: `[B, K]`."""
     return _per_k(ranks, offsets, ks, np.ones(len(ranks))) / np.diff(offsets)[:, None]
+
+
+def precision(ranks: Int64, offsets: Int64, ks: Sequence[int]) -> Float64:
+    """A user's targets with rank <= k, over k: `[B, K]`."""
+    hits = _per_k(ranks, offsets, ks, np.ones(len(ranks)))
+    return hits / np.asarray(ks, dtype=np.float64)
 
 
 def hit(ranks: Int64, offsets: Int64, ks: Sequence[int]) -> Float64:
@@ -95,14 +102,68 @@ def ranks_in(
     return np.where(hits.any(axis=1) & (ranks <= k), ranks, MISS)
 
 
-USER_METRICS: dict[str, Callable[[Int64, Int64, Sequence[int]], Float64]] = {
-    "recall": recall,
-    "ndcg": ndcg,
-    "mrr": mrr,
-    "hit": hit,
-    "map": average_precision,
-}
-"""Every metric that is a mean over users."""
+Metric = Callable[[Int64, Int64, Sequence[int]], Float64]
+"""`(ranks [M], offsets [B + 1], ks) -> [B, K]`, a number for each user and cutoff.
+
+Higher is better. The value at a cutoff k depends on ranks up to k alone.
+"""
+
+
+def _lacks(found: Any) -> list[str]:
+    """What an object lacks to be a metric."""
+    try:
+        inspect.signature(found).bind(None, None, None)
+    except (TypeError, ValueError):
+        return ["a call as metric(ranks, offsets, ks) -> [B, K]"]
+    return []
+
+
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    "recsys.metrics",
+    {
+        "recall": "recsys.evaluation.metrics:recall",
+        "ndcg": "recsys.evaluation.metrics:ndcg",
+        "mrr": "recsys.evaluation.metrics:mrr",
+        "hit": "recsys.evaluation.metrics:hit",
+        "map": "recsys.evaluation.metrics:average_precision",
+        "precision": "recsys.evaluation.metrics:precision",
+    },
+    _lacks,
+)
+"""Every metric that is a mean over users, by name."""
+
+DEFAULT_METRICS = ("recall", "ndcg", "mrr", "hit", "map")
+"""What is always measured for a final table."""
+
+
+def user_values(name: str, ranks: Int64, offsets: Int64, ks: Sequence[int]) -> Float64:
+    """`[B, K]` values of the metric of that name.
+
+    Raises:
+        ConfigError: there is none, or it does not give one finite number for each user and cutoff.
+    """
+    values = np.asarray(METRICS.find(name)(ranks, offsets, ks), np.float64)
+    wanted = (len(offsets) - 1, len(ks))
+    if values.shape != wanted or not np.isfinite(values).all():
+        raise ConfigError(
+            f"metric {name} gave values of shape {values.shape}; finite ones of {wanted} are "
+            "expected, one for each user and cutoff"
+        )
+    return values
+
+
+def checked_metrics(names: Sequence[str]) -> tuple[str, ...]:
+    """Each name once, in the order given.
+
+    Raises:
+        ConfigError: there is no metric of one of the names, or it cannot be used.
+    """
+    given = [names] if isinstance(names, str) else list(names)
+    for name in given:
+        METRICS.find(name)
+    return tuple(dict.fromkeys(given))
+
 
 SAME_OF_ONE_TARGET = {"hit": "recall", "map": "mrr"}
 """Metrics that are another one where every user has a single target."""

@@ -1,4 +1,4 @@
-"""Vectors that stand still: what remains of a model once its vectors have been computed.
+"""Precomputed user and item vectors as a model.
 
 Shape legend: N items, D coordinates, U all users of the data set.
 """
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories
-from recsys.evaluation.ranking.scoring import MAX_USERS, VectorModel
+from recsys.evaluation.ranking.make_scorer import MAX_USERS
 from recsys.granularity import Granularities
 from recsys.layers.jagged import to_indices
+from recsys.model_protocols import VectorModel
 from recsys.progress import progress
 
 

@@ -1,4 +1,4 @@
-"""Evaluation protocols: named presets, and the card that stands beside every figure."""
+"""Evaluation protocols: named presets, and the card printed beside every figure."""
 
 from typing import Literal, get_args
 

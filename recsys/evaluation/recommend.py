@@ -1,16 +1,17 @@
-"""What a model recommends, by the very ranking its figures are taken from."""
+"""Recommendations of a model, by the same ranking as its figures."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from recsys.data.dataset import Int64
+from recsys.arrays import Int64
 from recsys.data.histories import Histories
 from recsys.errors import DataError
 from recsys.evaluation.ranking.dispatch import rank_batch
-from recsys.evaluation.ranking.scoring import DEFAULT_BUDGET, ScoreModel, VectorModel, make_scorer
+from recsys.evaluation.ranking.make_scorer import DEFAULT_BUDGET, make_scorer
 from recsys.granularity import Granularities
+from recsys.model_protocols import ScoreModel, VectorModel
 from recsys.retrieval.checks import checked_count, checked_jagged
 
 

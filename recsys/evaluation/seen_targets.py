@@ -1,4 +1,4 @@
-"""Targets that are filtered as seen: how many there are, and what recall they leave.
+"""Targets that a protocol filters as seen: their number, and the recall they cost.
 
 Shape legend: M targets, R rows (users) of a piece.
 """

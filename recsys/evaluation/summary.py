@@ -1,4 +1,4 @@
-"""From ranks and recommendation counts to the rows of a MetricTable.
+"""Rows of a MetricTable from ranks and recommendation counts.
 
 Shape legend: U users, M targets (jagged), G granularities, K cutoffs, N items.
 """
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data.dataset import Int64
+from recsys.arrays import Int64
 from recsys.evaluation.bootstrap import intervals
-from recsys.evaluation.metrics import SAME_OF_ONE_TARGET, USER_METRICS, coverage, gini, novelty
+from recsys.evaluation.metrics import SAME_OF_ONE_TARGET, coverage, gini, novelty, user_values
 
 Row = dict[str, Any]
 Members = npt.NDArray[np.bool_]
@@ -57,7 +57,7 @@ def user_rows(
         offsets: `[U + 1]`, every user with at least one target.
         segment: the name of the targets that are left in `ranks`.
         sizes: G granularities.
-        metrics: names in `USER_METRICS`.
+        metrics: names in `METRICS`.
         ks: K cutoffs.
         seed: of the bootstrap; None: no intervals.
     """
@@ -66,7 +66,7 @@ def user_rows(
     same = {a: b for a, b in SAME_OF_ONE_TARGET.items() if single and b in metrics}
     taken = [name for name in metrics if name not in same]
     values = np.concatenate(
-        [USER_METRICS[name](one, offsets, ks) for one in ranks for name in taken], axis=1
+        [user_values(name, one, offsets, ks) for one in ranks for name in taken], axis=1
     )
     columns = np.arange(values.shape[1]).reshape(len(sizes), len(taken), len(ks))
     places = columns[:, [taken.index(same.get(name, name)) for name in metrics]].ravel()

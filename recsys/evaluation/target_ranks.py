@@ -1,4 +1,4 @@
-"""Where every run of a table put every target: what its figures are compared by, user by user.
+"""Ranks of every target in every run of a table, for paired comparison by user.
 
 Shape legend: U users, M targets of them all (jagged).
 """
@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from recsys.data.dataset import Int32, Int64
+from recsys.arrays import Float64, Int32, Int64
 from recsys.errors import ProtocolError
-from recsys.evaluation.metrics import MISS, USER_METRICS, Float64
+from recsys.evaluation.metrics import MISS, user_values
 
 Place = tuple[str, int | None]
 """(run, granularity); a granularity of None: a model without nested vectors."""
@@ -33,7 +33,7 @@ class TargetRanks:
     def per_user(self, place: Place, metric: str, k: int) -> Float64:
         """`[U]` values of one metric."""
         ranks = self.ranks[place].astype(np.int64)
-        return USER_METRICS[metric](ranks, self.offsets, (k,))[:, 0]
+        return user_values(metric, ranks, self.offsets, (k,))[:, 0]
 
     def renamed(self, name: Callable[[str], str]) -> TargetRanks:
         """The same with other names of runs."""

@@ -1,1 +1,1 @@
-"""One function per verb; the only place that joins siblings."""
+"""Verbs: one function for each command."""

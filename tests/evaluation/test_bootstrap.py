@@ -7,9 +7,9 @@ from recsys.data.splitting import make_split
 from recsys.errors import GranularityError, ProtocolError
 from recsys.evaluation import bootstrap
 from recsys.evaluation.bootstrap import intervals, paired_difference, resampled_means
-from recsys.evaluation.evaluate import evaluate, rank_held_out
+from recsys.evaluation.evaluate import EvaluationOptions, evaluate, rank_held_out
 from recsys.evaluation.protocol import PROTOCOLS
-from tests.evaluation.naive import integer_vectors, random_dataset
+from tests.evaluation.ranking.naive import integer_vectors, random_dataset
 
 
 def test_resamples_equal_a_naive_loop_over_the_same_draws():
@@ -80,7 +80,10 @@ def test_the_same_seed_gives_the_same_table(tmp_path):
     model = integer_vectors(dataset.num_users, dataset.num_items)
     options = {"protocol": PROTOCOLS["s3rec"], "part": "test", "ks": (5,)}
     tables = [
-        evaluate(model, dataset, make_split(dataset), seed=seed, **options) for seed in (1, 1, 2)
+        evaluate(
+            model, dataset, make_split(dataset), options=EvaluationOptions(seed=seed), **options
+        )
+        for seed in (1, 1, 2)
     ]
     assert tables[0].rows.equals(tables[1].rows)
     assert not tables[0].rows.equals(tables[2].rows)

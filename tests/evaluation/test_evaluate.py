@@ -11,17 +11,17 @@ from recsys.data.dataset import SplitRule, write_dataset
 from recsys.data.histories import Histories
 from recsys.data.splitting import make_split
 from recsys.errors import DataError, GranularityError, ProtocolError, RunError
-from recsys.evaluation.evaluate import evaluate, rank_held_out
+from recsys.evaluation.evaluate import EvaluationOptions, RankingOptions, evaluate, rank_held_out
 from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.metrics import MISS
 from recsys.evaluation.protocol import PROTOCOLS
-from recsys.evaluation.ranking import scoring
+from recsys.evaluation.ranking import make_scorer as scoring
 from recsys.evaluation.ranking.compiled import CompiledRanking
 from recsys.evaluation.recommend import recommend
 from recsys.granularity import Granularities
 from recsys.kernels import ranking
 from recsys.reports.words import card_lines
-from tests.evaluation.naive import (
+from tests.evaluation.ranking.naive import (
     FixedScores,
     dense_scores,
     integer_vectors,
@@ -71,9 +71,14 @@ def test_every_granularity_equals_a_naive_dense_loop(case, budget, extras):
     dataset, split, protocol, part = case
     model = integer_vectors(dataset.num_users, dataset.num_items)
     table = evaluate(
-        model, dataset, split, protocol=protocol, part=part, ks=KS, extras=extras,
-        budget_bytes=budget,
-    )  # fmt: skip
+        model,
+        dataset,
+        split,
+        protocol=protocol,
+        part=part,
+        ks=KS,
+        options=EvaluationOptions(extras=extras, ranking=RankingOptions(budget_bytes=budget)),
+    )
     for size in model.granularities.sizes:
         scores = dense_scores(model, size)
         ranks = list(naive_ranks(dataset, split, part, scores, protocol.filter_seen))
@@ -90,7 +95,15 @@ def test_block_sizes_leave_the_whole_table_as_it_is(case, normalize):
     dataset, split, protocol, part = case
     model = integer_vectors(dataset.num_users, dataset.num_items, normalize=normalize)
     first, *others = (
-        evaluate(model, dataset, split, protocol=protocol, part=part, ks=KS, budget_bytes=budget)
+        evaluate(
+            model,
+            dataset,
+            split,
+            protocol=protocol,
+            part=part,
+            ks=KS,
+            options=EvaluationOptions(ranking=RankingOptions(budget_bytes=budget)),
+        )
         for budget in BUDGETS
     )
     for other in others:
@@ -117,7 +130,8 @@ def test_ranks_by_counting_equal_ranks_from_lists(tmp_path_factory, seed, budget
     dataset = random_dataset(folder, seed, 12, 30, split="leave-last-out")
     split = make_split(dataset)
     model = integer_vectors(dataset.num_users, dataset.num_items, seed=seed)
-    options = {"part": "test", "filter_seen": filter_seen, "ks": (5,), "budget_bytes": budget}
+    options = {"part": "test", "filter_seen": filter_seen, "ks": (5,)}
+    options["options"] = RankingOptions(budget_bytes=budget)
     try:
         counted = rank_held_out(model, dataset, split, **options)
     except DataError:  # nobody drew a history of three
@@ -132,9 +146,15 @@ def test_recommended_items_are_counted_as_in_the_naive_loop(case):
     dataset, split, protocol, part = case
     model = integer_vectors(dataset.num_users, dataset.num_items)
     ranking = rank_held_out(
-        model, dataset, split, part=part, filter_seen=protocol.filter_seen, ks=KS, lists=True,
-        budget_bytes=900,
-    )  # fmt: skip
+        model,
+        dataset,
+        split,
+        part=part,
+        filter_seen=protocol.filter_seen,
+        ks=KS,
+        lists=True,
+        options=RankingOptions(budget_bytes=900),
+    )
     for g, size in enumerate(model.granularities.sizes):
         scores = dense_scores(model, size)
         for column, k in enumerate(KS):
@@ -214,27 +234,33 @@ def test_segments_count_their_own_targets_only(tmp_path):
         assert rows["value"].item() == pytest.approx(np.mean([v["ndcg"] for v in values]))
 
 
+def quick(granularities):
+    """Options of an evaluation at given prefixes."""
+    ranking = RankingOptions(granularities=granularities)
+    return EvaluationOptions(extras=False, ranking=ranking)
+
+
 def test_untrained_prefixes_can_be_asked_for(tmp_path):
     dataset = random_dataset(tmp_path / "data", split="leave-last-out")
     split = make_split(dataset)
     model = integer_vectors(dataset.num_users, dataset.num_items)
-    options = {"protocol": PROTOCOLS["s3rec"], "part": "test", "ks": KS, "extras": False}
-    table = evaluate(model, dataset, split, granularities=Granularities(sizes=(1, 5)), **options)
+    options = {"protocol": PROTOCOLS["s3rec"], "part": "test", "ks": KS}
+    table = evaluate(model, dataset, split, options=quick(Granularities(sizes=(1, 5))), **options)
     assert table.rows["granularity"].unique().sort().to_list() == [1, 5]
     ranks = naive_ranks(dataset, split, "test", dense_scores(model, 5), True)
     expected = np.mean([metrics_of(user, 10)["ndcg"] for user in ranks])
     assert table.value("ndcg", 10, 5) == pytest.approx(expected)
     with pytest.raises(GranularityError, match="granularity 8 is longer than the vectors"):
-        evaluate(model, dataset, split, granularities=Granularities(sizes=(8,)), **options)
+        evaluate(model, dataset, split, options=quick(Granularities(sizes=(8,))), **options)
 
 
 def test_prefixes_of_a_cosine_model_are_ranked_by_cosine_whether_that_is_named_or_not(tmp_path):
     dataset = random_dataset(tmp_path / "data", split="leave-last-out")
     split = make_split(dataset)
     model = integer_vectors(dataset.num_users, dataset.num_items, (2, 7), normalize=True)
-    options = {"protocol": PROTOCOLS["s3rec"], "part": "test", "ks": KS, "extras": False}
+    options = {"protocol": PROTOCOLS["s3rec"], "part": "test", "ks": KS}
     tables = [
-        evaluate(model, dataset, split, granularities=granularities, **options).rows
+        evaluate(model, dataset, split, options=quick(granularities), **options).rows
         for granularities in (
             Granularities(sizes=(2, 5)),
             Granularities(sizes=(2, 5), normalize=True),
@@ -259,9 +285,14 @@ def test_a_score_model_is_ranked_with_granularity_null(case, budget, extras):
     scores = torch.from_numpy(dense_scores(vectors, 7))
     scores[:, 4] = -torch.inf
     table = evaluate(
-        FixedScores(scores), dataset, split, protocol=protocol, part=part, ks=(3, 100),
-        extras=extras, budget_bytes=budget,
-    )  # fmt: skip
+        FixedScores(scores),
+        dataset,
+        split,
+        protocol=protocol,
+        part=part,
+        ks=(3, 100),
+        options=EvaluationOptions(extras=extras, ranking=RankingOptions(budget_bytes=budget)),
+    )
     assert table.rows["granularity"].null_count() == len(table.rows)
     ranks = list(naive_ranks(dataset, split, part, scores.tolist(), protocol.filter_seen))
     for k in (3, 100):  # 100 is more than the catalogue: only what is hidden or unscored is missed
@@ -291,7 +322,12 @@ def test_never_more_than_the_budget_is_scored_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "prefix_scores", watched)
     monkeypatch.setattr(scoring, "can_compile", lambda items: False)
     rank_held_out(
-        model, dataset, make_split(dataset), part="test", filter_seen=True, budget_bytes=1600
+        model,
+        dataset,
+        make_split(dataset),
+        part="test",
+        filter_seen=True,
+        options=RankingOptions(budget_bytes=1600),
     )
     assert sizes
     assert max(sizes) <= 1600 / scoring.BYTES_PER_SCORE
@@ -318,7 +354,8 @@ def test_the_kernels_make_lists_within_the_budget(monkeypatch):
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_vectors_that_are_not_finite_are_refused(tmp_path, bad):
     dataset = random_dataset(tmp_path / "data", split="leave-last-out")
-    options = {"protocol": PROTOCOLS["s3rec"], "part": "test", "extras": False}
+    options = {"protocol": PROTOCOLS["s3rec"], "part": "test"}
+    options["options"] = EvaluationOptions(extras=False)
     for which, words in (("items", "item vectors"), ("users", "user vectors")):
         model = integer_vectors(dataset.num_users, dataset.num_items)
         getattr(model, which)[:, 0] = bad
@@ -346,7 +383,11 @@ def test_a_score_model_has_no_granularities(tmp_path):
     options = {"protocol": PROTOCOLS["s3rec"], "part": "test"}
     with pytest.raises(GranularityError, match="has no nested vectors"):
         evaluate(
-            scores, dataset, make_split(dataset), granularities=Granularities(sizes=(2,)), **options
+            scores,
+            dataset,
+            make_split(dataset),
+            options=quick(Granularities(sizes=(2,))),
+            **options,
         )
 
 
@@ -382,6 +423,7 @@ def test_a_target_whose_score_is_nan_is_refused_and_not_ranked_first(tmp_path, e
     dataset = random_dataset(tmp_path / "data", split="leave-last-out")
     model = integer_vectors(dataset.num_users, dataset.num_items, normalize=True)
     model.users[:, :2] = model.items[:, :2] = 1e30  # finite; products and norms are not
-    options = {"protocol": PROTOCOLS["s3rec"], "part": "test", "extras": extras, "ks": (5,)}
+    options = {"protocol": PROTOCOLS["s3rec"], "part": "test", "ks": (5,)}
+    options["options"] = EvaluationOptions(extras=extras)
     with pytest.raises(RunError, match="the score of a target is NaN"):
         evaluate(model, dataset, make_split(dataset), **options)

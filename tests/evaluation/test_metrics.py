@@ -5,8 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.evaluation.metrics import MISS, USER_METRICS, coverage, gini, novelty, ranks_in
-from tests.evaluation.naive import metrics_of
+from recsys.evaluation.metrics import (
+    DEFAULT_METRICS,
+    METRICS,
+    MISS,
+    coverage,
+    gini,
+    novelty,
+    ranks_in,
+)
+from tests.evaluation.ranking.naive import metrics_of
 
 RANKS = st.lists(
     st.lists(st.one_of(st.integers(1, 30), st.just(MISS)), min_size=1, max_size=6),
@@ -22,9 +30,13 @@ def jagged(users: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+def user_metrics():
+    return [(name, METRICS.find(name)) for name in DEFAULT_METRICS]
+
+
 def test_one_target_at_rank_three_by_hand():
     ranks, offsets = jagged([[3]])
-    values = {name: metric(ranks, offsets, (1, 3))[0] for name, metric in USER_METRICS.items()}
+    values = {name: metric(ranks, offsets, (1, 3))[0] for name, metric in user_metrics()}
     assert values["recall"].tolist() == [0, 1]
     assert values["hit"].tolist() == [0, 1]
     assert values["ndcg"].tolist() == [0, 0.5]  # 1 / log2(4)
@@ -35,7 +47,7 @@ def test_one_target_at_rank_three_by_hand():
 def test_three_targets_by_hand():
     # Found at 1 and 4, one lost. DCG@5 = 1 + 1/log2(5); ideal = 1 + 1/log2(3) + 1/2.
     ranks, offsets = jagged([[MISS, 4, 1]])
-    at_5 = {name: metric(ranks, offsets, (5,))[0, 0] for name, metric in USER_METRICS.items()}
+    at_5 = {name: metric(ranks, offsets, (5,))[0, 0] for name, metric in user_metrics()}
     assert at_5["recall"] == pytest.approx(2 / 3)
     assert at_5["hit"] == 1
     assert at_5["ndcg"] == pytest.approx((1 + 1 / math.log2(5)) / (1.5 + 1 / math.log2(3)))
@@ -48,7 +60,7 @@ def test_three_targets_by_hand():
 def test_every_metric_equals_the_naive_loop(users, k):
     ranks, offsets = jagged(users)
     expected = [metrics_of([math.inf if r == MISS else r for r in user], k) for user in users]
-    for name, metric in USER_METRICS.items():
+    for name, metric in user_metrics():
         values = metric(ranks, offsets, (k, 2 * k))[:, 0]
         np.testing.assert_allclose(values, [user[name] for user in expected], rtol=1e-12)
 
@@ -61,7 +73,7 @@ def test_every_metric_equals_the_naive_loop(users, k):
 def test_every_metric_lies_between_0_and_1_and_is_1_for_the_best_order(users, k):
     ranks, offsets = jagged([list(user) for user in users])
     best, _ = jagged([list(range(1, len(user) + 1)) for user in users])
-    for name, metric in USER_METRICS.items():
+    for name, metric in user_metrics():
         values = metric(ranks, offsets, (k,))
         assert ((values >= 0) & (values <= 1 + 1e-12)).all()
         if name != "recall":  # k may be too short for all targets

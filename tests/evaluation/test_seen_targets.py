@@ -14,7 +14,7 @@ from recsys.evaluation.held_out import held_out
 from recsys.evaluation.protocol import PROTOCOLS
 from recsys.evaluation.seen_targets import seen_targets
 from recsys.reports.words import card_lines
-from tests.evaluation.naive import FixedScores, random_dataset
+from tests.evaluation.ranking.naive import FixedScores, random_dataset
 
 
 @settings(deadline=None, max_examples=30)

@@ -15,14 +15,14 @@ from recsys.baselines.popularity import (
 )
 from recsys.data.dataset import Dataset, SplitRule, write_dataset
 from recsys.data.splitting import make_split
-from recsys.evaluation.evaluate import evaluate
+from recsys.evaluation.evaluate import EvaluationOptions, evaluate
 from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.metric_table import load_table
 from recsys.evaluation.protocol import PROTOCOLS
-from recsys.evaluation.ranking.scoring import DEFAULT_BUDGET, make_scorer
+from recsys.evaluation.ranking.make_scorer import DEFAULT_BUDGET, make_scorer
 from recsys.recipes.evaluating.baseline_settings import tune
-from recsys.recipes.evaluating.baselines import choose, measure_baselines
-from recsys.recipes.run import run_name
+from recsys.recipes.evaluating.baselines import Figures, choose, measure_baselines
+from recsys.runs.records import run_name
 
 S3REC = PROTOCOLS["s3rec"]
 
@@ -48,7 +48,15 @@ def validated(config, data) -> float:
     """ndcg@10 on validation of what was fitted on train."""
     split = make_split(data)
     model = fit_baseline(config, fit_histories(data, split, "train"), data.num_items)
-    table = evaluate(model, data, split, protocol=S3REC, part="valid", ks=(10,), extras=False)
+    table = evaluate(
+        model,
+        data,
+        split,
+        protocol=S3REC,
+        part="valid",
+        ks=(10,),
+        options=EvaluationOptions(extras=False),
+    )
     return table.value("ndcg", 10)
 
 
@@ -75,7 +83,7 @@ def test_a_setting_that_was_given_is_taken(data):
 
 
 def test_the_chosen_values_are_printed_with_the_baseline_and_kept_in_its_file(data, tmp_path):
-    recsys.evaluate_baselines(data.folder, out=tmp_path / "table.json")
+    recsys.evaluate_baselines(data.folder).save(tmp_path / "table.json")
     names = load_table(tmp_path / "table.json").rows["run"].unique(maintain_order=True).to_list()
     chosen = [tune(config, data, make_split(data), S3REC) for config in choose((), data)]
     assert names == [
@@ -109,10 +117,10 @@ def test_where_nobody_has_a_validation_item_the_defaults_stand_and_that_is_said(
 
 
 def test_choosing_is_left_out_unasked_where_it_takes_minutes(data, monkeypatch, capsys):
-    monkeypatch.setattr("recsys.baselines._DEAR_ITEMS", 10)
+    monkeypatch.setattr("recsys.baselines.ease._DEAR_ITEMS", 10)
     split = make_split(data)
     configs = [EaseConfig()]
-    unasked = measure_baselines(configs, data, split, S3REC, "test", "train", (10,))
+    unasked = measure_baselines(configs, data, split, S3REC, "test", "train", Figures((10,)))
     assert unasked.rows["run"][0] == "ease l2=100"
     assert "recsys baselines" in " ".join(capsys.readouterr().err.split())
 
@@ -138,5 +146,7 @@ def test_baselines_of_a_large_catalogue_score_hundreds_of_users_at_once(tmp_path
         model = fit_baseline(config, rows, num_items)
         scorer = make_scorer(model, num_items, budget_bytes=DEFAULT_BUDGET)
         assert scorer.num_users >= 40
-    table = measure_baselines(configs[:1], data, make_split(data), S3REC, "test", "train", (10,))
+    table = measure_baselines(
+        configs[:1], data, make_split(data), S3REC, "test", "train", Figures((10,))
+    )
     assert table.rows.height

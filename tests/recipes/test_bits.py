@@ -3,24 +3,15 @@
 import shlex
 
 import pytest
-from typer.testing import CliRunner
 
 import recsys
-from recsys.cli import app
 from recsys.data.dataset import write_dataset
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.evaluation.bootstrap import paired_difference
 from recsys.retrieval.bundle.loading import load_bundle, verify_bundle
 from recsys.retrieval.bundle_funnel import open_funnel
+from tests.command import call
 from tests.recipes.test_verbs import config, frame
-
-RUNNER = CliRunner()
-
-
-def call(*arguments, code=0):
-    result = RUNNER.invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +21,9 @@ def run(tmp_path_factory):
     return recsys.train(config(data), out=place / "run")
 
 
-OPTIONS = {"edges": [2, 4, 6], "keep": 12, "num_users": None, "threads": 1}
+OPTIONS = {
+    "edges": [2, 4, 6], "keep": 12, "measuring": recsys.Measuring(num_users=None, threads=1)
+}  # fmt: skip
 
 
 def test_the_printed_command_makes_a_bundle_of_that_split_and_is_found_by(run):

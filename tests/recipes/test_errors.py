@@ -7,15 +7,12 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
-from typer.testing import CliRunner
 
 import recsys
 from recsys import doctor
-from recsys.cli import app
 from recsys.data.dataset import write_dataset
-from recsys.recipes.run import RunConfig
-
-RUNNER = CliRunner()
+from recsys.runs.config import RunConfig
+from tests.command import invoke
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +40,7 @@ def run(trained, tmp_path):
 
 
 def call(*arguments, code=1):
-    result = RUNNER.invoke(app, [str(argument) for argument in arguments])
+    result = invoke(*arguments)
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.stdout
     return result
@@ -103,7 +100,7 @@ def test_an_unforeseen_error_says_where_to_report_it_and_debug_shows_its_trace(r
     said = call("doctor").stderr
     assert said.startswith("error: KeyError: 'prefix [8]'. This is a fault of recsys")
     assert "Traceback" not in said
-    result = RUNNER.invoke(app, list(place))
+    result = invoke(*place)
     assert "Traceback (most recent call last)" in result.stderr and result.exit_code == 1
 
 

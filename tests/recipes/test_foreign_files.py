@@ -4,7 +4,7 @@ import pytest
 
 from recsys.errors import DataError
 from recsys.recipes.evaluating.evaluate import compare
-from recsys.recipes.run import load_config, load_run_info
+from recsys.runs.records import load_config, load_run_info
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.yaml"])

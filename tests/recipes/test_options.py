@@ -15,9 +15,12 @@ from recsys.data.dataset import write_dataset
 from recsys.data.features.manifest import FeatureOrigin
 from recsys.data.features.writing import write_categories, write_numbers, write_vectors
 from recsys.errors import ConfigError
-from recsys.recipes.run import RunConfig, load_config, read_config
+from recsys.losses import LOSSES
+from recsys.models import MODELS
 from recsys.recipes.training import remarks
 from recsys.recipes.training.train import train
+from recsys.runs.config import RunConfig, read_config
+from recsys.runs.records import load_config
 from recsys.training.logs import read_lines
 
 NUM_ITEMS = 60
@@ -36,7 +39,7 @@ TOWERS = "model={name: two_tower, granularities: {sizes: [4, 8]}}"
 PAPER = "model={name: fmrlrec, granularities: {sizes: [4, 8]}, features: [text]}"
 CONTENT = "model.items={features: [text, year]}"
 LATER = "protocol=global-time"
-GBCE, BPR = "loss.name=gbce", "loss.name=bpr"
+GBCE, BPR, SOFTMAX = "loss.name=gbce", "loss.name=bpr", "loss={name: softmax}"
 TWO = "trainer.epochs=2"
 
 
@@ -178,8 +181,12 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
     "TwoTowerConfig.dropout": ([TOWERS], ["model.dropout=0.5"]),
     "TwoTowerConfig.sparse_gradients": ([TOWERS], ["model.sparse_gradients=true"]),
     "RunConfig.loss": ([], ["loss={negatives: {uniform: 20}}"]),
-    "LossConfig.name": ([], [BPR]),
-    "LossConfig.negatives": ([], ["loss.negatives={uniform: 20}"]),
+    "SoftmaxConfig.distillation": ([SOFTMAX], ["loss.distillation=0.1"]),
+    "SampledSoftmaxConfig.negatives": ([], ["loss.negatives={uniform: 20}"]),
+    "SampledSoftmaxConfig.distillation": ([], ["loss.distillation=0.1"]),
+    "GBCEConfig.negatives": ([GBCE], ["loss.negatives={uniform: 20}"]),
+    "GBCEConfig.calibration": ([GBCE], ["loss.calibration=0.1"]),
+    "BPRConfig.negatives": ([BPR], ["loss.negatives={uniform: 20}"]),
     "NegativesConfig.uniform": ([], ["loss.negatives.uniform=20"]),
     "NegativesConfig.popularity": ([], ["loss.negatives.popularity=5"]),
     "NegativesConfig.popularity_power": (
@@ -187,8 +194,6 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "NegativesConfig.in_batch": ([], ["loss.negatives.in_batch=true"]),
     "NegativesConfig.logq": ([], ["loss.negatives.logq=false"]),
-    "LossConfig.distillation": ([], ["loss.distillation=0.1"]),
-    "LossConfig.calibration": ([GBCE], ["loss.calibration=0.1"]),
     "RunConfig.batching": ([], ["batching={}"]),
     "BatchingConfig.batch_tokens": ([], ["batching.batch_tokens=32"]),
     "BatchingConfig.bucket_batches": ([], ["batching.bucket_batches=1"]),
@@ -233,6 +238,18 @@ ELSEWHERE = {
 """Options that no single-process run can show, and why."""
 
 
+SECTIONS = {"RunConfig.model": MODELS, "RunConfig.loss": LOSSES}
+"""option -> the parts that its name chooses from."""
+
+
+def configs_of(key, field):
+    """Config classes that may read a field."""
+    if key not in SECTIONS:
+        return configs_in(field.annotation)
+    (section,) = field.metadata
+    return {section.class_of(name) for name in SECTIONS[key].inside}
+
+
 def configs_in(annotation):
     """Config classes named in a field's annotation."""
     if isinstance(annotation, type) and issubclass(annotation, StrictModel):
@@ -249,7 +266,7 @@ def options_of(config, found=None):
         key = f"{config.__name__}.{name}"
         if not tag and key not in found:
             found[key] = field
-            for inner in configs_in(field.annotation) - {NoneType}:
+            for inner in configs_of(key, field) - {NoneType}:
                 options_of(inner, found)
     return found
 
@@ -319,13 +336,14 @@ SHARED = [TOWERS, "model.shared_table=true"]
 REFUSED = {
     "seen_negatives with bpr": ["model.seen_negatives=true", BPR],
     "seen_negatives with gbce": ["model.seen_negatives=true", GBCE],
-    "seen_negatives with softmax": ["model.seen_negatives=true", "loss.name=softmax"],
+    "seen_negatives with softmax": ["model.seen_negatives=true", SOFTMAX],
     "seen_negatives with repeat_bias": ["model.seen_negatives=true", "model.repeat_bias=true"],
-    "repeat_bias with softmax": ["model.repeat_bias=true", "loss.name=softmax"],
+    "repeat_bias with softmax": ["model.repeat_bias=true", SOFTMAX],
     "distillation with bpr": ["loss.distillation=0.3", BPR],
     "distillation with gbce": ["loss.distillation=0.3", GBCE],
     "calibration with softmax": ["loss.calibration=0.3"],
-    "sparse_gradients with softmax": ["model.sparse_gradients=true", "loss.name=softmax"],
+    "negatives with softmax": ["loss.name=softmax"],
+    "sparse_gradients with softmax": ["model.sparse_gradients=true", SOFTMAX],
     "popularity_power alone": ["loss.negatives.popularity_power=0.3"],
     "quantile of leave-last-out": ["split.valid_quantile=0.3"],
     "table without ids": ["model.items={features: [text], ids: false}", *table("hashed")],
@@ -356,8 +374,7 @@ def test_an_option_that_cannot_do_anything_is_refused_and_leaves_no_folder(what,
 
 
 LEFT_OVER = {
-    "loss.negatives.uniform": ["loss.name=softmax"],
-    "loss.distillation": [BPR, "loss.distillation=0.5"],
+    "loss.distillation": ["model.granularities.sizes=[8]", "loss.distillation=0.5"],
     "trainer.patience": ["fit_on=train+valid", "trainer.patience=2"],
     "loss.negatives.logq": [GBCE, "loss.negatives.logq=true"],
 }
@@ -392,11 +409,12 @@ def test_a_history_of_one_is_told_with_the_windows_that_would_use_all_rows(data,
 
 
 def test_a_run_that_an_older_version_took_can_still_be_read(data, tmp_path):
-    tree = apply_overrides({"data": str(data), **BASE}, [BPR])
+    tree = apply_overrides({"data": str(data), **BASE}, ["loss={name: softmax}"])
     run = train(RunConfig.model_validate(tree), out=tmp_path / "run")
     stored = yaml.safe_load((run / "config.yaml").read_text())
-    stored["loss"]["distillation"] = 0.3
+    old = {"negatives": {"uniform": 10, "in_batch": True}, "calibration": 0.3}
+    stored["loss"] |= old  # options of every loss stood beside each other
     (run / "config.yaml").write_text(yaml.safe_dump(stored))
-    assert load_config(run).loss.distillation == 0.3
-    with pytest.raises(ConfigError, match=r"distillation is of loss\.name softmax.*found 0\.3"):
+    assert load_config(run) == RunConfig.model_validate(tree)
+    with pytest.raises(ConfigError, match="negatives is an option of losses that sample them"):
         read_config(run / "config.yaml")

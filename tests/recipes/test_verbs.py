@@ -6,16 +6,13 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
-from typer.testing import CliRunner
 
 import recsys
-from recsys.cli import app
 from recsys.data.dataset import SplitRule, write_dataset
 from recsys.errors import ConfigError, ProtocolError, RunError
 from recsys.evaluation.metric_table import load_table
-from recsys.recipes.run import RunConfig
-
-RUNNER = CliRunner()
+from recsys.runs.config import RunConfig
+from tests.command import call
 
 
 def frame(seed=0):
@@ -51,12 +48,6 @@ def run(place, data):
     run = recsys.train(config(data), out=place / "one")
     recsys.evaluate(run)
     return run
-
-
-def call(*arguments, code=0):
-    result = RUNNER.invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 def test_overrides_of_a_config_object_are_refused(data, tmp_path):
@@ -171,7 +162,8 @@ def test_global_time_measures_many_targets_and_cold_items(place):
 
 
 def test_baselines_are_measured_by_name(data, place):
-    table = recsys.evaluate_baselines(data, ["popularity", "als"], out=place / "table.json")
+    table = recsys.evaluate_baselines(data, ["popularity", "als"])
+    table.save(place / "table.json")
     assert load_table(place / "table.json").rows.equals(table.rows)
     assert table.rows.filter(pl.col("run") == "als")["granularity"].n_unique() > 1
     assert callable(recsys.evaluate_baselines)  # still, now that the package is imported
@@ -181,7 +173,9 @@ def test_baselines_are_measured_by_name(data, place):
     assert "is not named" in call("baselines", data, "popularity", "ease.l2=5", code=1)
     output = call("baselines", data, "popularity", "--fit-on", "train+valid")
     assert "fitted on train+valid" in output
-    assert "no baseline magic; there are popularity" in call("baselines", data, "magic", code=1)
+    assert "there is no baseline named 'magic'; known: popularity" in call(
+        "baselines", data, "magic", code=1
+    )
 
 
 def test_prepare_lists_names_and_options():

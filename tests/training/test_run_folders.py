@@ -15,9 +15,11 @@ import torch
 from data_prep import PrepareOptions, prepare
 from recsys.data.dataset import load_dataset, write_dataset
 from recsys.errors import BusyError, ConfigError, DataError, RunError
-from recsys.recipes.run import RunConfig, load_config, load_run, load_run_info
-from recsys.recipes.run_folder import training
 from recsys.recipes.training.train import train
+from recsys.runs.config import RunConfig
+from recsys.runs.folder import training
+from recsys.runs.loading import load_run
+from recsys.runs.records import load_config, load_run_info
 from recsys.training.logs import read_lines
 
 
@@ -218,7 +220,7 @@ def test_a_run_that_is_being_trained_is_not_resumed(copy):
 def test_a_killed_training_frees_its_folder_and_its_leftovers_are_swept(copy, tmp_path):
     code = (
         "import os, sys; from pathlib import Path; "
-        "from recsys.recipes.run_folder import training; from recsys.files.atomic import atomic_path\n"
+        "from recsys.runs.folder import training; from recsys.files.atomic import atomic_path\n"
         "run = Path(sys.argv[1])\n"
         "with training(run), atomic_path(run / 'a.json') as temporary:\n"
         "    temporary.write_text('half'); print('writing', flush=True); sys.stdin.read()"

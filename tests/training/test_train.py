@@ -6,16 +6,10 @@ import yaml
 
 from recsys.data.dataset import write_dataset
 from recsys.errors import ConfigError, DataError, ProtocolError, RunError
-from recsys.recipes.run import (
-    RunConfig,
-    build_model,
-    load_config,
-    load_run,
-    load_run_info,
-    read_config,
-    update_run_info,
-)
 from recsys.recipes.training.train import train
+from recsys.runs.config import RunConfig, read_config
+from recsys.runs.loading import build_model, load_run
+from recsys.runs.records import load_config, load_run_info, update_run_info
 from recsys.training.checkpoint import load_weights, save_weights
 from recsys.training.logs import read_lines
 from recsys.training.optimizers import OptimizerConfig, build_optimizer
@@ -47,7 +41,9 @@ def settings(data, **changes):
 
 @pytest.fixture(scope="module", params=["softmax", "sampled_softmax", "gbce"])
 def run(request, data):
-    loss = {"name": request.param, "negatives": {"uniform": 16, "in_batch": True}}
+    loss = {"name": request.param}
+    if request.param != "softmax":
+        loss["negatives"] = {"uniform": 16, "in_batch": True}
     return train(settings(data, loss=loss), out=data.parent / request.param)
 
 

@@ -1,4 +1,4 @@
-"""Ranks of targets among the whole catalogue, without ever holding its scores.
+"""Ranking by torch, block by block, without scores of the whole catalogue in memory.
 
 Two ways that agree: `count_ranks` (one target per user: its rank is the number of items scored
 as high) and `top_ranks` (any number of targets, and the recommended items as well).
@@ -17,13 +17,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recsys.data.dataset import Int32, Int64
+from recsys.arrays import Int32, Int64
 from recsys.errors import RunError
 from recsys.evaluation.metrics import MISS
-from recsys.evaluation.ranking.scoring import BlockScores
+from recsys.evaluation.ranking.scorer import BlockScores
+from recsys.kernels.rank_order import NOTHING, item_of, key_of, level_of, turn_bits
 
-_LOW_BITS = 0xFFFFFFFF
-_HIDDEN = torch.iinfo(torch.int64).min
+_HIDDEN = int(NOTHING)
 _LOWEST = torch.finfo(torch.float32).min
 _UNSCORED = -2139095041
 """`_levels` of -inf."""
@@ -145,8 +145,8 @@ def top_ranks(
 ) -> tuple[Tensor, Tensor]:
     """Ranks of any number of targets and the recommended items, from running lists of k + 1.
 
-    An item's key is its score in the upper and its index in the lower 32 bits, so lists do not
-    depend on how items were blocked: equal scores are listed by item index.
+    The lists hold keys (`rank_order.py`), so they do not depend on how items were blocked: equal
+    scores are listed by item index.
 
     Returns:
         `(ranks [G, M] int64, items [G, B, <= k] int64)`: ranks beyond k are `MISS`, and an item is
@@ -171,9 +171,9 @@ def top_ranks(
             flags[hidden] = False
             _insert(lists[g], scores, flags, lo)
     rows_as_given = torch.empty_like(targets.rows).index_copy_(0, targets.order, targets.rows)
-    ranks = (lists[:, rows_as_given] >> 32 >= levels[:, :, None]).sum(2)
+    ranks = (level_of(lists[:, rows_as_given]) >= levels[:, :, None]).sum(2)
     lost = (ranks > k) | (levels <= _UNSCORED) | targets.among(seen, shape.num_items)
-    items = torch.where(lists > _HIDDEN, _LOW_BITS - (lists & _LOW_BITS), -1)
+    items = torch.where(lists > _HIDDEN, item_of(lists), -1)
     return ranks.masked_fill_(lost, MISS), items[:, :, :k]
 
 
@@ -188,8 +188,8 @@ def _insert(lists: Tensor, scores: Tensor, flags: Tensor, first_item: int) -> No
     lengths = torch.bincount(rows, minlength=len(lists))
     places = torch.arange(len(rows), device=rows.device) - (lengths.cumsum(0) - lengths)[rows]
     entering = lists.new_full((len(lists), int(lengths.max())), _HIDDEN)
-    items = _LOW_BITS - (columns + first_item)
-    entering[rows, places] = (_levels(scores[rows, columns]).long() << 32) | items
+    levels = _levels(scores[rows, columns]).long()
+    entering[rows, places] = key_of(levels, columns + first_item)
     both = torch.cat((lists, entering), dim=1)
     lists.copy_(both.topk(lists.shape[1], dim=1).values)
 
@@ -197,13 +197,13 @@ def _insert(lists: Tensor, scores: Tensor, flags: Tensor, first_item: int) -> No
 def _levels(scores: Tensor) -> Tensor:
     """Whole numbers (int32) that sort like the float32 `scores`."""
     bits = (scores + 0.0).view(torch.int32)  # adding 0 turns -0 into 0: they are the same score
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)  # negative floats sort backwards by their bits
+    levels: Tensor = turn_bits(bits)
+    return levels
 
 
 def _floor(lists: Tensor) -> Tensor:
     """`[B]` the score an item needs to enter a list; any finite one where there is room."""
-    levels = (lists[:, -1] >> 32).int()
-    scores = (levels ^ ((levels >> 31) & 0x7FFFFFFF)).view(torch.float32)
+    scores = turn_bits(level_of(lists[:, -1]).int()).view(torch.float32)
     return torch.where(lists[:, -1] == _HIDDEN, _LOWEST, scores)
 
 

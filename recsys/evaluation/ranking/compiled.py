@@ -1,4 +1,4 @@
-"""Ranks and lists by the compiled kernels: float32 vectors on a CPU.
+"""Ranking by compiled kernels: float32 vectors on a CPU.
 
 Shape legend: B users of a batch, M targets, N items, G granularities, D coordinates, K kept.
 """
@@ -11,16 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recsys.data.dataset import Int64
+from recsys.arrays import Float32, Int64
 from recsys.data.histories import Histories
-from recsys.granularity import Granularities, prefix_norms
+from recsys.granularity import Granularities
 from recsys.kernels import ranking
 from recsys.kernels.lanes import LANES
 from recsys.kernels.logsumexp import SWEEP_COLUMNS
 from recsys.kernels.products import ROWS
+from recsys.kernels.rank_order import NOTHING
 from recsys.kernels.threads import run_shares, shares
+from recsys.prefixes import prefix_norms
 
-Float32 = npt.NDArray[np.float32]
 BATCH_USERS = 1024
 """Enough that making tiles of the item vectors is a small part of multiplying them."""
 SPARE_PLACES = 896
@@ -84,12 +85,12 @@ class CompiledRanking:
         return found
 
     def best(self, users: torch.Tensor, seen: Histories, keep: int) -> Int64:
-        """`[G, B, keep]` keys of the best unseen items, best first (`ranking.write_keys`)."""
+        """`[G, B, keep]` keys of the best unseen items, best first (`rank_order.py`)."""
         num_sizes = len(self.edges) - 1
         room = -(-keep // LANES) * LANES + SPARE_PLACES
         most = max(ROWS, self.budget_bytes // (8 * num_sizes * room) // ROWS * ROWS)
         batch = _Batch.of(users, self.dim, seen)
-        found = np.full((num_sizes, batch.num_users, keep), ranking.NOTHING)
+        found = np.full((num_sizes, batch.num_users, keep), NOTHING)
 
         # Each thread has users of its own: their lists grow over all items and are never merged.
         def collect(_: int, part: tuple[int, int]) -> None:
@@ -112,7 +113,7 @@ class CompiledRanking:
             self.factors.ravel(), batch.seen, batch.seen_offsets[rows.start : rows.stop + 1],
             self.edges, keep, room, lengths, scores, numbers,
         )  # fmt: skip
-        keys = np.full((len(lengths), ranking.longest_list(keep)), ~ranking.NOTHING)
+        keys = np.full((len(lengths), ranking.longest_list(keep)), ~NOTHING)
         ranking.write_keys(scores.view(np.int32), numbers.view(np.int32), lengths, room, keys)
         keys.sort(axis=1)
         return ~keys[:, :keep].reshape(num_sizes, num_users, keep)

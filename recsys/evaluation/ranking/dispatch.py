@@ -1,4 +1,4 @@
-"""Ranks and lists of one batch of users, by whichever way is fit for the model.
+"""Ranks and lists of a batch of users, by the compiled, blockwise or shared ranker.
 
 Shape legend: B users of the batch, M targets (jagged), G granularities, K length of the lists.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from recsys.data.dataset import Int32, Int64
+from recsys.arrays import Int32, Int64
 from recsys.data.histories import Histories
 from recsys.evaluation.metrics import MISS
 from recsys.evaluation.ranking.blockwise import (
@@ -20,9 +20,10 @@ from recsys.evaluation.ranking.blockwise import (
 )
 from recsys.evaluation.ranking.compiled import CompiledRanking
 from recsys.evaluation.ranking.distributed import SharedRanking
-from recsys.evaluation.ranking.repeat_bias import RepeatRanking, as_levels
-from recsys.evaluation.ranking.scoring import Scorer, SharedScorer, VectorScorer
+from recsys.evaluation.ranking.repeat_bias import RepeatRanking
+from recsys.evaluation.ranking.scorer import Scorer, SharedScorer, VectorScorer
 from recsys.evaluation.ranking.shared_scores import list_shared, rank_shared
+from recsys.kernels.rank_order import levels_of
 from recsys.kernels.ranking import count_levels
 
 
@@ -84,7 +85,7 @@ def _by_kernels(
     keys = ranking.best(users, hidden, k + 1)
     own = ranking.pair_scores(users, rows, targets.items)
     refuse_nan(bool(np.isnan(own).any()))
-    levels = as_levels(own)
+    levels = levels_of(own)
     ranks = np.empty_like(levels)
     for of_size, level, rank in zip(keys, levels, ranks, strict=True):
         count_levels(of_size, rows, level, rank)

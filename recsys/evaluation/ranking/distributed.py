@@ -1,4 +1,4 @@
-"""Ranking over several processes: each scores its share of the catalogue, what they find is merged.
+"""Distributed ranking: each process scores a share of the catalogue.
 
 The results are those of one process, to the bit: a user's vector is made by one process and told to
 the others, ranks are sums of counts, and lists are merged by keys that order scores and items.
@@ -16,11 +16,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recsys.data.dataset import Int64
+from recsys.arrays import Float32, Int64
 from recsys.data.histories import Histories
-from recsys.evaluation.ranking.compiled import CompiledRanking, Float32
+from recsys.evaluation.ranking.compiled import CompiledRanking
 from recsys.granularity import Granularities
-from recsys.kernels.ranking import NOTHING
+from recsys.kernels.rank_order import NOTHING
 from recsys.processes import Processes
 
 Numbers = TypeVar("Numbers", npt.NDArray[np.int64], npt.NDArray[np.float32])

@@ -1,4 +1,4 @@
-"""Ranking where what a user has had is scored by more than its vectors: a model's repeat bias.
+"""Ranking with a learned bias for items the user has had.
 
 Items of the history are taken out of the scan, and put back with scores of their own.
 
@@ -8,24 +8,19 @@ Shape legend: B users of a batch, M targets or pairs, N items, G granularities, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recsys.data.dataset import Int32, Int64
+from recsys.arrays import Float32, Int32, Int64
 from recsys.data.histories import Histories
-from recsys.evaluation.ranking.compiled import CompiledRanking, Float32
+from recsys.evaluation.ranking.compiled import CompiledRanking
 from recsys.evaluation.ranking.distributed import SharedRanking
-from recsys.kernels.ranking import NOTHING
+from recsys.evaluation.ranking.scorer import BlockScores
+from recsys.kernels.rank_order import NOTHING, key_of, levels_of
 from recsys.layers.jagged import to_indices
-
-if TYPE_CHECKING:
-    from recsys.evaluation.ranking.scoring import BlockScores
-
-_LOW_BITS = 0xFFFFFFFF
 
 
 class RepeatRanking:
@@ -71,7 +66,7 @@ class RepeatRanking:
         scores = self.pair_scores(users, rows, items)
         for g, of_size in enumerate(keys):
             had = np.full((len(of_size), longest), NOTHING)
-            had[rows, places] = (as_levels(scores[g]) << 32) | (_LOW_BITS - items.astype(np.int64))
+            had[rows, places] = key_of(levels_of(scores[g]), items.astype(np.int64))
             both = np.concatenate([of_size, had], axis=1)
             keys[g] = np.sort(both, axis=1)[:, ::-1][:, :keep]
         return keys
@@ -102,12 +97,6 @@ def with_repeats(blocks: BlockScores, histories: Histories, bias: Tensor) -> Blo
             yield biased
 
     return block
-
-
-def as_levels(scores: Float32) -> Int64:
-    """Whole numbers that sort like the scores, as in the kernels' keys."""
-    bits = (scores + np.float32(0.0)).view(np.int32).astype(np.int64)  # -0 and 0 are one score
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 def _pairs(histories: Histories, num_items: int) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Ranking by scores that all users share, but for a few items of each: no `[B, N]`, whatever N is.
+"""Ranking by scores that all users share, apart from a few items of each user.
 
 The shared scores are ordered once. A user's list is made of what comes first in that order and of
 the user's own items; a rank is a place in that order, corrected by the items that are scored
@@ -12,10 +12,9 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from recsys.data.dataset import Int32, Int64
+from recsys.arrays import Float32, Int32, Int64
 from recsys.data.histories import Histories
 from recsys.evaluation.metrics import MISS
-from recsys.evaluation.ranking.compiled import Float32
 
 
 class SharedScores:

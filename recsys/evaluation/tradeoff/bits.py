@@ -1,4 +1,4 @@
-"""The best split of a budget of bytes over neighbouring buckets of coordinates, by measured recall.
+"""The best split of a byte budget over buckets of coordinates, by measured recall.
 
 A split gives each bucket a way to store it, or nothing; neighbours that are stored alike are one
 tier and share a scale. The first bucket is stored, and then, step by step, a bucket more finely or

@@ -1,4 +1,4 @@
-"""Measures the funnels of a sweep end to end: quality, bytes, work and time.
+"""Measurement of funnels end to end: quality, bytes, work and time.
 
 Quality is taken against the held-out truth and against exact search at full width, for the same
 users; what a funnel keeps of that has its paired interval. Work is counted while the users are
@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recsys.data.dataset import Int64
+from recsys.arrays import Float32, Float64, Int64
 from recsys.errors import ConfigError, DataError, GranularityError
 from recsys.evaluation.bootstrap import paired_difference
-from recsys.evaluation.metrics import Float64, ndcg, ranks_in, recall
+from recsys.evaluation.metrics import ndcg, ranks_in, recall
 from recsys.evaluation.tradeoff.sweep import (
     SCAN,
     Cascade,
@@ -34,7 +34,7 @@ from recsys.evaluation.tradeoff.sweep import (
 from recsys.progress import progress
 from recsys.retrieval.bundle.tiers import TierSpec
 from recsys.retrieval.bundle.unwritten_tiers import InMemory
-from recsys.retrieval.codecs.by_name import Float32, find_codec
+from recsys.retrieval.codecs.registry import find_codec
 from recsys.retrieval.filters import Filters, rows_of
 from recsys.retrieval.funnel import Funnel, Stage
 from recsys.retrieval.index.building import build_index, tune_index

@@ -1,4 +1,4 @@
-"""What each byte and each multiplication buys: the funnels of a sweep, and the best of them.
+"""A sweep over funnels, and the choice of the best ones.
 
 A point is one funnel: candidates by a prefix under a codec, by scanning or by an index, some of
 them kept and ranked by a longer prefix. `funnels.measure` measures it.
@@ -14,13 +14,12 @@ from typing import Literal
 
 import numpy as np
 
+from recsys.arrays import Float32, Int64
 from recsys.config import StrictModel
-from recsys.data.dataset import Int64
 from recsys.data.histories import jagged_positions
 from recsys.errors import DataError
 from recsys.evaluation.held_out import spread_over
 from recsys.retrieval.bundle.tiers import TierSpec
-from recsys.retrieval.codecs.by_name import Float32
 from recsys.retrieval.filters import Filters, rows_of
 from recsys.retrieval.funnel import Stage
 

@@ -1,4 +1,4 @@
-"""Scans of tiers that were never written: their bytes, and what they find of exact search's lists.
+"""Scans of unwritten tiers: their bytes, and their recall of exact search.
 
 Shape legend: B users, N items, D coordinates, K length of the lists.
 """
@@ -10,15 +10,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from recsys.data.dataset import Int64
+from recsys.arrays import Float32, Float64, Int64
 from recsys.errors import ConfigError
-from recsys.evaluation.metrics import Float64
 from recsys.evaluation.tradeoff.sweep import Queries
 from recsys.retrieval.bundle.tiers import Tier, Tiers, TierSpec
 from recsys.retrieval.bundle.unwritten_tiers import InMemory
-from recsys.retrieval.codecs.base import Encoded, Float32
-from recsys.retrieval.codecs.by_name import encode, find_codec
+from recsys.retrieval.codecs.base import Encoded
 from recsys.retrieval.codecs.product import Product
+from recsys.retrieval.codecs.registry import encode, find_codec
 from recsys.retrieval.funnel import Funnel, Stage
 from recsys.retrieval.routing import overlaps
 

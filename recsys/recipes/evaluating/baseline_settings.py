@@ -1,4 +1,4 @@
-"""Settings of baselines, chosen on the validation part: beside a model that was tuned, tuned ones.
+"""Settings of baselines, chosen on the validation part.
 
 A setting goes up or down its values as long as validation says it gets better, one setting after
 the other: a few fits instead of all combinations. EASE is fitted anew for each of about five
@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from recsys.baselines import BaselineConfig, choices_of, fit_baseline, label_of
+from recsys.baselines import fit_baseline, label_of
+from recsys.baselines.base import BaselineConfig
 from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories
 from recsys.data.splitting import Split
 from recsys.errors import ConfigError, DataError
-from recsys.evaluation.evaluate import rank_held_out
+from recsys.evaluation.evaluate import RankingOptions, rank_held_out
 from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.protocol import Protocol
 from recsys.progress import console
@@ -35,7 +36,7 @@ def tune(
     Every candidate is fitted on the training part and measured by ndcg@10 on users of the
     validation part, under the protocol; of many users, evenly spread ones.
     """
-    choices = choices_of(config, timed=dataset.timestamps is not None)
+    choices = config.open_choices(timed=dataset.timestamps is not None)
     open_ones = {key: of for key, of in choices.items() if key not in config.model_fields_set}
     if not open_ones:
         return config
@@ -67,9 +68,16 @@ def _measured(
     except ConfigError:  # singular with so little regularization
         return 0.0
     ranking = rank_held_out(
-        model, dataset, split, part="valid", filter_seen=protocol.filter_seen, ks=(K,),
-        most_users=max(USERS, SCORES // dataset.num_items), label=f"choosing {config.name}",
-    )  # fmt: skip
+        model,
+        dataset,
+        split,
+        part="valid",
+        filter_seen=protocol.filter_seen,
+        ks=(K,),
+        options=RankingOptions(
+            most_users=max(USERS, SCORES // dataset.num_items), label=f"choosing {config.name}"
+        ),
+    )
     return float(ranking.per_user(METRIC, K).mean())
 
 

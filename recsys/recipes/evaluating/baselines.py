@@ -1,28 +1,27 @@
-"""`recsys baselines`: the simple models that must be beaten, through the same evaluator."""
+"""`recsys baselines`: figures of the baselines by the same evaluator."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
 from recsys.baselines import (
-    NAMES,
-    BaselineConfig,
+    AnyBaselineConfig,
     default_baselines,
     fit_baseline,
-    is_dear,
     label_of,
 )
-from recsys.baselines.content_knn import ContentKNNConfig
+from recsys.baselines.base import BaselineConfig
 from recsys.config import StrictModel, apply_overrides, parse
 from recsys.data.dataset import Dataset, SplitRule, load_dataset
 from recsys.data.features.loading import ItemFeatures, load_features
 from recsys.data.splitting import Split, make_split
 from recsys.errors import ConfigError
-from recsys.evaluation.evaluate import DEFAULT_KS, evaluate
+from recsys.evaluation.evaluate import DEFAULT_KS, EvaluationOptions, evaluate
 from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.metric_table import MetricTable, join_tables
 from recsys.evaluation.protocol import FitOn, Part, Protocol, find_protocol
@@ -33,8 +32,18 @@ from recsys.recipes.evaluating.baseline_settings import tune
 class BaselinesConfig(StrictModel):
     """Which baselines to fit, each with its options."""
 
-    models: tuple[BaselineConfig, ...] = Field(default=())
+    models: tuple[AnyBaselineConfig, ...] = Field(default=())
     """Empty: popularity, recent popularity, item-kNN and (where it fits in memory) EASE."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Which figures are taken."""
+
+    ks: Sequence[int] = DEFAULT_KS
+    """Metric cutoffs."""
+    metrics: tuple[str, ...] = ()
+    """More of them, by name."""
 
 
 def evaluate_baselines(
@@ -46,7 +55,7 @@ def evaluate_baselines(
     part: Part = "test",
     fit_on: FitOn = "train",
     ks: Sequence[int] = DEFAULT_KS,
-    out: str | Path | None = None,
+    metrics: Sequence[str] = (),
 ) -> MetricTable:
     """Fits baselines on a dataset folder and measures them.
 
@@ -60,7 +69,7 @@ def evaluate_baselines(
         part: `valid` or `test`.
         fit_on: `train` or `train+valid`.
         ks: metric cutoffs.
-        out: a JSON file for the table.
+        metrics: more of them, by name.
 
     Raises:
         ConfigError: an unknown name. DataError, ProtocolError: see their messages.
@@ -69,10 +78,10 @@ def evaluate_baselines(
     own = dataset.manifest.split
     split = make_split(dataset, own if own.name == preset.split else SplitRule(name=preset.split))
     chosen = choose(names, dataset, overrides)
-    table = measure_baselines(chosen, dataset, split, preset, part, fit_on, ks, named=bool(names))
-    if out is not None:
-        table.save(Path(out))
-    return table
+    figures = Figures(ks, tuple(metrics))
+    return measure_baselines(
+        chosen, dataset, split, preset, part, fit_on, figures, named=bool(names)
+    )
 
 
 def choose(
@@ -83,18 +92,20 @@ def choose(
     Raises:
         ConfigError: an unknown name, or an override of what was not named.
     """
-    changes = apply_overrides({}, list(overrides))
-    if strangers := [name for name in changes if name not in names]:
-        raise ConfigError(f"{strangers[0]} has options but is not named; name it as well")
+    given = {name: [o for o in overrides if o.startswith(f"{name}.")] for name in names}
+    if strangers := [o for o in overrides if not any(o in own for own in given.values())]:
+        owner = strangers[0].partition("=")[0].rpartition(".")[0] or strangers[0]
+        raise ConfigError(f"{owner} has options but is not named; name it as well")
+    changes = {
+        name: apply_overrides({}, [o.removeprefix(f"{name}.") for o in own])
+        for name, own in given.items()
+    }
     if not names:
         default = default_baselines(dataset.num_items, np.diff(dataset.offsets))
         for name, reason in default.left_out.items():
             console.print(f"{name} is left out: {reason}", style="yellow")
         return default.configs
-    unknown = [name for name in names if name not in NAMES]
-    if unknown:
-        raise ConfigError(f"no baseline {', '.join(unknown)}; there are {', '.join(NAMES)}")
-    tree = {"models": [{**changes.get(name, {}), "name": name} for name in names]}
+    tree = {"models": [{**changes[name], "name": name} for name in names]}
     return parse(BaselinesConfig, tree, "the baselines asked for").models
 
 
@@ -105,7 +116,7 @@ def measure_baselines(
     protocol: Protocol,
     part: Part,
     fit_on: FitOn,
-    ks: Sequence[int],
+    figures: Figures,
     *,
     named: bool = False,
 ) -> MetricTable:
@@ -116,7 +127,7 @@ def measure_baselines(
     histories, timed = fit_histories(dataset, split, fit_on), dataset.timestamps is not None
 
     def table_of(config: BaselineConfig) -> MetricTable:
-        if named or not is_dear(config, dataset.num_items, histories.lengths):
+        if named or not config.takes_minutes(dataset.num_items, histories.lengths):
             config = tune(config, dataset, split, protocol)
         else:
             console.print(
@@ -131,8 +142,8 @@ def measure_baselines(
             protocol=protocol,
             part=part,
             fit_on=fit_on,
-            ks=ks,
-            run=label_of(config, timed=timed),
+            ks=figures.ks,
+            options=EvaluationOptions(run=label_of(config, timed=timed), metrics=figures.metrics),
         )
 
     return join_tables([table_of(config) for config in configs])
@@ -140,6 +151,5 @@ def measure_baselines(
 
 def _features(config: BaselineConfig, dataset: Dataset) -> ItemFeatures | None:
     """What a baseline reads of the items."""
-    if not isinstance(config, ContentKNNConfig):
-        return None
-    return load_features(dataset.folder, config.features)
+    names = config.item_features
+    return load_features(dataset.folder, names) if names else None

@@ -1,4 +1,4 @@
-"""`recsys bits`: for so many bytes an item, how finely to store which coordinates."""
+"""`recsys bits`: the best split of bytes over coordinates, as a `--tiers` option."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from recsys.evaluation.tradeoff.bits import Found, spend
 from recsys.evaluation.tradeoff.funnels import measure_tiers
 from recsys.evaluation.tradeoff.sweep import Queries
 from recsys.evaluation.tradeoff.tier_scans import TierScans, with_the_rest
-from recsys.recipes.evaluating.queries import open_source
-from recsys.recipes.run import RUN
-from recsys.reports.bits import Aim, BitsContent, BitsRow, MeasuredTiers
+from recsys.recipes.evaluating.queries import Measuring, open_source
+from recsys.reports.tradeoff.bits import Aim, BitsContent, BitsRow, MeasuredTiers
 from recsys.retrieval.checks import checked_count
+from recsys.runs.records import RUN
+
+MEASURING = Measuring(num_users=1000)
 
 
 def bits(
@@ -26,9 +28,7 @@ def bits(
     aim: Aim = "candidates",
     keep: int = 100,
     k: int = 10,
-    protocol: str | None = None,
-    num_users: int | None = 1000,
-    threads: int | None = None,
+    measuring: Measuring = MEASURING,
     show: Callable[[BitsContent], None] = lambda _: None,
 ) -> BitsContent:
     """Splits budgets of bytes over coordinates on validation users, measures once on test users.
@@ -44,9 +44,7 @@ def bits(
             ones that find well rank badly.
         keep: candidates of a scan that are ranked.
         k: length of the lists.
-        protocol: a preset; None: the one the run was trained under.
-        num_users: chosen by, and as many measured; evenly spread. None: all.
-        threads: of the searches; None: all cores.
+        measuring: with whom, and how.
         show: called with what was found.
 
     Raises:
@@ -60,13 +58,13 @@ def bits(
     checked_count(k, "k")
     checked_count(keep, "keep", least=k)
     source = Path(source)
-    loaded = open_source(source, protocol, num_users)
+    loaded = open_source(source, measuring)
     buckets = list(loaded.sizes[:-1] if edges is None else edges)
 
     def scans_of(users: Queries, ranked: bool) -> TierScans:
         return TierScans(
             loaded.vectors, loaded.normalize, users, edges=buckets, ranked=ranked, keep=keep, k=k,
-            threads=threads,
+            threads=measuring.threads,
         )  # fmt: skip
 
     bought = spend(scans_of(loaded.choosing, aim == "lists"), buckets, sorted(set(budgets)))
@@ -74,7 +72,7 @@ def bits(
     layouts = [with_the_rest(found.tiers, loaded.sizes[-1]) for found in founds]
     funnels = measure_tiers(
         loaded.vectors, loaded.sizes, loaded.normalize, loaded.measuring, layouts, keep,
-        k=k, threads=threads,
+        k=k, threads=measuring.threads,
     )  # fmt: skip
     scans = scans_of(loaded.measuring, False)
     aimed = scans if aim == "candidates" else scans_of(loaded.measuring, True)

@@ -1,22 +1,23 @@
-"""`recsys evaluate` and `recsys compare`: figures of trained runs, with their protocol card."""
+"""`recsys evaluate` and `recsys compare`: figures of trained runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
 from recsys.errors import ConfigError, RunError
-from recsys.evaluation.evaluate import DEFAULT_KS
+from recsys.evaluation.evaluate import DEFAULT_KS, EvaluationOptions
 from recsys.evaluation.evaluate import evaluate as measure
 from recsys.evaluation.metric_table import MetricTable, join_tables, load_table
 from recsys.evaluation.protocol import Part, find_protocol
 from recsys.files.named import inside
-from recsys.recipes.evaluating.baselines import choose, measure_baselines
-from recsys.recipes.run import METRICS, LoadedRun, fitted_on, load_config, load_run_info, run_name
+from recsys.recipes.evaluating.baselines import Figures, choose, measure_baselines
 from recsys.recipes.training.remarks import tell, trained_oddly
+from recsys.runs.loading import LoadedRun
+from recsys.runs.records import METRICS, fitted_on, load_config, load_run_info, run_name
 from recsys.towers.items import ItemTower
 
 
@@ -31,60 +32,40 @@ def metrics_path(run: str | Path, part: str, protocol: str, without: Sequence[st
 
 
 def evaluate(
-    run: str | Path,
+    run: str | Path | LoadedRun,
     *,
     part: Part = "test",
     protocol: str | None = None,
     ks: Sequence[int] = DEFAULT_KS,
+    metrics: Sequence[str] = (),
     with_baselines: bool = True,
-    unfinished: bool = False,
     without: Sequence[str] = (),
+    show: Callable[[MetricTable], None] = lambda _: None,
 ) -> MetricTable:
     """Measures a run at all its granularities, beside the simple baselines.
 
     The table is kept in the run folder, where `compare` and `report` find it.
 
     Args:
-        run: a run folder.
+        run: a run folder; or an opened run, also one whose training has not ended
+            (`recsys.load_run(run, unfinished=True)`).
         part: `valid` or `test`.
         protocol: a preset; None: the one the run was trained under.
         ks: metric cutoffs.
+        metrics: more than recall, ndcg, mrr, hit and map: names such as precision, or
+            my_package.my_module:rbp.
         with_baselines: fit and measure the baselines on the same rows (kept beside the run's).
-        unfinished: measure the best weights so far of a run whose training has not ended.
         without: what to take from all items before measuring: features, or `ids`. Such a table is
             kept by itself; `compare` and `report` do not see it.
+        show: called with the table before it is saved, which may fail.
 
     Raises:
         ConfigError: items are not made of what is to be taken away.
         RunError, ProtocolError, DataError: see their messages.
     """
-    table, path = measured(
-        run,
-        part=part,
-        protocol=protocol,
-        ks=ks,
-        with_baselines=with_baselines,
-        unfinished=unfinished,
-        without=without,
-    )
-    table.save(path)
-    return table
-
-
-def measured(
-    run: str | Path,
-    *,
-    part: Part = "test",
-    protocol: str | None = None,
-    ks: Sequence[int] = DEFAULT_KS,
-    with_baselines: bool = True,
-    unfinished: bool = False,
-    without: Sequence[str] = (),
-) -> tuple[MetricTable, Path]:
-    """What `evaluate` keeps, and where: for those who show a table before they save it."""
-    loaded = LoadedRun(run, unfinished=unfinished)
+    loaded = run if isinstance(run, LoadedRun) else LoadedRun(run)
     if without:
-        _hide(loaded, without)
+        loaded = _without(loaded.folder, without)
     loaded.check_part(part)
     tell(trained_oddly(loaded.model))
     preset = find_protocol(protocol or loaded.config.protocol)
@@ -97,19 +78,29 @@ def measured(
             part=part,
             fit_on=loaded.fit_on,
             ks=ks,
-            run=" ".join([loaded.name, *(f"-{name}" for name in sorted(without))]),
+            options=EvaluationOptions(
+                run=" ".join([loaded.name, *(f"-{name}" for name in sorted(without))]),
+                metrics=tuple(metrics),
+            ),
         )
     ]
     if with_baselines:
         chosen = choose((), loaded.dataset)
+        figures = Figures(ks, tuple(metrics))
         tables.append(
-            measure_baselines(chosen, loaded.dataset, loaded.split, preset, part, loaded.fit_on, ks)
+            measure_baselines(
+                chosen, loaded.dataset, loaded.split, preset, part, loaded.fit_on, figures
+            )
         )
-    return join_tables(tables), metrics_path(run, part, preset.name, without)
+    table = join_tables(tables)
+    show(table)
+    table.save(metrics_path(loaded.folder, part, preset.name, without))
+    return table
 
 
-def _hide(loaded: LoadedRun, names: Sequence[str]) -> None:
-    """Goes on without some modalities of the items."""
+def _without(folder: Path, names: Sequence[str]) -> LoadedRun:
+    """The run, opened anew, without some modalities of the items."""
+    loaded = LoadedRun(folder, unfinished=True)
     table = getattr(loaded.model, "table", None)
     if not isinstance(table, ItemTower):
         raise ConfigError(
@@ -117,6 +108,7 @@ def _hide(loaded: LoadedRun, names: Sequence[str]) -> None:
             "--without is for runs with model.items"
         )
     table.hide(names)
+    return loaded
 
 
 def compare(

@@ -1,4 +1,4 @@
-"""Users of a run or a bundle to search with: vectors, filters, and what they should find."""
+"""Query users of a run or a bundle: vectors, filters and targets."""
 
 from __future__ import annotations
 
@@ -8,16 +8,29 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from recsys.arrays import Float32
 from recsys.data.histories import jagged_positions
 from recsys.errors import ProtocolError
 from recsys.evaluation.held_out import held_out, spread_over
 from recsys.evaluation.protocol import Part, find_protocol
 from recsys.evaluation.tradeoff.sweep import Queries
-from recsys.recipes.run import RUN, LoadedRun
 from recsys.retrieval.bundle.loading import Bundle, load_bundle
-from recsys.retrieval.codecs.base import Float32
 from recsys.retrieval.filters import make_filters
+from recsys.runs.loading import LoadedRun
+from recsys.runs.records import RUN
 from recsys.serving.export import repeats_of, user_vectors
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """Whom searches are measured with, and how."""
+
+    protocol: str | None = None
+    """A preset; None: the one the run was trained under."""
+    num_users: int | None = 2000
+    """Chosen by, and as many measured; evenly spread. None: all."""
+    threads: int | None = None
+    """Of the searches; None: all cores."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,7 @@ class Source:
     """Who both are, in words."""
 
 
-def open_source(folder: Path, protocol: str | None, num_users: int | None) -> Source:
+def open_source(folder: Path, measuring: Measuring) -> Source:
     """A run, whose validation users choose and whose test users measure; or a bundle.
 
     A run that was fitted to its validation part, and a bundle, have no such two parts: every second
@@ -44,16 +57,15 @@ def open_source(folder: Path, protocol: str | None, num_users: int | None) -> So
 
     Args:
         folder: of the run or the bundle.
-        protocol: a preset; None: the one the run was trained under.
-        num_users: chosen by, and as many measured; evenly spread. None: all.
+        measuring: with whom.
 
     Raises:
         RunError, DataError: the source cannot be read.
         ProtocolError: the protocol wants another split.
     """
     if (folder / RUN).is_file():
-        return _of_run(LoadedRun(folder), protocol, num_users)
-    return _of_bundle(load_bundle(folder), num_users)
+        return _of_run(LoadedRun(folder), measuring.protocol, measuring.num_users)
+    return _of_bundle(load_bundle(folder), measuring.num_users)
 
 
 def _of_run(loaded: LoadedRun, protocol: str | None, num_users: int | None) -> Source:

@@ -1,4 +1,4 @@
-"""`recsys report`: a page a person would rather look at."""
+"""`recsys report`: figures of runs as a page with tables and plots."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import polars as pl
 
 from recsys.evaluation.protocol import Part
 from recsys.recipes.evaluating.evaluate import compare, run_table
-from recsys.recipes.run import CONFIG, load_run_info, run_name
-from recsys.reports import CURVES_SCHEMA, ReportContent, write_report
+from recsys.reports.content import CURVES_SCHEMA, ReportContent
+from recsys.reports.writing import write_report
+from recsys.runs.records import CONFIG, load_run_info, run_name
 from recsys.training.logs import LOG, read_lines
 
 

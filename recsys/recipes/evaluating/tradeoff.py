@@ -1,4 +1,4 @@
-"""`recsys tradeoff`: what bytes and multiplications buy, measured on a run or on a bundle."""
+"""`recsys tradeoff`: quality of funnels against bytes and work."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from recsys.evaluation.tradeoff.sweep import (
     choose,
     tiers_of,
 )
-from recsys.recipes.evaluating.queries import Source, open_source
-from recsys.recipes.run import RUN
-from recsys.reports.tradeoff import TradeoffContent, write_tradeoff
+from recsys.recipes.evaluating.queries import Measuring, Source, open_source
+from recsys.reports.tradeoff.content import TradeoffContent
+from recsys.reports.tradeoff.page import write_tradeoff
+from recsys.runs.records import RUN
 
+MEASURING = Measuring()
 _FEWEST = 16
 """Items that 4-bit codes are learned of."""
 
@@ -33,12 +35,10 @@ def tradeoff(
     source: str | Path,
     overrides: Sequence[str] = (),
     *,
-    protocol: str | None = None,
-    num_users: int | None = 2000,
     k: int = 10,
     keep_ndcg: float = 0.99,
     out: str | Path | None = None,
-    threads: int | None = None,
+    measuring: Measuring = MEASURING,
     show: Callable[[TradeoffContent], None] = lambda _: None,
 ) -> TradeoffContent:
     """Sweeps funnels, chooses one, measures it once, and writes page, plots and table.
@@ -51,13 +51,11 @@ def tradeoff(
         source: a run (quality against the held-out truth), or a bundle with users (against exact
             search of what it holds).
         overrides: of the `Sweep`: `keeps=[100, 200]`.
-        protocol: a preset; None: the one the run was trained under.
-        num_users: chosen by, and as many measured; evenly spread. None: all.
         k: length of the lists.
         keep_ndcg: share of exact search's ndcg@k that the chosen funnel must keep. The cheapest
             whose whole interval lies there is chosen; where there is none, the safest that may.
         out: folder of the report; None: `SOURCE/tradeoff`, or beside a bundle's versions.
-        threads: of the searches; None: all cores.
+        measuring: with whom, and how.
         show: called with what was found before it is written, which may fail.
 
     Raises:
@@ -65,7 +63,7 @@ def tradeoff(
         ConfigError, GranularityError: the sweep cannot be.
     """
     source = Path(source)
-    loaded = open_source(source, protocol, num_users)
+    loaded, threads = open_source(source, measuring), measuring.threads
     sweep = _sweep(loaded.sizes, len(loaded.vectors), overrides)
     found = _measure(loaded, loaded.choosing, sweep, k, threads)
     choice = choose(found.points, keep_ndcg)

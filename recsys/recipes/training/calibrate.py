@@ -1,4 +1,4 @@
-"""`recsys calibrate`: how items nobody has had are scored beside those that training has seen.
+"""`recsys calibrate`: scores of cold items fitted to those of trained items.
 
 What items without an id are made of is fitted to the validation part of a global-time split
 (`towers.newcomers`). What comes out was fitted on train+valid, and its card says so: the validation
@@ -25,17 +25,13 @@ from recsys.data.histories import item_counts
 from recsys.errors import ConfigError, RunError
 from recsys.evaluation.held_out import held_out
 from recsys.layers.jagged import to_indices
-from recsys.models import SASRec, SASRecConfig
+from recsys.models import Model
 from recsys.progress import progress
-from recsys.recipes.run import (
-    LoadedRun,
-    RunConfig,
-    build_model,
-    on_one_process,
-    update_run_info,
-)
-from recsys.recipes.run_folder import check_empty, create_run, new_folder
-from recsys.towers.cold_start.fitting import Targets, fit_newcomers
+from recsys.runs.config import RunConfig
+from recsys.runs.folder import check_empty, create_run, new_folder
+from recsys.runs.loading import LoadedRun, build_model, on_one_process
+from recsys.runs.records import update_run_info
+from recsys.towers.cold_start.fitting import AdamSteps, Targets, fit_newcomers
 from recsys.towers.cold_start.late_content import leave_content, match_lengths
 from recsys.towers.items import ItemTower
 from recsys.training.checkpoint import WEIGHTS, save_weights
@@ -85,8 +81,8 @@ def calibrate(
     with progress() as bar:
         task = bar.add_task("calibrating", total=steps)
         fit = fit_newcomers(
-            tower, new, targets, model.scales().detach(), model.granularities, steps=steps,
-            learning_rate=learning_rate, content=bool(overrides),
+            tower, new, targets, model.scales().detach(), model.granularities,
+            adam=AdamSteps(steps, learning_rate), content=bool(overrides),
             on_step=lambda: bar.advance(task),
         )  # fmt: skip
     if overrides and model.granularities.normalize:
@@ -110,23 +106,25 @@ def _give_content(loaded: LoadedRun, overrides: Sequence[str]) -> None:
         raise ConfigError(
             f"calibrate changes nothing but {_ITEMS[:-1]}, not {', '.join(strangers)}; train again"
         )
-    if not isinstance(loaded.model, SASRec) or isinstance(loaded.model.table, ItemTower):
+    own = loaded.config.model
+    if own.pairs or getattr(own, "items", True) is not None:
         raise ConfigError(
-            f"{loaded.folder} is no run of the model sasrec on ids alone, so content cannot be "
-            f"added; leave {', '.join(overrides)} out, or train without model.items"
+            f"{loaded.folder} is no run of ids alone by a model of histories with the section "
+            "items (such as sasrec), so content cannot be added; leave "
+            f"{', '.join(overrides)} out, or train without model.items"
         )
     tree = loaded.config.model_dump(mode="json")
     tree["model"]["items"] = {"modality_dropout": 0.0, "id_dropout": 0.0}  # nothing is trained
     tree = apply_overrides(tree, list(overrides))
     config = parse(RunConfig, tree, " ".join(overrides), stored=True)
-    items = config.model.items if isinstance(config.model, SASRecConfig) else None
+    items = getattr(config.model, "items", None)
     if items is None or not items.ids or items.fusion != "gated_sum":
         raise ConfigError(
             "content added to a run of ids alone needs model.items.ids: true and "
             "model.items.fusion: gated_sum, whose gates can leave it out where there is an id"
         )
     model = build_model(on_one_process(config), loaded.dataset)
-    assert isinstance(model, SASRec) and isinstance(model.table, ItemTower)
+    assert isinstance(model.table, ItemTower)
     tensors = {
         f"table.ids.{name.removeprefix('table.')}" if name.startswith("table.") else name: tensor
         for name, tensor in loaded.model.state_dict().items()
@@ -138,10 +136,10 @@ def _give_content(loaded: LoadedRun, overrides: Sequence[str]) -> None:
     loaded.config, loaded.model = config, model.eval()
 
 
-def _parts(loaded: LoadedRun) -> tuple[SASRec, ItemTower]:
+def _parts(loaded: LoadedRun) -> tuple[Model, ItemTower]:
     """Raises ConfigError where there is nothing to fit."""
     table = getattr(loaded.model, "table", None)
-    if not isinstance(loaded.model, SASRec) or not isinstance(table, ItemTower) or not table.ids:
+    if loaded.config.model.pairs or not isinstance(table, ItemTower) or not table.ids:
         raise ConfigError(
             f"the items of {loaded.folder} are not made of ids and content, so there is nothing to "
             "calibrate; train with model.items: {features: [...], ids: true}, or name the content "
@@ -151,7 +149,7 @@ def _parts(loaded: LoadedRun) -> tuple[SASRec, ItemTower]:
 
 
 def _targets(
-    loaded: LoadedRun, model: SASRec, tower: ItemTower, weight: float
+    loaded: LoadedRun, model: Model, tower: ItemTower, weight: float
 ) -> tuple[Tensor, Targets]:
     """The new items among the validation targets `[C]`, and all these targets, with scores of all
     items that have an id. What came later still was not to be had: it is not held against it.
@@ -195,7 +193,7 @@ def _targets(
     return new, Targets(*every, weight)
 
 
-def _logits(model: SASRec, users: Tensor, items: Tensor) -> Iterator[Tensor]:
+def _logits(model: Model, users: Tensor, items: Tensor) -> Iterator[Tensor]:
     """`[B, N]` for each granularity."""
     for size, scale in zip(model.granularities.sizes, model.scales(), strict=True):
         rows, columns = users[:, :size], items[:, :size]

@@ -1,4 +1,4 @@
-"""Clusters for tables whose rows are shared: found before training, from what it may see."""
+"""Clusters of items for tables with shared rows, found before training."""
 
 from __future__ import annotations
 

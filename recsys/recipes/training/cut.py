@@ -1,4 +1,4 @@
-"""`recsys cut`: the smaller model inside a nested one, as a run folder of its own.
+"""`recsys cut`: the smaller model inside a nested one, as a run of its own.
 
 In a nested model no coordinate sees a later one, so the model of a granularity is the leading
 corner of every tensor (Wang et al., fMRLRec, EMNLP 2024). What is written is compared with the run
@@ -17,10 +17,12 @@ from torch import Tensor
 from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, RunError
-from recsys.granularity import truncate
-from recsys.models import Model, TwoTowerConfig
-from recsys.recipes.run import LoadedRun, RunConfig, build_model, update_run_info
-from recsys.recipes.run_folder import check_empty, create_run, new_folder
+from recsys.models import Model
+from recsys.prefixes import truncate
+from recsys.runs.config import RunConfig
+from recsys.runs.folder import check_empty, create_run, new_folder
+from recsys.runs.loading import LoadedRun, build_model
+from recsys.runs.records import update_run_info
 from recsys.training.checkpoint import WEIGHTS, save_weights
 
 TOLERANCE = 1e-5
@@ -77,7 +79,7 @@ def _origin(loaded: LoadedRun, difference: float) -> dict[str, Any]:
 
 def _check_nested(loaded: LoadedRun, granularity: int) -> None:
     model = loaded.config.model
-    if not model.nested or isinstance(model, TwoTowerConfig):
+    if not model.nested:
         remedy = "train with model.encoder.nested=true" if model.name == "sasrec" else ""
         remedy = remedy or "train a model that is nested (fmrlrec, or sasrec with encoder.nested)"
         raise ConfigError(

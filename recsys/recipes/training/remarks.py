@@ -1,4 +1,4 @@
-"""Remarks on a training run: what its user must know before figures are believed.
+"""Remarks on a training run: what to know before its figures are used.
 
 Shape legend: N items, D embedding_dim.
 """
@@ -6,7 +6,6 @@ Shape legend: N items, D embedding_dim.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,10 +14,8 @@ from torch import Tensor
 from recsys.data.splitting import Split
 from recsys.models import Model
 from recsys.progress import console
+from recsys.runs.config import RunConfig
 from recsys.tables import widths_tables
-
-if TYPE_CHECKING:
-    from recsys.recipes.run import RunConfig
 
 _BLOCK = 1 << 14
 
@@ -37,7 +34,7 @@ def rows_left_out(config: RunConfig, split: Split, num_targets: int) -> list[str
         split: of its data set.
         num_targets: those of an epoch.
     """
-    pairs = config.model.name == "two_tower"
+    pairs = config.model.pairs
     # Of a sequence the first row is no target.
     lengths = np.maximum(split.fit_end(config.fit_on) - split.start - (not pairs), 0)
     possible = int(lengths.sum())

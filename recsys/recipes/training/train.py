@@ -1,4 +1,4 @@
-"""`recsys train`: from a config to a run folder."""
+"""`recsys train`: training of a run from its config."""
 
 from __future__ import annotations
 
@@ -14,29 +14,20 @@ from recsys.data.histories import item_counts
 from recsys.data.negatives import NegativeSampler
 from recsys.data.splitting import Split, make_split
 from recsys.errors import ConfigError
-from recsys.evaluation.evaluate import evaluate
+from recsys.evaluation.evaluate import EvaluationOptions, RankingOptions, evaluate
 from recsys.evaluation.held_out import held_out
 from recsys.evaluation.protocol import find_protocol
 from recsys.files.atomic import remove
 from recsys.models import Model
-from recsys.models.two_tower import TwoTower
 from recsys.processes import Processes, joined
 from recsys.progress import console
-from recsys.recipes.idle import idle_options
-from recsys.recipes.run import (
-    METRICS,
-    RUN,
-    RunConfig,
-    build_model,
-    find_data,
-    load_config,
-    load_run_info,
-    read_config,
-    update_run_info,
-)
-from recsys.recipes.run_folder import change_length, create_run, training
 from recsys.recipes.training.clusters import assign_clusters
 from recsys.recipes.training.remarks import rows_left_out, tell, trained_oddly
+from recsys.runs.config import RunConfig, read_config
+from recsys.runs.folder import change_length, create_run, training
+from recsys.runs.idle import idle_options
+from recsys.runs.loading import build_model, find_data
+from recsys.runs.records import METRICS, RUN, load_config, load_run_info, update_run_info
 from recsys.tables.distributed.plan import sharded_tables
 from recsys.towers.items import ItemTower
 from recsys.training.checkpoint import WEIGHTS, TrainState, load_weights
@@ -111,10 +102,10 @@ def _train(settings: RunConfig, folder: Path, processes: Processes, *, resume: b
         fit_on=settings.fit_on,
         history_length=settings.model.history_length,
         seed=settings.trainer.seed,
-        older=getattr(settings.model, "counts_seen", False),
-        pairs=isinstance(model, TwoTower),
+        older=settings.model.counts_seen,
+        pairs=settings.model.pairs,
     )
-    if isinstance(model, TwoTower):
+    if settings.model.pairs:
         model.note_users(split.fit_end(settings.fit_on) > split.start)
     if settings.fit_on == "train":
         held_out(dataset, split, "valid")  # refuses what has nothing to validate by
@@ -176,9 +167,8 @@ def _fit(
     folder: Path,
     processes: Processes,
 ) -> TrainState:
-    sampler = None
-    if config.loss.name != "softmax":
-        sampler = NegativeSampler(config.loss.negatives, batches.target_counts())
+    draws = config.loss.draws
+    sampler = None if draws is None else NegativeSampler(draws, batches.target_counts())
     held_out = config.fit_on == "train"
     return train_loop(
         model,
@@ -206,8 +196,11 @@ def _validate(
         protocol=find_protocol(config.protocol),
         part="valid",
         ks=(k,),
-        extras=False,
-        processes=processes,
+        options=EvaluationOptions(
+            extras=False,
+            metrics=(name.partition("@")[0],),
+            ranking=RankingOptions(processes=processes),
+        ),
     )
     figures = {
         f"{row['metric']}@{k}/d{row['granularity']}": row["value"]

@@ -1,0 +1,91 @@
+"""The config of a run: one YAML file that says everything a training is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field, ValidationInfo, model_validator
+
+from recsys.config import StrictModel, apply_overrides, load_yaml, parse
+from recsys.data.batching import BatchingConfig
+from recsys.data.dataset import Dataset, SplitRule
+from recsys.errors import ProtocolError
+from recsys.evaluation.protocol import FitOn, find_protocol
+from recsys.losses import AnyLossConfig, SampledSoftmaxConfig
+from recsys.models import AnyModelConfig, SASRecConfig
+from recsys.runs.idle import refuse_idle
+from recsys.tables.distributed.plan import ShardedConfig
+from recsys.training.trainer import TrainerConfig
+
+
+class RunConfig(StrictModel):
+    """Everything a training run is made from: one YAML file, and `key=value` overrides."""
+
+    data: Path
+    """A dataset folder, as `recsys prepare` writes it."""
+    mapped: bool = False
+    """Histories stay on disk and are mapped: for those larger than memory. The same batches."""
+    protocol: str = "s3rec"
+    """The preset that decides the split, and whether validation filters seen items."""
+    fit_on: FitOn = "train"
+    """train+valid: nothing is held out to stop by, so exactly `trainer.epochs` are trained."""
+    split: SplitRule | None = None
+    """Quantiles of a global-time split; None: the data set's own rule, or the protocol's."""
+    model: AnyModelConfig = Field(default_factory=SASRecConfig)
+    loss: AnyLossConfig = Field(default_factory=SampledSoftmaxConfig)
+    batching: BatchingConfig = BatchingConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of torch; None: all cores. Bit-identical repetition needs the same number."""
+
+    @model_validator(mode="after")
+    def _metric_can_be_measured(self) -> RunConfig:
+        _, slash, size = self.trainer.metric.partition("/d")
+        if slash and int(size) not in self.model.granularities.sizes:
+            raise ValueError(
+                f"trainer.metric {self.trainer.metric} names a granularity that is not among "
+                f"{self.model.granularities.sizes}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sharded_tables_are_sampled(self) -> RunConfig:
+        tables = [getattr(self.model, name) for name in type(self.model).model_fields]
+        if self.loss.draws is None and any(isinstance(x, ShardedConfig) for x in tables):
+            raise ValueError(
+                f"loss.name {self.loss.name} would gather the sharded table in every step; choose "
+                "sampled_softmax or gbce, or another table"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _options_do_something(self, info: ValidationInfo) -> RunConfig:
+        if not (info.context or {}).get("stored"):  # an older version may have taken it
+            refuse_idle(self)
+        return self
+
+    def split_rule(self, dataset: Dataset) -> SplitRule:
+        """The rule this run cuts histories by.
+
+        Raises:
+            ProtocolError: `split` contradicts the protocol.
+        """
+        wanted = find_protocol(self.protocol).split
+        if self.split is not None and self.split.name != wanted:
+            raise ProtocolError(
+                f"split.name is {self.split.name}, protocol {self.protocol} wants {wanted}; "
+                "leave split out or choose another protocol"
+            )
+        own = dataset.manifest.split
+        return self.split or (own if own.name == wanted else SplitRule(name=wanted))
+
+
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """A config file with overrides put in.
+
+    Raises:
+        ConfigError: naming the file, the key and the nearest known one.
+    """
+    path = Path(path)
+    return parse(RunConfig, apply_overrides(load_yaml(path), list(overrides)), str(path))

@@ -1,0 +1,190 @@
+"""Options that do nothing beside others: contradictions are refused, what is left over is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+
+class Sections(Protocol):
+    """What the rules read of a run config."""
+
+    @property
+    def model(self) -> Any: ...
+    @property
+    def loss(self) -> Any: ...
+    @property
+    def split(self) -> Any: ...
+    @property
+    def fit_on(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An option and when it does nothing."""
+
+    option: str
+    """As a config file has it: `loss.distillation`."""
+    idle: Callable[[Sections], bool]
+    reason: str
+    refused: bool = True
+    """Whether another value than the default is refused. If not, it is told: an override of
+    something else (`loss.name=softmax`) leaves such options behind in many a file.
+    """
+
+
+def _one_granularity(config: Sections) -> bool:
+    return len(config.model.granularities) == 1
+
+
+def _ids_are_left_out(config: Sections) -> bool:
+    """The items are made of features alone, so that their table holds nothing."""
+    items = getattr(config.model, "items", None)
+    return not (getattr(config.model, "ids", True) if items is None else items.ids)
+
+
+def _has_no_network(config: Sections) -> bool:
+    return config.model.name == "two_tower" and config.model.items is None
+
+
+def _has_no_table(config: Sections) -> bool:
+    return config.model.name == "fmrlrec" and not config.model.ids
+
+
+def _of_table(
+    table: str, kind: str, field: str, works: Callable[[Any], bool]
+) -> Callable[[Sections], bool]:
+    """Whether the model's `table` is of the kind, and its `field` stops the option from working."""
+
+    def idle(config: Sections) -> bool:
+        found = getattr(config.model, table, None)
+        return getattr(found, "name", "") == kind and not works(getattr(found, field))
+
+    return idle
+
+
+def _all_alike(config: Sections) -> bool:
+    """Every negative is as likely as any other, and only ratios of likelihoods count."""
+    negatives = config.loss.negatives
+    return config.loss.name in ("gbce", "bpr") and not (negatives.popularity or negatives.in_batch)
+
+
+_SAMPLED = "needs loss.name sampled_softmax"
+_FULL = "is of sampled negatives, and this loss takes all items"
+_NOTHING_HELD_OUT = "is of validation, and fit_on train+valid holds nothing out"
+
+_HASHES = ("hash", "double", "bloom", "multi_probe")
+_TABLES: tuple[tuple[str, str, str, Callable[[Any], bool], str], ...] = (
+    ("hashed", "num_hashes", "method", _HASHES[2:].__contains__, "is of bloom and multi_probe"),
+    ("hashed", "seed", "method", _HASHES.__contains__, "is of hashes; quotient_remainder has none"),
+    ("quantized", "max_codes", "method", "residual".__eq__, "is of method residual"),
+    ("clustered", "feature", "by", "features".__eq__, "needs by: features"),
+    ("dynamic", "expire_every", "time_to_live", lambda x: x is not None, "needs time_to_live"),
+)
+"""Kind of table, its option, the field that decides, whether the option works, why else not."""
+
+RULES = (
+    Rule("model.seen_negatives", lambda c: not c.loss.takes_own, _SAMPLED),
+    Rule("model.repeat_bias", lambda c: not c.loss.takes_own, _SAMPLED),
+    Rule(
+        "model.seen_negatives",
+        lambda c: bool(getattr(c.model, "repeat_bias", False)),
+        "adds what model.repeat_bias has among the candidates already; choose one of them",
+    ),
+    Rule("model.sparse_gradients", lambda c: c.loss.draws is None, _FULL),
+    Rule(
+        "loss.distillation",
+        _one_granularity,
+        "is what prefixes learn from the full width, and there is one granularity",
+        refused=False,
+    ),
+    Rule(
+        "loss.negatives.popularity_power",
+        lambda c: not c.loss.negatives.popularity,
+        "is of the draws of loss.negatives.popularity, and there are none",
+    ),
+    Rule(
+        "loss.negatives.logq",
+        _all_alike,
+        "tells draws apart, and negatives of gbce and bpr that are all drawn uniformly are alike",
+        refused=False,
+    ),
+    *(
+        Rule(f"trainer.{name}", lambda c: c.fit_on != "train", _NOTHING_HELD_OUT, refused=False)
+        for name in ("patience", "validate_every", "metric")
+    ),
+    *(
+        Rule(
+            f"split.{name}",
+            lambda c: c.split is not None and c.split.name != "global-time",
+            "is of split.name global-time",
+        )
+        for name in ("valid_quantile", "test_quantile")
+    ),
+    Rule("model.table", _ids_are_left_out, "is of ids, and the items are made of features alone"),
+    Rule("model.item_init_std", _has_no_table, "is of the vectors of model.ids"),
+    Rule("model.items.id_dropout", _ids_are_left_out, "needs model.items.ids"),
+    Rule("trainer.optimizer.weight_decay", _has_no_network, "is of networks, and there is none"),
+    Rule("trainer.optimizer.table_weight_decay", _has_no_table, "is of tables, and there is none"),
+    *(
+        Rule(f"model.{table}.{name}", _of_table(table, kind, field, works), reason)
+        for table in ("table", "user_table")
+        for kind, name, field, works, reason in _TABLES
+    ),
+)
+
+
+def refuse_idle(config: Sections) -> None:
+    """Raises ValueError where an option was changed from its default and cannot do anything."""
+    for rule, value in _idle(config):
+        if rule.refused and value != _default(config, rule.option):
+            raise ValueError(f"{rule.option} {rule.reason} (found {_brief(value)})")
+
+
+def idle_options(config: Sections) -> list[str]:
+    """A sentence for every option that was given and does nothing; none for what is off anyhow."""
+    return [
+        f"{rule.option} does nothing here: it {rule.reason} (found {_brief(value)})"
+        for rule, value in _idle(config)
+        if _is_given(config, rule.option) and (value or value != _default(config, rule.option))
+    ]
+
+
+def _idle(config: Sections) -> Iterator[tuple[Rule, Any]]:
+    for rule in RULES:
+        *parents, name = rule.option.split(".")
+        owner = _walk(config, parents)
+        if isinstance(owner, BaseModel) and name in type(owner).model_fields and rule.idle(config):
+            yield rule, getattr(owner, name)
+
+
+def _walk(config: Sections, names: list[str]) -> Any:
+    """What stands there; None: there is no such section."""
+    found: Any = config
+    for name in names:
+        found = getattr(found, name, None)
+    return found
+
+
+def _default(config: Sections, option: str) -> Any:
+    *parents, name = option.split(".")
+    owner = _walk(config, parents)
+    return type(owner).model_fields[name].get_default(call_default_factory=True)
+
+
+def _is_given(config: Sections, option: str) -> bool:
+    """Whether each section of the dotted name, and the option, stand in what was read."""
+    found: Any = config
+    for name in option.split("."):
+        if name not in found.model_fields_set:
+            return False
+        found = getattr(found, name)
+    return True
+
+
+def _brief(value: Any) -> str:
+    """A value in a sentence; of a section its name."""
+    return str(getattr(value, "name", value))

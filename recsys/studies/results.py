@@ -1,0 +1,61 @@
+"""`recsys study --results FILE`: keeps the figures of a study as a results file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import polars as pl
+
+from recsys.errors import RunError
+from recsys.recipes.evaluating.results import Origin
+from recsys.reports.results.record import Figure
+from recsys.studies.report.content import LEAD, MEAN, RETENTION, VERSUS_SEPARATE, K, StudyContent
+from recsys.studies.report.tables import TablesContent
+from recsys.studies.tables.verb import TableStudyResult
+from recsys.studies.verb import StudyResult
+
+
+def keep_study(origin: Origin, result: StudyResult | TableStudyResult) -> None:
+    """Keeps the means over seeds, and what nested vectors keep; or every table at full width.
+
+    Raises:
+        RunError: nothing has been measured yet.
+    """
+    content = result.content
+    if content is None:
+        raise RunError(f"nothing of {result.folder} has been measured yet; train it")
+    rows = study_rows(content) if isinstance(content, StudyContent) else tables_rows(content)
+    seeds = tuple(dict.fromkeys(state.run.seed for state in result.states))
+    replace(origin, seeds=seeds).write(list(rows), content.card)
+
+
+def study_rows(content: StudyContent) -> Iterator[Figure]:
+    """ndcg@10 of every method by bytes, and nested vectors beside full and separate ones."""
+    for method in content.methods:
+        for each in content.figures(MEAN, LEAD, method):
+            name = f"{content.labels[method]} {each.setting}".strip()
+            place = {"name": name, "granularity": each.granularity}
+            yield Figure(**place, metric="bytes", unit="bytes", value=each.num_bytes)
+            told = {"value": each.value, "low": each.low, "high": each.high}
+            yield Figure(**place, metric=f"{LEAD}@{K}", **told)
+    ratios = ((RETENTION, "keeps", "share"), (VERSUS_SEPARATE, "over separate", "times"))
+    for what, metric, unit in ratios:
+        for each in content.figures(what, LEAD, "nested"):
+            place = {"name": content.labels["nested"], "granularity": each.granularity}
+            told = {"value": each.value, "low": each.low, "high": each.high}
+            yield Figure(**place, metric=metric, unit=unit, **told)
+
+
+def tables_rows(content: TablesContent) -> Iterator[Figure]:
+    """Bytes, ndcg@10 and what is kept of the dense table, at full width."""
+    wanted = (pl.col("k") == K) & (pl.col("metric") == LEAD)
+    full = content.figures.filter(wanted & (pl.col("granularity") == content.sizes[-1]))
+    for row in full.iter_rows(named=True):
+        name = row["table"] if row["share"] == 1 else f"{row['table']}, {row['share']:g}"
+        yield Figure(name=name, metric="bytes", unit="share", value=row["byte_share"])
+        told = {"value": row["value"], "low": row["low"], "high": row["high"]}
+        yield Figure(name=name, metric=f"{LEAD}@{K}", **told)
+        if row["kept"] is not None:
+            kept = {"value": row["kept"], "low": row["kept_low"], "high": row["kept_high"]}
+            yield Figure(name=name, metric="keeps", unit="share", **kept)
