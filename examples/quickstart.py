@@ -13,7 +13,7 @@ import recsys
 from data_prep import PrepareOptions, SyntheticOptions, prepare
 from recsys.granularity import Granularities
 from recsys.models import SASRecConfig
-from recsys.recipes.run import RunConfig
+from recsys.runs.config import RunConfig
 from recsys.training.trainer import TrainerConfig
 
 

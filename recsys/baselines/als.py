@@ -1,4 +1,4 @@
-"""ALS and BPR by the package `implicit`, as vectors that can be cut like any others.
+"""ALS and BPR matrix factorization by the package `implicit`.
 
 Their coordinates are not trained to be nested: what a prefix of them keeps is a control for what
 nesting brings. References: Hu et al., ICDM 2008 (ALS); Rendle et al., UAI 2009 (BPR).
@@ -8,26 +8,27 @@ Shape legend: B users of the batch, U users fitted, N items, D coordinates.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from implicit.cpu.als import AlternatingLeastSquares
-from implicit.cpu.bpr import BayesianPersonalizedRanking
 from pydantic import Field
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from recsys.config import StrictModel
+from recsys.arrays import Float32
+from recsys.baselines.base import BaselineConfig
+from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
+from recsys.extras import require
 from recsys.granularity import Granularities
 from recsys.progress import progress
 
-Float32 = npt.NDArray[np.float32]
+if TYPE_CHECKING:
+    from implicit.cpu.als import AlternatingLeastSquares
+    from implicit.cpu.bpr import BayesianPersonalizedRanking
 
 
-class AlsConfig(StrictModel):
+class AlsConfig(BaselineConfig):
     """Weighted matrix factorization by alternating least squares."""
 
     name: Literal["als"] = "als"
@@ -39,8 +40,14 @@ class AlsConfig(StrictModel):
     iterations: int = Field(default=15, ge=1)
     seed: int = 0
 
+    def fit(
+        self, histories: Histories, num_items: int, features: ItemFeatures | None = None
+    ) -> Als:
+        """See `fit_als`."""
+        return fit_als(self, histories, num_items)
 
-class BprConfig(StrictModel):
+
+class BprConfig(BaselineConfig):
     """Matrix factorization trained to rank an item of the history above another."""
 
     name: Literal["bpr"] = "bpr"
@@ -51,6 +58,12 @@ class BprConfig(StrictModel):
     iterations: int = Field(default=100, ge=1)
     """Passes over the interactions."""
     seed: int = 0
+
+    def fit(
+        self, histories: Histories, num_items: int, features: ItemFeatures | None = None
+    ) -> Bpr:
+        """See `fit_bpr`."""
+        return fit_bpr(self, histories, num_items)
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,7 @@ class Als:
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]`."""
         rows = np.arange(len(histories))
-        with threadpool_limits(1, "blas"):
+        with _one_thread():
             vectors = self.solver.recalculate_user(
                 rows, histories.to_csr(len(self.solver.item_factors))
             )
@@ -94,9 +107,19 @@ class Bpr:
         return torch.from_numpy(self.users[known])
 
 
+def _one_thread() -> Any:
+    """BLAS in one thread; raises InstallationError where the extra `baselines` is missing."""
+    require("baselines")
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, "blas")
+
+
 def fit_als(config: AlsConfig, histories: Histories, num_items: int) -> Als:
     """Fits on the binary interactions; the same seed gives the same vectors."""
-    with threadpool_limits(1, "blas"):  # implicit runs its own threads, and warns of BLAS's
+    with _one_thread():  # implicit runs its own threads, and warns of BLAS's
+        from implicit.cpu.als import AlternatingLeastSquares
+
         solver = AlternatingLeastSquares(
             factors=config.granularities.embedding_dim,
             regularization=config.regularization,
@@ -110,7 +133,9 @@ def fit_als(config: AlsConfig, histories: Histories, num_items: int) -> Als:
 
 def fit_bpr(config: BprConfig, histories: Histories, num_items: int) -> Bpr:
     """Fits on the binary interactions, in one thread: several write over each other at random."""
-    with threadpool_limits(1, "blas"):
+    with _one_thread():
+        from implicit.cpu.bpr import BayesianPersonalizedRanking
+
         solver = BayesianPersonalizedRanking(
             factors=config.granularities.embedding_dim - 1,
             learning_rate=config.learning_rate,

@@ -1,4 +1,4 @@
-"""Content-kNN: items like those the user had last, by what is known of the items alone.
+"""Content-kNN: items whose content is like that of the user's last items.
 
 It needs no other users, so items nobody has had are recommended like any others: what a model of
 cold items must beat.
@@ -17,14 +17,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from recsys.config import StrictModel
-from recsys.data.features.loading import CategoricalFeature, Float32, ItemFeatures, VectorFeature
+from recsys.arrays import Float32
+from recsys.baselines.base import BaselineConfig
+from recsys.data.features.loading import CategoricalFeature, ItemFeatures, VectorFeature
 from recsys.data.histories import Histories, jagged_positions
 from recsys.errors import DataError
 from recsys.granularity import Granularities
 
 
-class ContentKNNConfig(StrictModel):
+class ContentKNNConfig(BaselineConfig):
     """Neighbours by content."""
 
     name: Literal["content_knn"] = "content_knn"
@@ -36,6 +37,33 @@ class ContentKNNConfig(StrictModel):
     """Weight of an item over that of the one after it."""
     centre: bool = False
     """Take the mean of all items from vectors."""
+
+    @property
+    def item_features(self) -> tuple[str, ...]:
+        """As `features`."""
+        return self.features
+
+    def fit(
+        self, histories: Histories, num_items: int, features: ItemFeatures | None = None
+    ) -> ContentKNN:
+        """Puts the features side by side, and reads no histories.
+
+        Raises:
+            DataError: a feature is a number, which has no direction.
+        """
+        assert features is not None  # `fit_baseline`
+        parts = []
+        for name in self.features:
+            if name in features.vectors:
+                parts.append(_vectors(features.vectors[name], centre=self.centre))
+            elif name in features.categories:
+                parts.append(_categories(features.categories[name]))
+            else:
+                raise DataError(
+                    f"content_knn compares vectors and categories; {name!r} is a number"
+                )
+        content = np.concatenate(parts, axis=1) / len(parts) ** 0.5
+        return ContentKNN(torch.from_numpy(content), self.last, self.decay)
 
 
 @dataclass(frozen=True)
@@ -76,24 +104,6 @@ class ContentKNN:
     def scores(self, histories: Histories) -> Tensor:
         """`[B, N]`."""
         return self.user_vectors(histories) @ self.content.T
-
-
-def fit_content_knn(config: ContentKNNConfig, features: ItemFeatures) -> ContentKNN:
-    """Puts the features side by side.
-
-    Raises:
-        DataError: a feature is a number, which has no direction.
-    """
-    parts = []
-    for name in config.features:
-        if name in features.vectors:
-            parts.append(_vectors(features.vectors[name], centre=config.centre))
-        elif name in features.categories:
-            parts.append(_categories(features.categories[name]))
-        else:
-            raise DataError(f"content_knn compares vectors and categories; {name!r} is a number")
-    content = np.concatenate(parts, axis=1) / len(parts) ** 0.5
-    return ContentKNN(torch.from_numpy(content), config.last, config.decay)
 
 
 def _vectors(feature: VectorFeature, *, centre: bool) -> Float32:

@@ -10,22 +10,25 @@ import re
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from recsys.config import StrictModel
+from recsys.arrays import Int64
+from recsys.baselines.base import BaselineConfig, Choices
+from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError
 
+_DEAR_ITEMS = 15_000
 _LIMIT_GIB = 8.0
 _ROWS = 1024
 """Rows of the Gram matrix that are counted at once."""
 
 
-class EaseConfig(StrictModel):
+class EaseConfig(BaselineConfig):
     """One ridge regression for every item, solved by one matrix inverse."""
 
     name: Literal["ease"] = "ease"
@@ -36,6 +39,18 @@ class EaseConfig(StrictModel):
     memory_limit_gib: float | None = Field(default=None, gt=0)
     """What fitting may take (the item count decides what it would take); None: 8, or what is free
     where that is less."""
+
+    choices: ClassVar[Choices] = {"l2": (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)}
+
+    def takes_minutes(self, num_items: int, lengths: Int64) -> bool:
+        """With more than 15,000 items."""
+        return num_items > _DEAR_ITEMS
+
+    def fit(
+        self, histories: Histories, num_items: int, features: ItemFeatures | None = None
+    ) -> Ease:
+        """See `fit_ease`."""
+        return fit_ease(self, histories, num_items)
 
 
 @dataclass(frozen=True)

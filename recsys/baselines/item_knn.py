@@ -1,4 +1,4 @@
-"""Item-kNN: items that the same users had, by cosine with shrinkage.
+"""Item-kNN: items with the same users, by cosine with shrinkage.
 
 References: Sarwar et al., Item-based collaborative filtering, WWW 2001; shrinkage: Bell and Koren,
 ICDM 2007; settings that make it strong: Ferrari Dacrema et al., RecSys 2019.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,19 +17,21 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from recsys.config import StrictModel
-from recsys.data.dataset import Int64
+from recsys.arrays import Int64
+from recsys.baselines.base import BaselineConfig, Choices
+from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.progress import progress
 
 _BLOCK_BYTES = 256 << 20
 _BYTES_PER_PAIR = 32
 """A similarity with its column, and the arrays that sort it."""
+_DEAR_PAIRS = 1_000_000_000
 _MOST_PAIRS = 20_000_000_000
 """Counted in some minutes."""
 
 
-class ItemKNNConfig(StrictModel):
+class ItemKNNConfig(BaselineConfig):
     """Neighbourhoods of items."""
 
     name: Literal["item_knn"] = "item_knn"
@@ -37,6 +39,21 @@ class ItemKNNConfig(StrictModel):
     """Similar items kept for each item."""
     shrinkage: float = Field(default=10.0, ge=0)
     """Added to the denominator: similarities that few users vouch for are drawn towards 0."""
+
+    choices: ClassVar[Choices] = {
+        "neighbours": (20, 50, 100, 200, 500),
+        "shrinkage": (0, 2, 5, 10, 20, 50, 100),
+    }
+
+    def takes_minutes(self, num_items: int, lengths: Int64) -> bool:
+        """With a billion pairs of items to count."""
+        return pairs_of(lengths) > _DEAR_PAIRS
+
+    def fit(
+        self, histories: Histories, num_items: int, features: ItemFeatures | None = None
+    ) -> ItemKNN:
+        """See `fit_item_knn`."""
+        return fit_item_knn(self, histories, num_items)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Popularity, all-time and recent: what everyone gets without being known.
+"""Popularity baselines: all-time and recent counts, the same list for every user.
 
 Reference: Ji et al., A Re-visit of the Popularity Baseline in Recommender Systems, SIGIR 2020.
 Shape legend: B users of the batch, N items, T interactions.
@@ -7,7 +7,7 @@ Shape legend: B users of the batch, N items, T interactions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,18 +15,26 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from recsys.config import StrictModel
-from recsys.data.dataset import Int64
+from recsys.arrays import Int64
+from recsys.baselines.base import BaselineConfig, Choices
+from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 
 
-class PopularityConfig(StrictModel):
+class PopularityConfig(BaselineConfig):
     """Items by the number of their interactions."""
 
     name: Literal["popularity"] = "popularity"
 
+    def fit(
+        self, histories: Histories, num_items: int, features: ItemFeatures | None = None
+    ) -> Popularity:
+        """Counts interactions."""
+        counts = np.bincount(histories.items, minlength=num_items)
+        return Popularity(_as_scores(counts[None]))
 
-class RecentPopularityConfig(StrictModel):
+
+class RecentPopularityConfig(BaselineConfig):
     """Items by the number of their recent interactions, equals by all of them."""
 
     name: Literal["recent_popularity"] = "recent_popularity"
@@ -35,6 +43,28 @@ class RecentPopularityConfig(StrictModel):
     last: int = Field(default=3, ge=1)
     """Without timestamps there is no common clock: the last interactions of every user are recent.
     """
+
+    choices: ClassVar[Choices] = {
+        "share": (0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+        "last": (1, 2, 3, 5, 10),
+    }
+
+    def open_choices(self, *, timed: bool) -> Choices:
+        """`share` with times, `last` without."""
+        read = "share" if timed else "last"
+        return {read: self.choices[read]}
+
+    def fit(
+        self, histories: Histories, num_items: int, features: ItemFeatures | None = None
+    ) -> Popularity:
+        """Counts recent interactions, then all."""
+        if histories.timestamps is None:
+            recent = histories.last(self.last).items
+        else:
+            since = np.quantile(histories.timestamps, 1 - self.share, method="higher")
+            recent = histories.items[histories.timestamps >= since]
+        counts = [np.bincount(items, minlength=num_items) for items in (recent, histories.items)]
+        return Popularity(_as_scores(np.stack(counts)))
 
 
 @dataclass(frozen=True)
@@ -57,29 +87,6 @@ class Popularity:
         nothing = np.zeros((0, 2), dtype=np.int64)
         shape = (len(histories), len(self.item_scores))
         return sp.csr_matrix((np.zeros(0, np.float32), nothing.T), shape=shape)
-
-
-def fit_popularity(
-    config: PopularityConfig,  # noqa: ARG001 (every baseline is fitted by the same three)
-    histories: Histories,
-    num_items: int,
-) -> Popularity:
-    """Counts interactions."""
-    counts = np.bincount(histories.items, minlength=num_items)
-    return Popularity(_as_scores(counts[None]))
-
-
-def fit_recent_popularity(
-    config: RecentPopularityConfig, histories: Histories, num_items: int
-) -> Popularity:
-    """Counts recent interactions, then all."""
-    if histories.timestamps is None:
-        recent = histories.last(config.last).items
-    else:
-        since = np.quantile(histories.timestamps, 1 - config.share, method="higher")
-        recent = histories.items[histories.timestamps >= since]
-    counts = [np.bincount(items, minlength=num_items) for items in (recent, histories.items)]
-    return Popularity(_as_scores(np.stack(counts)))
 
 
 def _as_scores(counts: Int64) -> Tensor:

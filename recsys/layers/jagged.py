@@ -1,4 +1,4 @@
-"""Packed tokens <-> padded rows: attention alone needs rows, everything else stays packed.
+"""Packed tokens as padded rows and back, for attention.
 
 Shape legend: B users, T tokens of all users one after another, L the longest history of the batch.
 """

@@ -1,4 +1,4 @@
-"""Linear recurrent units over jagged histories, nested through and through.
+"""Linear recurrent units over jagged histories, nested at every prefix.
 
 Orvieto et al., Resurrecting Recurrent Neural Networks for Long Sequences, ICML 2023; Yue et al.,
 Linear Recurrence for Sequential Recommendation (LRURec), WSDM 2024; with nested layers as in Wang

@@ -1,4 +1,4 @@
-"""Layers that are nested through and through: what a prefix of their input gives is a prefix.
+"""Nested linear and norm layers: a prefix of the output depends on a prefix of the input.
 
 Wang et al., Train Once, Deploy Anywhere (fMRLRec), EMNLP 2024: the outputs of block j, the
 coordinates between two granularities, see the inputs up to the larger one alone. A network of such

@@ -1,4 +1,4 @@
-"""Causal attention of which every prefix is an attention of its own.
+"""Causal attention, nested: each prefix is an attention of its own.
 
 Attention scores sum over all coordinates of queries and keys, so a cut would change every one of
 them. Here each block of coordinates, those between two granularities, has heads of its own, whose

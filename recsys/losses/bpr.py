@@ -1,4 +1,4 @@
-"""Nested BPR: the target shall score above each sampled negative, at every granularity.
+"""Nested BPR: pairwise loss of the target against sampled negatives.
 
 Rendle et al., BPR: Bayesian Personalized Ranking from Implicit Feedback, UAI 2009:
 `-log sigmoid(s+ - s-)`. Departure from the paper: all tokens of a batch share K negatives, and a
@@ -9,12 +9,29 @@ Shape legend: T tokens (positions with a target), K sampled negatives, G granula
 embedding_dim.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from recsys.granularity import Granularities, prefix_norms
+from recsys.data.negatives import NegativesConfig
+from recsys.granularity import Granularities
+from recsys.losses.base import LossConfig, Objective
+from recsys.losses.prefix_scales import prefix_scales
 from recsys.losses.softmax import Negatives, NestedLossOutput, own_logits
+from recsys.prefixes import prefix_logits
+
+
+class BPRConfig(LossConfig):
+    """Pairwise ranking against sampled negatives."""
+
+    name: Literal["bpr"] = "bpr"
+    negatives: NegativesConfig = NegativesConfig()
+
+    def objective(self, num_items: int, num_sizes: int) -> Objective:
+        """`nested_bpr`."""
+        return nested_bpr
 
 
 def nested_bpr(
@@ -39,24 +56,17 @@ def nested_bpr(
     Returns:
         The loss, averaged over tokens.
     """
-    k, slices = len(negatives.items), granularities.slices
-    row_scale = scales[:, None].expand(-1, len(users))
-    col_scale = None
-    if granularities.normalize:
-        row_scale = row_scale / prefix_norms(users, granularities)
-        col_scale = 1.0 / prefix_norms(items, granularities)
-    own_scale = None if col_scale is None else col_scale[:, k:]
-    positive = own_logits(users, items[k:], row_scale, own_scale, slices)  # [G, T]
+    k = len(negatives.items)
+    factors = prefix_scales(users, items, scales, granularities)
+    positive = own_logits(users, items[k:], factors.of(slice(k, None)))  # [G, T]
     shares = _shares(negatives, targets, users)
-    losses = []
-    scores = users.new_zeros(len(users), k)
-    for g, (lo, hi) in enumerate(slices):
-        scores = scores + users[:, lo:hi] @ items[:k, lo:hi].T
-        logits = scores * row_scale[g, :, None]
-        if col_scale is not None:
-            logits = logits * col_scale[g, :k]
-        losses.append((softplus(logits - positive[g, :, None]) * shares).sum(1).mean())
-    per_granularity = torch.stack(losses)
+    logits = prefix_logits(users, items[:k], scales, granularities)
+    per_granularity = torch.stack(
+        [
+            (softplus(scores - own[:, None]) * shares).sum(1).mean()
+            for scores, own in zip(logits, positive, strict=True)
+        ]
+    )
     weights = users.new_tensor(granularities.normalized_weights)
     return NestedLossOutput(weights @ per_granularity, per_granularity.detach())
 

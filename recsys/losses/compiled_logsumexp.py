@@ -1,22 +1,31 @@
-"""log-sum-exp of the scores of every granularity by the compiled kernels: float32 on a CPU.
+"""log-sum-exp of nested scores by the compiled kernels: float32 on a CPU.
 
 Shape legend: T tokens, T' the same padded to whole tiles, N candidate items, G granularities,
 D embedding_dim, P coordinates with every slice padded to whole vectors.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recsys.arrays import Float32
 from recsys.kernels import logsumexp as softmax
 from recsys.kernels.lanes import LANES
 from recsys.kernels.threads import run_shares, shares
 
-Float32 = npt.NDArray[np.float32]
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be summed."""
+
+    slices: list[tuple[int, int]]
+    """The coordinates `[lo, hi)` each granularity adds, ascending."""
+    means: bool
+    """Whether the mean logits are wanted too."""
 
 
 class CompiledLogSumExp(torch.autograd.Function):
@@ -34,10 +43,10 @@ class CompiledLogSumExp(torch.autograd.Function):
         col_scale: Tensor,
         bias: Tensor,
         skip: Tensor,
-        slices: list[tuple[int, int]],
-        means: bool,
+        wanted: Wanted,
     ) -> tuple[Tensor, Tensor]:
-        inputs = _Inputs(slices, users, items, row_scale, col_scale, bias, skip)
+        means = wanted.means
+        inputs = _Inputs(wanted.slices, users, items, row_scale, col_scale, bias, skip)
         parts = shares(-(-len(items) // softmax.SWEEP_COLUMNS))
         peaks = np.empty((len(parts), *inputs.row_scale.shape), np.float32)
         sums = np.empty_like(peaks)
@@ -62,7 +71,7 @@ class CompiledLogSumExp(torch.autograd.Function):
             mean = torch.from_numpy((weighted * shares_of[:, -1:]).sum(0) / total[-1])
             found = mean[:, : len(users)].masked_fill(empty, 0.0)
         ctx.save_for_backward(users, items, row_scale, col_scale, bias, skip, levels)
-        ctx.slices, ctx.means = slices, means
+        ctx.slices, ctx.means = wanted.slices, means
         return levels[:, : len(users)].masked_fill(empty, -torch.inf), found
 
     @staticmethod
@@ -98,7 +107,6 @@ class CompiledLogSumExp(torch.autograd.Function):
             torch.from_numpy(items_grad),
             torch.from_numpy(rows_grad.sum(0)[:, :num_rows]),
             torch.from_numpy(cols_grad),
-            None,
             None,
             None,
             None,

@@ -1,4 +1,4 @@
-"""Nested gBCE: binary cross-entropy with sampled negatives, cured of its overconfidence.
+"""Nested gBCE: binary cross-entropy with sampled negatives and calibration.
 
 Petrov and Macdonald, gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with
 Negative Sampling, RecSys 2023. A token's loss at one granularity is
@@ -25,11 +25,18 @@ Shape legend: T tokens (positions with a target), K sampled negatives, N items, 
 D embedding_dim.
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from recsys.granularity import Granularities, prefix_norms
+from recsys.data.negatives import NegativesConfig
+from recsys.granularity import Granularities
+from recsys.losses.base import LossConfig, Objective
+from recsys.losses.prefix_scales import prefix_scales
 from recsys.losses.softmax import Negatives, NestedLossOutput, find_places, own_logits
 from recsys.losses.softplus import weighted_softplus
 
@@ -40,14 +47,41 @@ _FEW = 1e-3
 """A token whose only negative is its own target has none at all."""
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """How the target's probability is corrected for negatives that were not drawn."""
+
+    num_items: int
+    """N, the size of the catalogue."""
+    share: float
+    """t, in 0..1."""
+
+    def power(self, num_negatives: Tensor) -> Tensor:
+        """Beta of tokens with so many negatives."""
+        return 1.0 - self.share * (1.0 - num_negatives / max(self.num_items - 1, 1))
+
+
+class GBCEConfig(LossConfig):
+    """Calibrated binary cross-entropy over sampled negatives."""
+
+    name: Literal["gbce"] = "gbce"
+    negatives: NegativesConfig = NegativesConfig()
+    calibration: float = Field(default=0.75, ge=0, le=1)
+    """0: binary cross-entropy, overconfident; 1: probabilities as of all items."""
+
+    def objective(self, num_items: int, num_sizes: int) -> Objective:
+        """A module: its biases are trained."""
+        return GBCE(num_sizes, num_items, self.calibration)
+
+
 class GBCE(nn.Module):
     """The loss with the number of each granularity that is added to all its scores."""
 
     def __init__(self, num_sizes: int, num_items: int, calibration: float) -> None:
-        """`num_sizes`: G; for the others see `nested_gbce`."""
+        """`num_sizes`: G; for the others see `Calibration`."""
         super().__init__()
         self.shift = nn.Parameter(torch.zeros(num_sizes))
-        self.num_items, self.calibration = num_items, calibration
+        self.calibration = Calibration(num_items, calibration)
 
     def forward(
         self,
@@ -67,7 +101,6 @@ class GBCE(nn.Module):
             scales,
             granularities,
             negatives=negatives,
-            num_items=self.num_items,
             calibration=self.calibration,
             bias=_PACE * self.shift,
         )
@@ -81,8 +114,7 @@ def nested_gbce(
     granularities: Granularities,
     *,
     negatives: Negatives,
-    num_items: int,
-    calibration: float,
+    calibration: Calibration,
     bias: Tensor | None = None,
 ) -> NestedLossOutput:
     """The gBCE loss at every granularity.
@@ -94,40 +126,32 @@ def nested_gbce(
         scales: `[G]`, see `ScoreScales`.
         granularities: sizes, weights and normalization.
         negatives: the sampled candidates.
-        num_items: N, the size of the catalogue.
-        calibration: t, in 0..1.
+        calibration: t and N.
         bias: `[G]` added to all scores; None: 0.
 
     Returns:
         The loss, averaged over tokens.
     """
-    k, slices = len(negatives.items), granularities.slices
-    row_scale = scales[:, None].expand(-1, len(users))
-    own_scale = col_scale = None
-    if granularities.normalize:
-        row_scale = row_scale / prefix_norms(users, granularities)
-        norms = prefix_norms(items, granularities)
-        col_scale, own_scale = 1.0 / norms[:, :k], 1.0 / norms[:, k:]
+    k = len(negatives.items)
+    factors = prefix_scales(users, items, scales, granularities)
     weight, skip = _weigh(negatives, users), find_places(negatives.items, targets)
     present = torch.where(skip >= 0, weight[skip], 0.0)
     num_negatives = (weight.sum() - present).clamp_min(_FEW)  # [T]
-    beta = 1.0 - calibration * (1.0 - num_negatives / max(num_items - 1, 1))
-    shift = (beta / num_negatives).log().expand(len(slices), -1)
+    beta = calibration.power(num_negatives)
+    shift = (beta / num_negatives).log().expand(len(granularities), -1)
     if bias is not None:
         shift = shift + bias[:, None]
     importance = users.new_tensor(granularities.normalized_weights)
     rest, sums = weighted_softplus(
         users,
         items[:k],
-        row_scale,
-        slices,
-        col_scale=col_scale,
+        factors.of(slice(k)),
         bias=shift,
         weight=weight,
-        coefficient=(importance[:, None] / len(users)).expand_as(row_scale),
+        coefficient=(importance[:, None] / len(users)).expand_as(factors.rows),
         skip=skip,
     )
-    own = own_logits(users, items[k:], row_scale, own_scale, slices) + shift
+    own = own_logits(users, items[k:], factors.of(slice(k, None))) + shift
     positive = -beta * logsigmoid(own)
     per_granularity = (positive.detach() + sums).mean(1)
     return NestedLossOutput(importance @ positive.mean(1) + rest, per_granularity)

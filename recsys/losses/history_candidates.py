@@ -1,4 +1,4 @@
-"""A history's own items as candidates of what follows it: for rankings that do not filter them.
+"""Items of the user's own history as candidates of the softmax.
 
 Sampled negatives hardly ever hold what a user has just had, so a model trained by them ranks it
 first: that nobody wants it twice is told by the full softmax alone. Here it is told at the cost of
@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys.granularity import Granularities, prefix_norms
+from recsys.granularity import Granularities
 from recsys.losses.softmax import OwnCandidates, find_places
+from recsys.prefixes import prefix_logits
 
 _NEVER = -1e4
 """A logit that adds nothing; minus infinity would make gradients of rows of nothing else NaN."""
@@ -141,18 +142,10 @@ def _sum_up(
     bias: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """`[G, T]` log-sum-exps over `seen [B, L, C]`, and mean logits under the last one's softmax."""
-    row_norms, column_norms = None, None
-    if granularities.normalize:
-        row_norms, column_norms = (prefix_norms(side, granularities) for side in (users, vectors))
-    products, logits = torch.zeros(()), []
-    for g, (lo, hi) in enumerate(granularities.slices):
-        products = products + users[..., lo:hi] @ vectors[..., lo:hi].mT
-        scores = products * scales[g]
-        if row_norms is not None and column_norms is not None:
-            scores = scores / row_norms[g][:, :, None] / column_norms[g][:, None, :]
-        if bias is not None:
-            scores = scores + bias[g]
-        logits.append(scores.masked_fill(~seen, _NEVER))
+    logits = [
+        (scores if bias is None else scores + bias[g]).masked_fill(~seen, _NEVER)
+        for g, scores in enumerate(prefix_logits(users, vectors, scales, granularities))
+    ]
     shares = logits[-1].detach().softmax(2)
     sums = [layout.pack(part.logsumexp(2)) for part in logits]
     means = [layout.pack((shares * part).sum(2)) for part in logits]

@@ -1,12 +1,12 @@
-"""log-sum-exp of the scores of every granularity, without a `[T, N]` or `[G, T, N]` tensor.
+"""log-sum-exp of nested scores in tiles, with its own gradient.
 
 Scores are prefix-incremental, `S_g = S_{g-1} + u[:, lo:hi] v[:, lo:hi]^T`, so the products of
 all granularities cost what the full width costs alone. They exist only as tiles; backward makes
 the tiles again from the saved log-sum-exps.
 
-float32 on a CPU goes to compiled kernels (`losses/compiled.py`), whose tiles stay in the cache;
-everything else (a GPU, float64) to the torch tiles of this file, which are also what the kernels
-are tested against.
+float32 on a CPU goes to compiled kernels (`losses/compiled_logsumexp.py`), whose tiles stay in the
+cache; everything else (a GPU, float64) to the torch tiles of this file, which are also what the
+kernels are tested against.
 
 Shape legend: T tokens (positions with a target), N candidate items, G granularities, D
 embedding_dim, R and C rows and columns of one tile.
@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recsys.losses.compiled_logsumexp import CompiledLogSumExp
+from recsys.losses.compiled_logsumexp import CompiledLogSumExp, Wanted
+from recsys.prefixes import add_prefix_products
 
 TILE_ELEMENTS = 1 << 21
 """Elements a tile's buffers may hold together (8 MiB of float32), whatever G, T and N are."""
@@ -66,7 +67,7 @@ def nested_logsumexp(
         bias = items.new_zeros(len(items)) if bias is None else bias
         skip = torch.full((len(users), 0), -1) if skip is None else skip
         apply = CompiledLogSumExp.apply
-    return apply(users, items, row_scale, col_scale, bias, skip, slices, means)
+    return apply(users, items, row_scale, col_scale, bias, skip, Wanted(slices, means))
 
 
 class _TiledLogSumExp(torch.autograd.Function):
@@ -79,9 +80,9 @@ class _TiledLogSumExp(torch.autograd.Function):
         col_scale: Tensor | None,
         bias: Tensor | None,
         skip: Tensor | None,
-        slices: list[tuple[int, int]],
-        means: bool,
+        wanted: Wanted,
     ) -> tuple[Tensor, Tensor]:
+        slices, means = wanted.slices, wanted.means
         tiles = _Tiles(users, items, row_scale, col_scale, bias, skip, slices)
         peaks = users.new_full((len(slices), len(users)), -torch.inf)
         sums = torch.zeros_like(peaks)
@@ -108,7 +109,7 @@ class _TiledLogSumExp(torch.autograd.Function):
         for rows, cols in tiles.blocks():
             pulls = mean_grad[:, rows] if ctx.means else None
             grads.add(rows, cols, result[:, rows], grad[:, rows], pulls)
-        return grads.users, grads.items, grads.row_scale, grads.col_scale, None, None, None, None
+        return grads.users, grads.items, grads.row_scale, grads.col_scale, None, None, None
 
 
 def _add_exponentials(logits: Tensor, peaks: Tensor, sums: Tensor) -> None:
@@ -152,9 +153,7 @@ class _Tiles:
         """`(g, <u, v>_g)` from the smallest granularity up; one tensor, updated in place."""
         users, items = self.users[rows], self.items[cols]
         scores = users.new_zeros(len(users), len(items))
-        for g, (lo, hi) in enumerate(self.slices):
-            scores.addmm_(users[:, lo:hi], items[:, lo:hi].T)
-            yield g, scores
+        return enumerate(add_prefix_products(scores, users, items, self.slices))
 
     def scaled(self, scores: Tensor, g: int, rows: slice, cols: slice) -> Tensor:
         """Logits of granularity g from its raw scores; a new tensor."""

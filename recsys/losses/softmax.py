@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from recsys.granularity import Granularities, prefix_norms
+from recsys.granularity import Granularities
 from recsys.losses.logsumexp import nested_logsumexp
+from recsys.losses.prefix_scales import PrefixScales, prefix_scales
 
 
 @dataclass(frozen=True)
@@ -99,32 +100,24 @@ def nested_softmax(
     Returns:
         The loss, averaged over tokens; its parts are the cross-entropies of the targets.
     """
-    slices = granularities.slices
-    row_scale = scales[:, None].expand(-1, len(users))
-    col_scale = None
-    if granularities.normalize:
-        row_scale = row_scale / prefix_norms(users, granularities)
-        col_scale = 1.0 / prefix_norms(items, granularities)
+    factors = prefix_scales(users, items, scales, granularities)
     means = distillation > 0
     if negatives is None:
         chosen = nn.functional.embedding(targets, items, sparse=True)  # no second [N, D] gradient
-        chosen_scale = None if col_scale is None else col_scale[:, targets]
-        positive = own_logits(users, chosen, row_scale, chosen_scale, slices)
+        positive = own_logits(users, chosen, factors.of(targets))
         everything, taught = nested_logsumexp(
-            users, items, row_scale, slices, col_scale=col_scale, means=means
+            users, items, factors.rows, factors.slices, col_scale=factors.cols, means=means
         )
     else:
         k = len(negatives.items)
-        positive = own_logits(
-            users, items[k:], row_scale, None if col_scale is None else col_scale[:, k:], slices
-        )
+        positive = own_logits(users, items[k:], factors.of(slice(k, None)))
         skip = find_places(negatives.items, targets)[:, None]
         everything, taught = nested_logsumexp(
             users,
             items[:k],
-            row_scale,
-            slices,
-            col_scale=None if col_scale is None else col_scale[:, :k],
+            factors.rows,
+            factors.slices,
+            col_scale=factors.of(slice(k)).cols,
             bias=None if negatives.log_q is None else -negatives.log_q,
             skip=skip if own is None else torch.cat([skip, own.places], dim=1),
             means=means,
@@ -156,17 +149,11 @@ def _join(levels: Tensor, means: Tensor, more: Tensor, more_means: Tensor) -> tu
     return together, (1.0 - share) * means + share * more_means
 
 
-def own_logits(
-    users: Tensor,
-    chosen: Tensor,
-    row_scale: Tensor,
-    col_scale: Tensor | None,
-    slices: list[tuple[int, int]],
-) -> Tensor:
-    """`[G, T]` logits of each token's own target, `chosen [T, D]`."""
-    parts = (users * chosen).split([hi - lo for lo, hi in slices], dim=1)
-    logits = torch.stack([part.sum(1) for part in parts]).cumsum(0) * row_scale
-    return logits if col_scale is None else logits * col_scale
+def own_logits(users: Tensor, chosen: Tensor, factors: PrefixScales) -> Tensor:
+    """`[G, T]` logits of each token's own target, `chosen [T, D]`, whose factors these are."""
+    parts = (users * chosen).split([hi - lo for lo, hi in factors.slices], dim=1)
+    logits = torch.stack([part.sum(1) for part in parts]).cumsum(0) * factors.rows
+    return logits if factors.cols is None else logits * factors.cols
 
 
 def find_places(ascending: Tensor, values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Weighted sums of softplus over the scores of every granularity, without a `[G, T, K]` tensor.
+"""Weighted sums of softplus over nested scores in tiles, with their own gradient.
 
 What `logsumexp.py` is to softmax: scores are prefix-incremental and exist only as tiles. The total
 is linear in the softplus of each score, so the slopes of a tile are known as soon as its scores
@@ -9,12 +9,16 @@ tile.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
+
+from recsys.losses.prefix_scales import PrefixScales
+from recsys.prefixes import add_prefix_products
 
 TILE_ELEMENTS = 1 << 21
 """Elements a tile's buffers may hold together (8 MiB of float32), whatever G, T and K are."""
@@ -25,36 +29,43 @@ _LINEAR_FROM = 40.0
 def weighted_softplus(
     users: Tensor,
     items: Tensor,
-    row_scale: Tensor,
-    slices: list[tuple[int, int]],
+    factors: PrefixScales,
     *,
     weight: Tensor,
     coefficient: Tensor,
-    col_scale: Tensor | None = None,
     bias: Tensor | None = None,
     skip: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weighted sums of `softplus(x[g, t, k])`.
 
-    `x[g, t, k] = row_scale[g, t] * col_scale[g, k] * <users_t, items_k>_g + bias[g, t]`.
+    `x[g, t, k]` is `bias[g, t]` and the score of token t and item k at granularity g.
 
     Args:
         users: `[T, D]`.
         items: `[K, D]`.
-        row_scale: `[G, T]`.
-        slices: the coordinates `[lo, hi)` each granularity adds, ascending.
+        factors: of the scores.
         weight: `[K]` of each item in the sums, no gradient.
         coefficient: `[G, T]` of each sum in the total, no gradient.
-        col_scale: `[G, K]`.
         bias: `[G, T]`.
         skip: `[T]` int64, an item to leave out of each row's sum (-1: none).
 
     Returns:
-        `total []`, differentiable in users, items, row_scale, col_scale and bias, and the
+        `total []`, differentiable in users, items, factors and bias, and the
         `sums [G, T]` it is made of, which take no gradient.
     """
     apply: Callable[..., tuple[Tensor, Tensor]] = _WeightedSoftplus.apply
-    return apply(users, items, row_scale, col_scale, bias, weight, coefficient, skip, slices)
+    terms = _Terms(factors.slices, weight, coefficient, skip)
+    return apply(users, items, factors.rows, factors.cols, bias, terms)
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What takes no gradient; as the arguments of `weighted_softplus`."""
+
+    slices: list[tuple[int, int]]
+    weight: Tensor
+    coefficient: Tensor
+    skip: Tensor | None
 
 
 class _WeightedSoftplus(torch.autograd.Function):
@@ -66,25 +77,22 @@ class _WeightedSoftplus(torch.autograd.Function):
         row_scale: Tensor,
         col_scale: Tensor | None,
         bias: Tensor | None,
-        weight: Tensor,
-        coefficient: Tensor,
-        skip: Tensor | None,
-        slices: list[tuple[int, int]],
+        terms: _Terms,
     ) -> tuple[Tensor, Tensor]:
-        sweep = _Sweep(users, items, row_scale, col_scale, bias, weight, coefficient, skip, slices)
-        for rows, cols in _blocks(len(users), len(items), len(slices)):
+        sweep = _Sweep(users, items, row_scale, col_scale, bias, terms)
+        for rows, cols in _blocks(len(users), len(items), len(terms.slices)):
             sweep.add(rows, cols, want_scales=any(ctx.needs_input_grad[2:4]))
         ctx.save_for_backward(
             sweep.users_grad, sweep.items_grad, sweep.row_grad, sweep.col_grad, sweep.bias_grad
         )
         ctx.mark_non_differentiable(sweep.sums)
-        return (sweep.sums * coefficient).sum(), sweep.sums
+        return (sweep.sums * terms.coefficient).sum(), sweep.sums
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         grads = [None if part is None else part * grad for part in ctx.saved_tensors]
-        return *grads, None, None, None, None
+        return *grads, None
 
 
 def _blocks(num_rows: int, num_cols: int, num_sizes: int) -> Iterator[tuple[slice, slice]]:
@@ -107,15 +115,12 @@ class _Sweep:
         row_scale: Tensor,
         col_scale: Tensor | None,
         bias: Tensor | None,
-        weight: Tensor,
-        coefficient: Tensor,
-        skip: Tensor | None,
-        slices: list[tuple[int, int]],
+        terms: _Terms,
     ) -> None:
-        self.users, self.items, self.slices = users, items, slices
+        self.users, self.items, self.slices = users, items, terms.slices
         self.row_scale, self.col_scale, self.bias = row_scale, col_scale, bias
-        self.weight, self.coefficient, self.skip = weight, coefficient, skip
-        self.sums = users.new_zeros(len(slices), len(users))
+        self.weight, self.coefficient, self.skip = terms.weight, terms.coefficient, terms.skip
+        self.sums = users.new_zeros(len(terms.slices), len(users))
         self.users_grad, self.items_grad = torch.zeros_like(users), torch.zeros_like(items)
         self.row_grad = torch.zeros_like(self.sums)
         self.col_grad = None if col_scale is None else torch.zeros_like(col_scale)
@@ -127,8 +132,7 @@ class _Sweep:
         skipped = self._skipped(rows, cols)
         scores = users.new_zeros(len(users), len(items))
         slopes: list[Tensor] = []  # dTotal / d<u, v>_g, each [R, C]
-        for g, (lo, hi) in enumerate(self.slices):
-            scores.addmm_(users[:, lo:hi], items[:, lo:hi].T)
+        for g, _ in enumerate(add_prefix_products(scores, users, items, self.slices)):
             slopes.append(self._add_sums(scores, skipped, g, rows, cols, want_scales=want_scales))
         # Coordinates [lo, hi) of granularity g also stand in every wider one: sum from the top.
         total = torch.zeros_like(scores)

@@ -1,4 +1,4 @@
-"""fMRLRec: items are their texts and pictures, users a linear recurrence, and all of it is nested.
+"""fMRLRec: item vectors from text and images, users by a nested linear recurrence.
 
 Wang et al., Train Once, Deploy Anywhere: Matryoshka Representation Learning for Multimodal
 Recommendation, EMNLP 2024. The vectors of frozen encoders (text, images) are projected together to
@@ -21,21 +21,22 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from recsys.config import StrictModel
 from recsys.data.batching import Batch
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.errors import DataError
 from recsys.granularity import Granularities
-from recsys.layers.dropout import Dropout
+from recsys.layers.dropout import Dropout, RowDropout
 from recsys.layers.jagged import layout_of, to_indices
 from recsys.layers.lru import LRUConfig, LRULayer
 from recsys.layers.nested import blocks_from, check_blocks
+from recsys.layers.padded_lru import PaddedRecurrence
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
+from recsys.models.base import Model, ModelConfig
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 
 
-class FMRLRecConfig(StrictModel):
+class FMRLRecConfig(ModelConfig):
     """fMRLRec. The defaults are the paper's model, in the widths this library has elsewhere."""
 
     name: Literal["fmrlrec"] = "fmrlrec"
@@ -55,6 +56,11 @@ class FMRLRecConfig(StrictModel):
     """Of the vectors of `ids`."""
 
     @property
+    def item_features(self) -> tuple[str, ...]:
+        """As `features`."""
+        return self.features
+
+    @property
     def nested(self) -> bool:
         """A smaller model can be cut out of this one."""
         return True
@@ -72,9 +78,11 @@ class FMRLRecConfig(StrictModel):
         return self
 
 
-class FMRLRec(nn.Module):
+class FMRLRec(Model):
     """Histories -> user vectors; item vectors are a projection of the items' features."""
 
+    Config = FMRLRecConfig
+    config: FMRLRecConfig
     content: Tensor
     """`[N, F]`; not a part of the weights: it stands in the data set."""
 
@@ -83,7 +91,7 @@ class FMRLRec(nn.Module):
         config: FMRLRecConfig,
         num_items: int,
         *,
-        num_users: int = 0,  # noqa: ARG002 - every model is built alike
+        num_users: int = 0,
         features: ItemFeatures | None = None,
         objective: Callable[..., NestedLossOutput] = nested_softmax,
     ) -> None:
@@ -110,6 +118,7 @@ class FMRLRec(nn.Module):
             std = config.item_init_std
             built = build_table(config.table, num_items, dim, init_std=std, sizes=sizes)
             self.table = cast(EmbeddingTable, built)
+        self.history_dropout = RowDropout(config.history_dropout)
         self.input_dropout = Dropout(config.encoder.dropout)
         self.layers = nn.ModuleList(
             LRULayer(config.blocks, config.encoder) for _ in range(config.encoder.num_layers)
@@ -137,8 +146,7 @@ class FMRLRec(nn.Module):
     def _encode(self, histories: Histories, x: Tensor, *, last: bool = False) -> Tensor:
         """As `encode`, from the items' vectors `[T, D]`; `last`: `[B, D]` at the last items."""
         layout = layout_of(histories)
-        if self.training and self.config.history_dropout:
-            x = x * (torch.rand(len(x), 1, device=x.device) >= self.config.history_dropout)
+        x = self.history_dropout(x)
         x = self.input_dropout(x)
         for number, layer in enumerate(self.layers, start=1):
             x = layer(x, layout, last=last and number == len(self.layers))
@@ -164,6 +172,10 @@ class FMRLRec(nn.Module):
         recent = histories.last(self.config.history_length)
         inputs = self.rows(to_indices(recent.items))
         return self._encode(recent, inputs, last=True)
+
+    def user_tower(self) -> nn.Module:
+        """The recurrence over padded rows, in real numbers."""
+        return PaddedRecurrence(self.layers, self.config.history_length)
 
 
 def join_features(features: ItemFeatures | None, names: tuple[str, ...]) -> Tensor:

@@ -1,4 +1,4 @@
-"""SASRec on nested vectors: a causal transformer over the item table, scored by every prefix.
+"""SASRec on nested vectors: a causal transformer over item vectors.
 
 Kang and McAuley, Self-Attentive Sequential Recommendation, ICDM 2018, with softmax losses
 (Klenitskiy and Vasilev, RecSys 2023) and, with `layer: ligr`, eSASRec (Tikhonovich et al. 2025).
@@ -17,17 +17,18 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from recsys.config import StrictModel
 from recsys.data.batching import Batch
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities
-from recsys.layers.dropout import Dropout
+from recsys.layers.dropout import Dropout, RowDropout
 from recsys.layers.jagged import layout_of, to_indices
 from recsys.layers.nested import blocks_from, check_blocks, norm
+from recsys.layers.padded_transformer import PaddedTransformer
 from recsys.layers.transformer import Transformer, TransformerConfig
 from recsys.losses.history_candidates import Had, RepeatBias, seen_candidates
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
+from recsys.models.base import Model, ModelConfig
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.towers.items import ItemsConfig, ItemTower
 
@@ -60,7 +61,7 @@ def _recipe_weights(num_sizes: int) -> dict[str, object]:
     return {"weights": alternate_weights(num_sizes)}
 
 
-class SASRecConfig(StrictModel):
+class SASRecConfig(ModelConfig):
     """SASRec and eSASRec. The defaults are a recipe chosen on validation data."""
 
     name: Literal["sasrec"] = "sasrec"
@@ -99,8 +100,8 @@ class SASRecConfig(StrictModel):
         return complete(given, _recipe_weights)
 
     @property
-    def features(self) -> tuple[str, ...]:
-        """Names of the item features the model reads."""
+    def item_features(self) -> tuple[str, ...]:
+        """Those of the item tower."""
         return self.items.features if self.items else ()
 
     @property
@@ -132,15 +133,18 @@ class SASRecConfig(StrictModel):
         return self
 
 
-class SASRec(nn.Module):
+class SASRec(Model):
     """Histories -> user vectors; the item vectors are the table's rows."""
+
+    Config = SASRecConfig
+    config: SASRecConfig
 
     def __init__(
         self,
         config: SASRecConfig,
         num_items: int,
         *,
-        num_users: int = 0,  # noqa: ARG002 - every model is built alike
+        num_users: int = 0,
         features: ItemFeatures | None = None,
         objective: Callable[..., NestedLossOutput] = nested_softmax,
     ) -> None:
@@ -173,6 +177,7 @@ class SASRec(nn.Module):
         nn.init.normal_(self.position.weight, std=config.item_init_std)
         sizes, nested = config.blocks, config.encoder.nested
         self.input_norm = norm(sizes, nested=nested) if config.input_norm else nn.Identity()
+        self.history_dropout = RowDropout(config.history_dropout)
         self.input_dropout = Dropout(config.encoder.dropout)
         self.output_dropout = Dropout(config.output_dropout)
         self.encoder = Transformer(sizes, config.encoder)
@@ -187,8 +192,7 @@ class SASRec(nn.Module):
     def _encode(self, histories: Histories, x: Tensor, *, last: bool = False) -> Tensor:
         """As `encode`, from the items' vectors `[T, D]`; `last`: `[B, D]` at the last items."""
         layout = layout_of(histories)
-        if self.training and self.config.history_dropout:
-            x = x * (torch.rand(len(x), 1, device=x.device) >= self.config.history_dropout)
+        x = self.history_dropout(x)
         if self.config.positions != "none":
             from_start = self.config.positions == "from_start"
             x = x + self.position(layout.positions if from_start else layout.from_end)
@@ -253,8 +257,14 @@ class SASRec(nn.Module):
         """`[N, D]`."""
         return self.table.vectors()
 
+    def user_tower(self) -> nn.Module:
+        """The encoder over padded rows."""
+        position = None if self.config.positions == "none" else self.position
+        from_start = self.config.positions == "from_start"
+        return PaddedTransformer(position, self.input_norm, self.encoder, from_start=from_start)
+
     def score_of_repeats(self, sizes: tuple[int, ...]) -> Tensor | None:
-        """`[S]` what is added to the score of all that a user has had, by prefix; None: nothing."""
+        """`[S]` the learned bias of repeats; None: there is none."""
         if not self.config.repeat_bias:
             return None
         return self.repeats.of_scores(sizes, self.scales())

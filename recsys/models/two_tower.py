@@ -1,4 +1,4 @@
-"""Two towers: users and items have rows of their own, scored by every prefix.
+"""Two towers: a trained row for each user and each item.
 
 Matrix factorization (Koren et al. 2009; with BPR: Rendle et al., UAI 2009) and, with in-batch
 negatives and logQ correction, the two-tower retrieval model of Yi et al., RecSys 2019; what else is
@@ -23,7 +23,6 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from recsys.config import StrictModel
 from recsys.data.batching import Batch
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
@@ -32,6 +31,7 @@ from recsys.granularity import Granularities
 from recsys.layers.dropout import Dropout
 from recsys.layers.jagged import to_indices
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
+from recsys.models.base import Model, ModelConfig
 from recsys.models.sasrec import COSINE, complete
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.tables.shared_rows.multiplexed import SharedSpace
@@ -40,7 +40,7 @@ from recsys.towers.items import ItemsConfig, ItemTower
 _USERS_AT_ONCE = 1 << 14
 
 
-class TwoTowerConfig(StrictModel):
+class TwoTowerConfig(ModelConfig):
     """User rows, item rows, and what else is known of the items."""
 
     name: Literal["two_tower"] = "two_tower"
@@ -68,9 +68,14 @@ class TwoTowerConfig(StrictModel):
         return complete(given)
 
     @property
-    def features(self) -> tuple[str, ...]:
-        """Names of the item features the model reads."""
+    def item_features(self) -> tuple[str, ...]:
+        """Those of the item tower."""
         return () if self.items is None else self.items.features
+
+    @property
+    def pairs(self) -> bool:
+        """No order is looked at."""
+        return True
 
     @property
     def nested(self) -> bool:
@@ -86,9 +91,11 @@ class TwoTowerConfig(StrictModel):
         return self
 
 
-class TwoTower(nn.Module):
+class TwoTower(Model):
     """User rows and item vectors."""
 
+    Config = TwoTowerConfig
+    config: TwoTowerConfig
     trained_users: Tensor
     """`[U]` bool: those whose row training has moved."""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
-from recsys.baselines import NAMES, fit_baseline
+from recsys.baselines import BASELINES, fit_baseline
 from recsys.data.dataset import Dataset, load_dataset, write_dataset
 from recsys.data.features.manifest import FeatureOrigin
 from recsys.data.features.writing import write_categories
@@ -17,7 +17,12 @@ from recsys.evaluation.protocol import PROTOCOLS
 from recsys.evaluation.recommend import recommend
 from recsys.granularity import Granularities
 from recsys.models.sasrec import SASRec, SASRecConfig
-from recsys.recipes.evaluating.baselines import choose, evaluate_baselines, measure_baselines
+from recsys.recipes.evaluating.baselines import (
+    Figures,
+    choose,
+    evaluate_baselines,
+    measure_baselines,
+)
 
 USERS, ITEMS, LENGTH = 40, 25, 16
 SMALL = [
@@ -60,8 +65,8 @@ def test_every_baseline_alone_has_the_table_it_has_beside_any_others(repeated, p
             repeated.folder, names, settings(names), protocol=protocol, ks=(1, 5)
         ).rows
 
-    alone = {name: table([name]) for name in NAMES}
-    for order in (NAMES, NAMES[::-1], ("ease", *NAMES[:3])):
+    alone = {name: table([name]) for name in BASELINES.names()}
+    for order in (BASELINES.names(), BASELINES.names()[::-1], ("ease", *BASELINES.names()[:3])):
         together = table(list(order))
         for name in order:
             own = pl.col("run").str.split(" ").list.first() == name  # its settings stand behind
@@ -101,7 +106,9 @@ def test_a_model_of_order_has_the_same_figures_before_and_after_the_baselines(re
         vectors = model.user_vectors(rows)
     before = evaluate(model, repeated, split, **options).rows
     ease, *others = reversed(choose((), repeated))
-    measure_baselines([ease, *others], repeated, split, PROTOCOLS["s3rec"], "test", "train", (5,))
+    measure_baselines(
+        [ease, *others], repeated, split, PROTOCOLS["s3rec"], "test", "train", Figures((5,))
+    )
     fit_baseline(ease, rows, repeated.num_items).scores(rows)
     assert_frame_equal(evaluate(model, repeated, split, **options).rows, before)
     with torch.inference_mode():

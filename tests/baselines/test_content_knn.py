@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import recsys
-from recsys.baselines import ContentKNNConfig, fit_baseline
+from recsys.baselines import fit_baseline
+from recsys.baselines.content_knn import ContentKNNConfig
 from recsys.data.features.loading import load_features
 from recsys.data.features.manifest import FeatureOrigin
 from recsys.data.features.writing import write_categories, write_numbers, write_vectors

@@ -6,7 +6,7 @@ import pytest
 from recsys.baselines.ease import EaseConfig, fit_ease
 from recsys.data.dataset import write_dataset
 from recsys.data.splitting import make_split
-from recsys.evaluation.evaluate import evaluate
+from recsys.evaluation.evaluate import EvaluationOptions, evaluate
 from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.protocol import PROTOCOLS
 
@@ -43,9 +43,15 @@ def test_ease_on_beauty_gives_the_known_figures(beauty, fit_on):
     model = fit_ease(EaseConfig(l2=50, precision="float32"), rows, beauty.num_items)
     for protocol, (recall, ndcg) in ORACLE[fit_on].items():
         table = evaluate(
-            model, beauty, split, protocol=PROTOCOLS[protocol], part="test", fit_on=fit_on,
-            ks=(10,), extras=False,
-        )  # fmt: skip
+            model,
+            beauty,
+            split,
+            protocol=PROTOCOLS[protocol],
+            part="test",
+            fit_on=fit_on,
+            ks=(10,),
+            options=EvaluationOptions(extras=False),
+        )
         assert table.value("recall", 10) == pytest.approx(recall, abs=0.0005)
         assert table.value("ndcg", 10) == pytest.approx(ndcg, abs=0.0005)
         assert table.rows["num_users"].unique().to_list() == [22_363]

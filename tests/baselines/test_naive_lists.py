@@ -6,7 +6,7 @@ The data hold repeats, popular items above others, and items that training has n
 import numpy as np
 import pytest
 
-from recsys.baselines import NAMES, fit_baseline
+from recsys.baselines import BASELINES, fit_baseline
 from recsys.baselines.als import AlsConfig, BprConfig
 from recsys.baselines.content_knn import ContentKNNConfig
 from recsys.baselines.ease import EaseConfig
@@ -22,7 +22,7 @@ from recsys.evaluation.held_out import fit_histories, held_out
 from recsys.evaluation.protocol import PROTOCOLS
 from recsys.evaluation.recommend import recommend
 from recsys.granularity import Granularities
-from tests.evaluation.naive import metrics_of, random_dataset, rank_of
+from tests.evaluation.ranking.naive import metrics_of, random_dataset, rank_of
 
 ONE = Granularities(sizes=(6,))
 SETTINGS = {
@@ -118,7 +118,7 @@ def naive_scores(name, model, data: Dataset, split: Split, histories: list[list[
 
 
 @pytest.mark.parametrize("filter_seen", [True, False])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BASELINES.names())
 def test_lists_and_figures_are_those_of_dense_numpy(name, filter_seen, data):
     split = make_split(data)
     features = load_features(data.folder, ["kind"]) if name == "content_knn" else None

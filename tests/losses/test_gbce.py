@@ -4,11 +4,14 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from recsys.granularity import Granularities, truncate
+from recsys.granularity import Granularities
 from recsys.losses import softplus as module
-from recsys.losses.gbce import nested_gbce
+from recsys.losses.gbce import Calibration, nested_gbce
+from recsys.losses.prefix_scales import PrefixScales
 from recsys.losses.softmax import Negatives
 from recsys.losses.softplus import weighted_softplus
+from recsys.prefixes import truncate
+from tests.losses.buffers import watched_areas
 
 T, K, N, D = 7, 5, 12, 8
 CHOSEN = torch.tensor([1, 4, 5, 9, 11])
@@ -38,7 +41,7 @@ def ours(users, items, targets, scales, granularities, calibration, log_q=None, 
     rows = torch.cat([items[CHOSEN], items[targets]])
     return nested_gbce(
         users, rows, targets, scales, granularities,
-        negatives=negatives(log_q), num_items=N, calibration=calibration, bias=bias,
+        negatives=negatives(log_q), calibration=Calibration(N, calibration), bias=bias,
     )  # fmt: skip
 
 
@@ -120,8 +123,8 @@ def test_the_sweep_alone_has_the_gradients_of_its_formula(tile_elements):
 
     def f(users, items, row_scale, col_scale, bias):
         return weighted_softplus(
-            users, items, row_scale, [(0, 2), (2, 4), (4, 8)], weight=weight,
-            coefficient=coefficient, col_scale=col_scale, bias=bias, skip=skip,
+            users, items, PrefixScales([(0, 2), (2, 4), (4, 8)], row_scale, col_scale),
+            weight=weight, coefficient=coefficient, bias=bias, skip=skip,
         )[0]  # fmt: skip
 
     assert torch.autograd.gradcheck(f, inputs)
@@ -147,7 +150,7 @@ def test_a_target_that_was_drawn_is_no_negative_of_its_own(vectors):
     rows = torch.cat([items[CHOSEN], items[targets]]).detach().requires_grad_()
     found = nested_gbce(
         users[:1], torch.cat([rows[:K], rows[K : K + 1]]), targets[:1], scales, granularities,
-        negatives=negatives(), num_items=N, calibration=0.75,
+        negatives=negatives(), calibration=Calibration(N, 0.75),
     )  # fmt: skip
     found.total.backward()
     assert not rows.grad[1].any()
@@ -163,7 +166,7 @@ def test_a_model_that_knows_nothing_has_nothing_to_learn_of_the_level_of_scores(
         found = nested_gbce(
             score, torch.ones(K + 1, 1, dtype=torch.float64), torch.tensor([0]),
             torch.ones(1, dtype=torch.float64), Granularities(sizes=(1,)),
-            negatives=negatives(), num_items=N, calibration=calibration,
+            negatives=negatives(), calibration=Calibration(N, calibration),
         )  # fmt: skip
         return torch.autograd.grad(found.total, score)[0].item()
 
@@ -175,7 +178,7 @@ def test_a_batch_whose_one_negative_is_the_target_has_a_finite_loss():
     users = torch.ones(1, 8, requires_grad=True)
     found = nested_gbce(
         users, torch.ones(2, 8), torch.tensor([2]), torch.ones(3), Granularities(sizes=SIZES),
-        negatives=Negatives(torch.tensor([2]), None), num_items=N, calibration=1.0,
+        negatives=Negatives(torch.tensor([2]), None), calibration=Calibration(N, 1.0),
     )  # fmt: skip
     found.total.backward()
     assert torch.isfinite(found.total) and torch.isfinite(users.grad).all()
@@ -186,7 +189,7 @@ def test_scores_too_large_for_exp_do_not_overflow():
     items = torch.cat([torch.full((1, 8), 30.0), torch.full((1, 8), -30.0), torch.zeros(2, 8)])
     found = nested_gbce(
         users, items, torch.tensor([5, 6]), torch.ones(3), Granularities(sizes=SIZES),
-        negatives=Negatives(torch.tensor([2, 3]), None), num_items=N, calibration=0.0,
+        negatives=Negatives(torch.tensor([2, 3]), None), calibration=Calibration(N, 0.0),
     )  # fmt: skip
     # Of two negatives the one that scores high counts its score, less log 2: beta / K is a half.
     log2, log3 = torch.tensor(2.0).log(), torch.tensor(3.0).log()  # the target's score is 0
@@ -198,21 +201,14 @@ def test_scores_too_large_for_exp_do_not_overflow():
 
 
 def test_no_buffer_grows_with_the_negatives_or_the_granularities(monkeypatch):
-    areas = []
-    original = torch.Tensor.new_zeros
-
-    def spy(self, *shape):
-        areas.append(torch.Size(shape).numel())
-        return original(self, *shape)
-
-    monkeypatch.setattr(torch.Tensor, "new_zeros", spy)
+    areas = watched_areas(monkeypatch)
     monkeypatch.setattr(module, "TILE_ELEMENTS", 10_000)
     users, items = torch.randn(40, 8), torch.randn(5_000, 8)
     for slices in ([(0, 8)], [(0, 2), (2, 4), (4, 8)]):
         areas.clear()
         shape = (len(slices), 40)
         weighted_softplus(
-            users, items, torch.ones(shape), slices,
+            users, items, PrefixScales(slices, torch.ones(shape)),
             weight=torch.ones(5_000), coefficient=torch.ones(shape),
         )  # fmt: skip
         assert len(areas) > 2 and max(areas) * (len(slices) + 3) <= 10_000

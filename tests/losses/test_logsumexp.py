@@ -5,6 +5,7 @@ import torch
 
 from recsys.losses import logsumexp as module
 from recsys.losses.logsumexp import nested_logsumexp
+from tests.losses.buffers import watched_areas
 
 SLICES = [(0, 2), (2, 4), (4, 8)]
 T, N, D = 7, 11, 8
@@ -136,14 +137,7 @@ def test_a_row_that_skips_every_item_has_no_gradient(dtype):
 
 def test_no_buffer_grows_with_the_catalogue_or_the_granularities(monkeypatch):
     """Every score tile stays within the bound, with 5,000 items and one or three granularities."""
-    areas = []
-    original = torch.Tensor.new_zeros
-
-    def spy(self, *shape):
-        areas.append(torch.Size(shape).numel())
-        return original(self, *shape)
-
-    monkeypatch.setattr(torch.Tensor, "new_zeros", spy)
+    areas = watched_areas(monkeypatch)
     monkeypatch.setattr(module, "TILE_ELEMENTS", 10_000)
     users = torch.randn(40, 8, dtype=torch.float64, requires_grad=True)
     items = torch.randn(5_000, 8, dtype=torch.float64, requires_grad=True)

@@ -12,7 +12,7 @@ from recsys.layers.transformer import TransformerConfig
 from recsys.losses.history_candidates import Had, seen_candidates
 from recsys.losses.softmax import Negatives, nested_softmax
 from recsys.models.sasrec import SASRec, SASRecConfig
-from recsys.recipes.run import RunConfig
+from recsys.runs.config import RunConfig
 
 LISTS = ([1, 2, 3, 1], [4], [5, 6, 5])
 TARGETS = torch.tensor([2, 3, 1, 9, 8, 6, 5, 7])

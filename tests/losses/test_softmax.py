@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from recsys.granularity import Granularities, truncate
+from recsys.granularity import Granularities
 from recsys.losses.softmax import Negatives, ScoreScales, nested_softmax
+from recsys.prefixes import truncate
 
 T, N, D = 9, 13, 8
 

@@ -8,12 +8,14 @@ from recsys.data.features.loading import load_features
 from recsys.data.features.manifest import FeatureOrigin
 from recsys.data.features.writing import write_numbers, write_vectors
 from recsys.errors import ConfigError, DataError
-from recsys.granularity import Granularities, truncate
+from recsys.granularity import Granularities
 from recsys.layers.lru import LRUConfig
 from recsys.losses.softmax import Negatives
 from recsys.models import FMRLRec, FMRLRecConfig
-from recsys.recipes.run import RunConfig, load_run
+from recsys.prefixes import truncate
 from recsys.recipes.training.train import train
+from recsys.runs.config import RunConfig
+from recsys.runs.loading import load_run
 from tests.contract import check_model, checkerboard
 from tests.models.test_models import histories
 
@@ -157,7 +159,7 @@ def test_a_feature_that_is_not_there_or_is_no_vectors_is_refused_with_what_to_do
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"name": "sasrek"}, "no model of this name; known: sasrec, fmrlrec"),
+        ({"name": "sasrek"}, "no model named 'sasrek'; known: sasrec, fmrlrec"),
         ({"name": "fmrlrec", "encoder": {"layer": "ligr"}}, r"model\.encoder\.layer: unknown key"),
         ({"encodr": {}}, r"model\.encodr: unknown key; did you mean 'encoder'"),
         ({"name": "fmrlrec", "features": []}, "neither features nor ids"),

@@ -3,13 +3,15 @@ import pytest
 import torch
 
 from recsys.data.histories import Histories
-from recsys.granularity import Granularities, truncate
+from recsys.granularity import Granularities
 from recsys.layers.transformer import TransformerConfig
 from recsys.losses.softmax import Negatives
 from recsys.models import FMRLRecConfig, SASRecConfig, TwoTowerConfig
 from recsys.models.sasrec import SASRec
-from recsys.recipes.run import RunConfig, load_run
+from recsys.prefixes import truncate
 from recsys.recipes.training.train import train
+from recsys.runs.config import RunConfig
+from recsys.runs.loading import load_run
 from tests.contract import check_model, checkerboard
 
 PLAIN = {"learning_rate": 0.01, "schedule": "constant"}

@@ -10,12 +10,14 @@ from recsys.data.batching import Batch
 from recsys.data.dataset import write_dataset
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError
-from recsys.granularity import Granularities, truncate
+from recsys.granularity import Granularities
 from recsys.losses.softmax import Negatives
 from recsys.models.two_tower import TwoTower, TwoTowerConfig
+from recsys.prefixes import truncate
 from recsys.recipes.evaluating.evaluate import evaluate
-from recsys.recipes.run import RunConfig, build_model, load_run
 from recsys.recipes.training.train import train
+from recsys.runs.config import RunConfig
+from recsys.runs.loading import build_model, load_run
 from tests.contract import check_model, checkerboard
 from tests.tables.kinds import KINDS
 from tests.tables.test_mapped import losses_of

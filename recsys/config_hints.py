@@ -1,0 +1,108 @@
+"""Messages about wrong config values: the key as the file has it, and the nearest known key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from recsys.plugins.named_section import NamedSection
+
+Reader = type[BaseModel] | NamedSection
+"""What may read a part of a config."""
+
+
+def explain(model: type[BaseModel], tree: object, issue: Mapping[str, Any]) -> str:
+    """One line for one of pydantic's errors.
+
+    Args:
+        model: the config class.
+        tree: what it was given.
+        issue: as `ValidationError.errors()` lists it.
+    """
+    location = list(issue["loc"])
+    if issue["type"] == "extra_forbidden":
+        known, written = _known_keys(model, tree, location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        dotted = ".".join([*written, str(location[-1])])
+        return f"  {dotted}: unknown key; {hint}Known here: {', '.join(sorted(known))}"
+    dotted = ".".join(_known_keys(model, tree, location)[1])
+    found = issue.get("input")
+    # A check of a whole section says what is wrong in it; all of the section would bury that.
+    whole = issue["type"] == "value_error" and isinstance(found, dict | BaseModel)
+    text = issue["msg"].removeprefix("Value error, ")
+    return f"  {dotted or '(top)'}: {text}" + ("" if whole else f" (found {found!r})")
+
+
+def _known_keys(
+    model: type[BaseModel], tree: object, location: list[int | str]
+) -> tuple[list[str], list[str]]:
+    """Names of the fields at `location`, and the location as a config file has it.
+
+    Nested models, named sections and discriminated unions are followed; pydantic puts the tag of
+    the one that was chosen into its locations, the file does not.
+    """
+    readers: list[Reader] = [model]
+    written: list[str] = []
+    for part in location:
+        if not isinstance(part, int):  # of a list: what may stand there is known already
+            classes = _classes(readers, tree)
+            tagged = [found for found in classes if _tag_of(found) == part]
+            following = [
+                reader
+                for found in classes
+                if part in found.model_fields
+                for reader in _readers_in(found, part)
+            ]
+            readers = following or list[Reader](tagged)
+            if tagged and not following:
+                continue
+        written.append(str(part))
+        tree = _child(tree, part)
+    names = {name for found in _classes(readers, tree) for name in found.model_fields}
+    return sorted(names), written
+
+
+def _classes(readers: Iterable[Reader], given: object) -> list[type[BaseModel]]:
+    """The config classes that may read `given`; none of a section whose name leads nowhere."""
+    found = []
+    for reader in readers:
+        try:
+            found.append(reader.chosen(given) if isinstance(reader, NamedSection) else reader)
+        except ValueError:
+            continue
+    return found
+
+
+def _child(tree: object, part: int | str) -> object:
+    """What stands there; None: nothing."""
+    try:
+        found: object = tree[part]  # type: ignore[index]
+    except (TypeError, LookupError):
+        return None
+    return found
+
+
+def _tag_of(model: type[BaseModel]) -> object:
+    """The default of the model's `name` field: the tag of a discriminated union."""
+    field = model.model_fields.get("name")
+    return None if field is None else field.default
+
+
+def _readers_in(model: type[BaseModel], name: str) -> list[Reader]:
+    """What may read that field."""
+    field = model.model_fields[name]
+    sections = [found for found in field.metadata if isinstance(found, NamedSection)]
+    return [*sections] or _models_in(field.annotation)
+
+
+def _models_in(annotation: Any) -> list[Reader]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    sections = getattr(annotation, "__metadata__", ())
+    if found := [section for section in sections if isinstance(section, NamedSection)]:
+        return [*found]
+    return [inner for part in getattr(annotation, "__args__", ()) for inner in _models_in(part)]

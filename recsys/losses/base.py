@@ -1,0 +1,66 @@
+"""The contract of a training loss: a config class that gives the objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import model_validator
+
+from recsys.config import StrictModel
+from recsys.data.negatives import NegativesConfig
+from recsys.losses.softmax import NestedLossOutput
+
+Objective = Callable[..., NestedLossOutput]
+"""Called as `nested_softmax` is: `(users, items, targets, scales, granularities, *, negatives)`. An
+nn.Module is trained with the model."""
+
+_OWNERS = {
+    "negatives": "losses that sample them",
+    "distillation": "softmax and sampled_softmax",
+    "calibration": "gbce",
+}
+
+
+class LossConfig(StrictModel):
+    """The training objective, taken at every granularity; a class adds options of its own."""
+
+    name: str
+    """The name the loss is registered by."""
+
+    @property
+    def draws(self) -> NegativesConfig | None:
+        """How negatives are drawn, the field `negatives` of the class; None: it takes all items."""
+        return getattr(self, "negatives", None)
+
+    @property
+    def takes_own(self) -> bool:
+        """The objective takes `own`, candidates of each token (`model.seen_negatives` and
+        `model.repeat_bias`).
+        """
+        return False
+
+    def objective(self, num_items: int, num_sizes: int) -> Objective:
+        """What a model of `num_items` items and `num_sizes` granularities is trained on."""
+        raise NotImplementedError
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_options(cls, given: Any) -> Any:
+        """An override of the name alone leaves options of the former loss in the section."""
+        for option, owners in _OWNERS.items():
+            if isinstance(given, dict) and option in given and option not in cls.model_fields:
+                raise ValueError(
+                    f"{option} is an option of {owners}, not of {given.get('name')}; leave it out "
+                    "(an override of the whole section, loss=..., replaces what the file says)"
+                )
+        return given
+
+
+def lacks_of_loss(found: Any) -> list[str]:
+    """What a class lacks to be the config of a loss."""
+    if not isinstance(found, type) or not issubclass(found, LossConfig):
+        return ["the base class recsys.losses.LossConfig"]
+    if found.objective is LossConfig.objective:
+        return ["objective(num_items, num_sizes) -> what is called as nested_softmax is"]
+    return []

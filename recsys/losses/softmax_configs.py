@@ -1,0 +1,43 @@
+"""The options of the softmax losses, over the full catalogue and over sampled candidates."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+from pydantic import Field
+
+from recsys.data.negatives import NegativesConfig
+from recsys.losses.base import LossConfig, Objective
+from recsys.losses.softmax import nested_softmax
+
+
+class SoftmaxConfig(LossConfig):
+    """Softmax cross-entropy over the full catalogue."""
+
+    name: Literal["softmax"] = "softmax"
+    distillation: float = Field(default=0.5, ge=0, le=1)
+    """The share of the full width's own probabilities, beside the target, in what every prefix
+    learns to predict."""
+
+    def objective(self, num_items: int, num_sizes: int) -> Objective:
+        """`nested_softmax`."""
+        return partial(nested_softmax, distillation=self.distillation)
+
+
+class SampledSoftmaxConfig(LossConfig):
+    """Softmax cross-entropy over sampled negatives, with logQ correction."""
+
+    name: Literal["sampled_softmax"] = "sampled_softmax"
+    negatives: NegativesConfig = NegativesConfig()
+    distillation: float = Field(default=0.5, ge=0, le=1)
+    """As `SoftmaxConfig.distillation`."""
+
+    @property
+    def takes_own(self) -> bool:
+        """It does."""
+        return True
+
+    def objective(self, num_items: int, num_sizes: int) -> Objective:
+        """`nested_softmax`."""
+        return partial(nested_softmax, distillation=self.distillation)

@@ -1,0 +1,75 @@
+"""Protocols for the kinds of models that the evaluator ranks.
+
+Shape legend: B users, N items, D coordinates, G granularities.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import scipy.sparse as sp
+from torch import Tensor
+
+from recsys.data.histories import Histories
+from recsys.granularity import Granularities
+
+
+@runtime_checkable
+class VectorModel(Protocol):
+    """A model whose scores are dot products of nested vectors."""
+
+    @property
+    def granularities(self) -> Granularities:
+        """The prefixes the vectors were made for."""
+        ...
+
+    def item_vectors(self) -> Tensor:
+        """`[N, D]`, in the order of item indices."""
+        ...
+
+    def user_vectors(self, histories: Histories) -> Tensor:
+        """`[B, D]`, one per row of `histories` (each at least one interaction long)."""
+        ...
+
+
+@runtime_checkable
+class RepeatModel(Protocol):
+    """A VectorModel that may score what a user has had by more than its vectors."""
+
+    def score_of_repeats(self, sizes: tuple[int, ...]) -> Tensor | None:
+        """`[G]` what is added to these scores (to cosines, where prefixes are normalized) when
+        prefixes of `sizes` are scored; None: nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class ScoreModel(Protocol):
+    """A model that scores the catalogue directly; it has no granularities."""
+
+    def scores(self, histories: Histories) -> Tensor:
+        """`[B, N]`, higher is better; -inf: never to be recommended."""
+        ...
+
+
+@runtime_checkable
+class FlatModel(Protocol):
+    """A VectorModel whose vectors are not to be cut: its figures are of no granularity."""
+
+    @property
+    def flat(self) -> bool:
+        """Always true."""
+        ...
+
+
+@runtime_checkable
+class SharedModel(Protocol):
+    """A ScoreModel whose scores are the same for everyone, but for a few items of each user."""
+
+    def shared_scores(self) -> Tensor:
+        """`[N]`."""
+        ...
+
+    def own_scores(self, histories: Histories) -> sp.csr_matrix:
+        """`[B, N]` float32: what is stored stands in the place of the shared score."""
+        ...

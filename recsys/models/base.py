@@ -1,0 +1,119 @@
+"""The contract of a trained model, and of its config: what one inside or outside must have.
+
+Shape legend: B users, T tokens, N items, D embedding_dim, L longest history.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from torch import Tensor, nn
+
+from recsys.config import StrictModel
+from recsys.data.batching import Batch
+from recsys.data.histories import Histories
+from recsys.granularity import Granularities
+from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales
+
+
+class ModelConfig(StrictModel):
+    """What the config of every model says; its class adds options of its own."""
+
+    name: str
+    """The name the model is registered by."""
+    granularities: Granularities = Granularities()
+    history_length: int = Field(default=50, ge=1)
+    """Most recent interactions the model sees."""
+
+    @property
+    def item_features(self) -> tuple[str, ...]:
+        """Names of the item features that the model reads."""
+        return ()
+
+    @property
+    def pairs(self) -> bool:
+        """Users are known by index, and training takes (user, item) pairs without an order."""
+        return False
+
+    @property
+    def counts_seen(self) -> bool:
+        """Training needs all that its users have had, beyond their last `history_length` rows."""
+        return False
+
+    @property
+    def nested(self) -> bool:
+        """No coordinate sees a later one, so that a smaller model is the leading corner of every
+        tensor (`recsys cut`).
+        """
+        return False
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The granularities that have a model of their own, if it is nested."""
+        return self.granularities.sizes
+
+
+class Model(nn.Module):
+    """A trained model: histories -> user vectors, beside item vectors; every prefix counts.
+
+    Built as `module(config, num_items, num_users=, features=, objective=)`: N, U, the item features
+    that the config names (or None), and what is trained, called as `nested_softmax` is. Random
+    numbers are torch's own, seeded before.
+    """
+
+    Config: ClassVar[type[ModelConfig]]
+    """Reads the section `model` of a run config."""
+    config: ModelConfig
+    granularities: Granularities
+    """Those of the config."""
+    scales: ScoreScales
+    """The scale of each granularity's scores."""
+
+    def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
+        """The objective of a batch; `negatives` None: over all items."""
+        raise NotImplementedError
+
+    def user_vectors(self, histories: Histories) -> Tensor:
+        """`[B, D]` of non-empty histories, from their most recent `history_length` rows."""
+        raise NotImplementedError
+
+    def item_vectors(self) -> Tensor:
+        """`[N, D]`."""
+        raise NotImplementedError
+
+    def user_tower(self) -> nn.Module | None:
+        """User vectors of padded histories, as a network that ONNX can hold.
+
+        It takes `vectors [B, L, D]` of the histories' items and `lengths [B]`, and gives `[B, D]`.
+        None: users are not made of the vectors of their items alone.
+        """
+        return None
+
+    def score_of_repeats(self, sizes: tuple[int, ...]) -> Tensor | None:
+        """`[S]` what is added to the score of all that a user has had, by prefix; None: nothing."""
+        return None
+
+    def note_users(self, trained: npt.NDArray[np.bool_]) -> None:
+        """Is told `trained [U]`, which users have a training row; of models of pairs alone."""
+
+
+_METHODS = {
+    "loss": "loss(batch, negatives) -> NestedLossOutput",
+    "user_vectors": "user_vectors(histories) -> [B, D]",
+    "item_vectors": "item_vectors() -> [N, D]",
+}
+
+
+def lacks_of_model(found: Any) -> list[str]:
+    """What a class lacks to be a model."""
+    if not isinstance(found, type) or not issubclass(found, Model):
+        return ["the base class recsys.models.Model"]
+    config = getattr(found, "Config", None)
+    good = isinstance(config, type) and issubclass(config, ModelConfig)
+    missing = [] if good else ["a class attribute Config, a subclass of recsys.models.ModelConfig"]
+    return missing + [
+        text for name, text in _METHODS.items() if getattr(found, name) is getattr(Model, name)
+    ]

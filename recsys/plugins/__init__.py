@@ -1,0 +1,1 @@
+"""Parts from inside and outside the package, found by name."""
