@@ -11,13 +11,18 @@ from data_prep.item_features.encode import encode_images, encode_text
 from data_prep.item_features.item_columns import featurize_columns
 from data_prep.option_text import options_from_text
 from data_prep.options import PrepareOptions, SyntheticOptions
-from data_prep.prepare import SOURCES, Source, prepare
+from data_prep.prepare import READERS, SOURCES, Source, prepare
+from data_prep.raw_tables.raw import Columns, RawData, Table
 
 __all__ = [
+    "READERS",
     "SOURCES",
+    "Columns",
     "PrepareOptions",
+    "RawData",
     "Source",
     "SyntheticOptions",
+    "Table",
     "attach",
     "encode_images",
     "encode_text",

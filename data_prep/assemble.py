@@ -1,4 +1,4 @@
-"""Raw interactions -> sorted, filtered, indexed -> dataset folder.
+"""The dataset folder from raw interactions: sorted, filtered, indexed.
 
 Everything runs on columns of 4 to 8 bytes a row; ids are text only in the two small tables.
 Shape legend: T interactions.
@@ -16,9 +16,10 @@ from data_prep.checks.columns import id_text, read_interactions
 from data_prep.checks.id_checks import check_ids
 from data_prep.options import PrepareOptions
 from data_prep.raw_tables.raw import RawData
-from recsys.data.dataset import Dataset, Int64, write_indexed
+from recsys.arrays import Int64
+from recsys.data.dataset import Dataset, DatasetOrigin, write_indexed
 from recsys.data.filters import apply_filters
-from recsys.data.reading.times import whole_seconds
+from recsys.data.parsing.times import whole_seconds
 from recsys.data.vocabulary import compact, places_by_id
 from recsys.errors import DataError
 from recsys.progress import progress
@@ -66,12 +67,14 @@ def assemble(name: str, raw: RawData, options: PrepareOptions, out: Path) -> Dat
             item_ids=ids.items,
             name=options.dataset_name or name,
             items=_content(raw.items, ids.items),
-            source=raw.source,
-            licence=options.licence or raw.licence,
-            filters=(*raw.notes, *filters),
-            tie_rule=_tie_rule(raw),
+            origin=DatasetOrigin(
+                source=raw.source,
+                licence=options.licence or raw.licence,
+                filters=(*raw.notes, *filters),
+                tie_rule=_tie_rule(raw),
+                notes=tuple(read.notes),
+            ),
             split=options.split,
-            notes=read.notes,
         )
 
 

@@ -1,4 +1,4 @@
-"""Options of `prepare` from the command line: `key=value`, where text stands as it is typed."""
+"""Options of `prepare` from the command line: `key=value`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that each named data set reads; any other is refused."""
+"""Options that each named data set reads; others are refused."""
 
 from __future__ import annotations
 

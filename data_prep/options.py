@@ -1,4 +1,4 @@
-"""The options of `prepare`: one typed model, the same for the command line and for Python."""
+"""Options of `prepare`: one typed model for the command line and for Python."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""`prepare`: a named raw data set -> dataset folder; what `recsys prepare NAME` calls."""
+"""`recsys prepare`: a dataset folder from a named raw data set."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from data_prep import option_use
 from data_prep.assemble import assemble
@@ -17,12 +18,13 @@ from data_prep.readers.amazon import read_amazon
 from data_prep.readers.generic import read_table
 from data_prep.readers.movielens import read_movielens
 from data_prep.readers.recbole import read_recbole
-from data_prep.readers.sequences import read_sequences
+from data_prep.readers.s3rec import read_sequences
 from data_prep.readers.synthetic import write_synthetic
 from recsys.data.dataset import Dataset, check_replaceable, load_manifest
 from recsys.data.features.manifest import FEATURES, feature_names
 from recsys.errors import ConfigError, DataError, RecsysError
 from recsys.files.scratch import scratch_folder
+from recsys.plugins.registry import Registry
 from recsys.progress import console
 
 Reader = Callable[[Path | None, PrepareOptions, Path], RawData]
@@ -103,7 +105,35 @@ SOURCES: dict[str, Source] = {
         "made up: Zipf popularity, interests that drift; any size", option_use.SYNTHETIC, None
     ),
 }
-"""Every name that `prepare` knows."""
+"""Every name of the package's own."""
+
+
+def _lacks(found: Any) -> list[str]:
+    """What an object lacks to be a source."""
+    if not isinstance(found, Source):
+        return ["the type data_prep.Source: Source(description, options, read)"]
+    unknown = sorted(found.options - set(PrepareOptions.model_fields))
+    return [f"options that there are, as {', '.join(unknown)} are none"] if unknown else []
+
+
+READERS: Registry[Source] = Registry("reader", "recsys.readers", {}, _lacks)
+"""Sources of other packages."""
+
+
+def find_source(name: str) -> Source:
+    """The source of that name: one of `SOURCES`, an entry point, or `my_package.my_module:SOURCE`.
+
+    Raises:
+        DataError: there is none.
+        ConfigError: it cannot be imported, or is no source.
+    """
+    if name in SOURCES:
+        return SOURCES[name]
+    if ":" in name or name in READERS.names():
+        return READERS.find(name)
+    near = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0.0)[0]
+    known = ", ".join([*SOURCES, *READERS.names()])
+    raise DataError(f"no data set is named {name!r}; did you mean {near!r}? Known: {known}")
 
 
 def prepare(
@@ -116,7 +146,7 @@ def prepare(
     """Turns a raw data set into a dataset folder, whole or not at all.
 
     Args:
-        name: one of `SOURCES`.
+        name: see `find_source`.
         options: filters, split, column names and so on.
         source: the raw file or folder; without it the official place is asked.
         out: the dataset folder, replaced if it is one; default `data/<name>`.
@@ -129,18 +159,14 @@ def prepare(
         DownloadError: the official place cannot be reached.
         ChecksumError: other bytes than the promised ones arrived.
     """
-    if name not in SOURCES:
-        near = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0.0)[0]
-        raise DataError(
-            f"no data set is named {name!r}; did you mean {near!r}? Known: {', '.join(SOURCES)}"
-        )
+    found, name = find_source(name), name.rpartition(":")[2]
     options = options or PrepareOptions()
-    option_use.check_options(name, options, SOURCES[name].options)
+    option_use.check_options(name, options, found.options)
     out = Path(out) if out is not None else Path("data") / name
     check_replaceable(out)
     _check_no_features(out)
     before = _content_hash(out)
-    dataset = _make(name, options, source, out)
+    dataset = _make(name, found.read, options, source, out)
     after = dataset.manifest.content_hash
     if before is not None and before != after:
         console.print(
@@ -153,8 +179,9 @@ def prepare(
     return dataset
 
 
-def _make(name: str, options: PrepareOptions, source: str | Path | None, out: Path) -> Dataset:
-    read = SOURCES[name].read
+def _make(
+    name: str, read: Reader | None, options: PrepareOptions, source: str | Path | None, out: Path
+) -> Dataset:
     if read is None:
         if source is not None:
             raise ConfigError(f"{name} is made, not read; leave out --source {source}")

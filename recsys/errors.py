@@ -1,4 +1,4 @@
-"""The exception tree: every error a user can cause, and what each one means.
+"""Errors a user can cause, as one exception tree.
 
 Each message says what was found, what is allowed and what to do.
 """
@@ -6,6 +6,9 @@ Each message says what was found, what is allowed and what to do.
 
 class RecsysError(Exception):
     """Base of every error raised on purpose by this package."""
+
+    exit_code = 1
+    """Of a command that ends with it."""
 
 
 class ConfigError(RecsysError):

@@ -1,4 +1,4 @@
-"""The processes of a run: which of them this one is, and what they say to each other.
+"""Processes of a distributed run: rank, shares of the work, exchange of messages.
 
 A process started by itself is alone. Under torchrun (or anything else that sets RANK, WORLD_SIZE,
 MASTER_ADDR and MASTER_PORT) it is one of many that run the same function; they talk by gloo.

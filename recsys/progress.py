@@ -1,4 +1,4 @@
-"""One progress bar for everything that takes more than a few seconds."""
+"""The progress bar, for everything that takes more than a few seconds."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

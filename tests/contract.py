@@ -17,11 +17,11 @@ import torch
 from recsys.data.dataset import Dataset, write_dataset
 from recsys.data.histories import Histories
 from recsys.data.splitting import make_split
-from recsys.evaluation.evaluate import evaluate
+from recsys.evaluation.evaluate import EvaluationOptions, evaluate
 from recsys.evaluation.held_out import fit_histories, held_out
 from recsys.evaluation.protocol import PROTOCOLS
-from recsys.evaluation.ranking.scoring import ScoreModel, VectorModel
 from recsys.evaluation.recommend import recommend
+from recsys.model_protocols import ScoreModel, VectorModel
 
 Model = ScoreModel | VectorModel
 Fit = Callable[[Dataset, Histories], Model]
@@ -58,9 +58,14 @@ def check_model(fit: Fit, folder: Path, *, personal: bool = True) -> None:
         _check_the_held_out_item_comes_first(model, board, histories, held.targets)
         for extras in (False, True):
             table = evaluate(
-                model, board, split, protocol=PROTOCOLS["s3rec"], part="test", extras=extras,
+                model,
+                board,
+                split,
+                protocol=PROTOCOLS["s3rec"],
+                part="test",
                 ks=(1,),
-            )  # fmt: skip
+                options=EvaluationOptions(extras=extras),
+            )
             assert table.value("recall", 1) == 1.0
 
 

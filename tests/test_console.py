@@ -9,8 +9,8 @@ from recsys.cli import app
 from recsys.console import make_console
 from recsys.progress import console
 from recsys.reports.bundle import print_bundle
-from recsys.study.states import print_states
-from recsys.study.verb import StudyResult
+from recsys.studies.states import print_states
+from recsys.studies.verb import StudyResult
 from tests.retrieval.bundles import write
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,6 +1,6 @@
-"""Raw columns -> ids, times and weights of one type, with the row named where a value is wrong.
+"""Ids, times and weights from raw columns, with the row of a wrong value named.
 
-Ids go by the rule of `recsys.data.reading.ids`, times by `recsys.data.reading.times`.
+Ids go by the rule of `recsys.data.parsing.ids`, times by `recsys.data.parsing.times`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from data_prep.raw_tables.raw import Columns, RawData, Table
-from recsys.data.reading.ids import id_text, notes_on, raw_text, why_no_id
-from recsys.data.reading.times import TimePlan, check_form, finite, plan_times, settle
+from recsys.data.parsing.ids import id_text, notes_on, raw_text, why_no_id
+from recsys.data.parsing.times import TimePlan, check_form, finite, plan_times, settle
 from recsys.errors import DataError
 
 __all__ = ["Interactions", "id_text", "read_interactions"]

@@ -1,4 +1,4 @@
-"""Ids that stand for a mistake of reading: each kind is refused by its cause, with the row."""
+"""Refusal of ids that stand for a reading mistake, with cause and row."""
 
 from __future__ import annotations
 

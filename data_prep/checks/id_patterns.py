@@ -1,4 +1,4 @@
-"""Patterns of text that is likely no id but a mistake of reading, each with its cause."""
+"""Patterns of text that is likely a reading mistake and no id."""
 
 from __future__ import annotations
 

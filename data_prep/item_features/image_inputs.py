@@ -1,4 +1,4 @@
-"""Pictures of items: files named by item id, in a folder or an archive, or downloaded ones."""
+"""Pictures of items: files named by item id, in a folder or an archive."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import Image
 
 from data_prep.item_features.attach import item_ids, match_rows
 from data_prep.item_features.encoding import BadInputError
-from recsys.data.dataset import Int64
+from recsys.arrays import Int64
 from recsys.errors import DataError
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}

@@ -1,4 +1,4 @@
-"""Pictures by address: downloaded once into a cache, several at a time, then read as files."""
+"""Pictures of items by address: downloaded once into a cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`recsys columns`: content columns of items.parquet -> categories and numbers with masks.
+"""`recsys columns`: categories and numbers from columns of items.parquet.
 
 Shape legend: N items, V values of all items together, C categories.
 """

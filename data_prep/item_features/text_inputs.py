@@ -1,4 +1,4 @@
-"""Texts of items, put together from content columns.
+"""Texts of items from content columns.
 
 Shape legend: N items.
 """
@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recsys.data.dataset import ITEMS, Int64
+from recsys.arrays import Int64
+from recsys.data.dataset import ITEMS
 from recsys.data.manifest import load_manifest
 from recsys.errors import DataError
 

@@ -1,4 +1,4 @@
-"""Delimited text (csv, tsv and their kin) as a lazy table whose columns are all text.
+"""Delimited text (csv, tsv) as a lazy table of text columns.
 
 polars reads the rows. What it would read without a word though it is wrong is looked for first:
 rows that are too short, quotes that enclose nothing, bytes that are no text.

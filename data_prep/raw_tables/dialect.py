@@ -1,4 +1,4 @@
-"""How delimited text is written, and its records one by one: for headers and for error messages."""
+"""Dialects of delimited text, and its records one by one."""
 
 from __future__ import annotations
 

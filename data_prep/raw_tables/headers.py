@@ -1,4 +1,4 @@
-"""Checks of the columns that options name, and of the first line: header or data."""
+"""Checks of named columns, and of the first line: header or data."""
 
 from __future__ import annotations
 

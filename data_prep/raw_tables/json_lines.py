@@ -1,4 +1,4 @@
-"""Some fields of large JSON lines files, with malformed lines counted, named and left out.
+"""Chosen fields of large JSON Lines files; malformed lines are counted and named.
 
 A clean file is read at full speed; only where a line is malformed, or lacks a field, is the file
 read once more, each field of each line by itself (a seventh of the speed, and the same memory).

@@ -1,4 +1,4 @@
-"""JSON Lines as a lazy table: every field is text, a field of lists is lists of text.
+"""JSON Lines as a lazy table of text fields.
 
 Numbers become text as JSON has them, so that the ids 7 and "7" are one.
 """

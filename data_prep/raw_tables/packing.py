@@ -1,4 +1,4 @@
-"""What a file is packed in (gzip, bzip2, xz, zstd, zip, tar), told by its first bytes."""
+"""Compression and archives (gzip, bzip2, xz, zstd, zip, tar), found by first bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A parquet file as a lazy table whose text is text, however it was encoded."""
+"""Parquet as a lazy table of text columns."""
 
 from __future__ import annotations
 

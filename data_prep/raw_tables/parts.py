@@ -1,4 +1,4 @@
-"""The files a table consists of: one file, a folder of parts, a pattern, an archive, or stdin."""
+"""Parts of a table: one file, a folder, a pattern, an archive, or stdin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every reader hands over: a lazy table that knows where its rows come from."""
+"""Raw interactions: the lazy table that every reader returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of one table, one above the other: columns by name, whatever their order and types."""
+"""Concatenation of the parts of a table by column name."""
 
 from __future__ import annotations
 

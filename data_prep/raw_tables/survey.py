@@ -1,4 +1,4 @@
-"""Counts over the bytes of delimited text that tell whether all rows have as many fields.
+"""Counts of fields by row, over the bytes of delimited text.
 
 A reader fills what a short row lacks with nothing, and says nothing. Delimiters and lines that no
 quotes enclose are counted instead, block by block; a quote inside a field is written twice, so

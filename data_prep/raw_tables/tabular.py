@@ -1,4 +1,4 @@
-"""Tables of rows and columns (csv, tsv, parquet, jsonl), in one file or many, as one lazy table.
+"""Tables (csv, tsv, parquet, jsonl) in one file or many, as one lazy table.
 
 The one door of all tables: interactions, item files and the named raw data sets come through it.
 """

@@ -1,4 +1,4 @@
-"""Text in any encoding -> UTF-8, with the encodings named that would read what UTF-8 does not."""
+"""Text of any encoding as UTF-8; encodings that would fit are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Amazon reviews of 2014, 2018 and 2023: reviews or ratings, raw or 5-core, with product metadata.
+"""Amazon reviews of 2014, 2018 and 2023, with product metadata.
 
     amazon-2014   reviews_X.json.gz, reviews_X_5.json.gz, or ratings_X.csv (user, item, ...);
                   metadata: lines of Python literals

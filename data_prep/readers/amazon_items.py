@@ -1,4 +1,4 @@
-"""Product metadata of Amazon 2014, 2018 and 2023 -> item content in one shape.
+"""Product metadata of Amazon as item content.
 
 Lines of 2014 are Python literals, not JSON: `ast.literal_eval`, which evaluates nothing but
 literals, reads each. That is a Python loop over items; interactions never go through it. Batches

@@ -1,4 +1,4 @@
-"""Downloads over HTTP: short timeouts, resumed where they broke off, checked, whole or absent."""
+"""Downloads over HTTP: resumed, checked, whole or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""csv, tsv, parquet and jsonl tables whose columns the options name."""
+"""Tables of interactions (csv, tsv, parquet, jsonl) with named columns."""
 
 from __future__ import annotations
 

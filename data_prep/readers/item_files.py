@@ -1,4 +1,4 @@
-"""Item files: the content of the items (titles, genres ...) from a table of any kind."""
+"""Item files: content of the items (titles, genres ...) from a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MovieLens in its official formats, from a zip file, an unpacked folder, or the official place.
+"""MovieLens in its official formats.
 
 Reference: Harper and Konstan, The MovieLens Datasets: History and Context, TiiS 2015.
 """

@@ -1,4 +1,4 @@
-"""RecBole atomic files: NAME.inter and NAME.item, tab separated, header `field:type`.
+"""RecBole atomic files: NAME.inter and NAME.item.
 
 Reference: Zhao et al., RecBole, CIKM 2021 (recbole.io, "Atomic files").
 """

@@ -1,4 +1,4 @@
-"""Rows that hold a session, lists of items and of their times, become one row for each item."""
+"""Rows of sessions (lists of items and times) as one row for each item."""
 
 from __future__ import annotations
 

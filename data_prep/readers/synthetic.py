@@ -1,4 +1,4 @@
-"""A made-up data set of any size: Zipf popularity, latent interests, users who drift.
+"""Synthetic data of any size: Zipf popularity, latent interests, drifting users.
 
 Each item belongs to one of K interests, which stand in a ring. A user starts at one of them;
 before each interaction the interest may move (a Markov chain: mostly one on along the ring, else
@@ -24,12 +24,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.options import PrepareOptions, SyntheticOptions
+from recsys.arrays import Float64, Int64
 from recsys.data.dataset import (
     INTERACTIONS,
     ITEMS,
     USERS,
     Dataset,
-    Int64,
+    DatasetOrigin,
     item_table,
     load_dataset,
     user_table,
@@ -38,8 +39,6 @@ from recsys.data.dataset import (
 from recsys.errors import ConfigError
 from recsys.files.atomic import atomic_path
 from recsys.progress import progress
-
-Float64 = npt.NDArray[np.float64]
 
 _EPOCH = 1_500_000_000
 _YEAR = 365 * 86_400
@@ -81,15 +80,12 @@ def write_synthetic(options: PrepareOptions, out: Path) -> Dataset:
         content = pl.DataFrame({"item_id": _names(sizes.num_items), "cluster": world.cluster_of()})
         item_table(content["item_id"], content).write_parquet(temporary / ITEMS)
         settings = sizes.model_dump_json(exclude={"chunk_interactions"})
-        write_manifest(
-            temporary,
-            name=options.dataset_name or "synthetic",
+        origin = DatasetOrigin(
             source=f"synthetic {settings}",
             licence=options.licence or "made up, free of rights",
-            filters=(),
             tie_rule="no ties: the times of a user ascend strictly",
-            split=options.split,
         )
+        write_manifest(temporary, options.dataset_name or "synthetic", origin, options.split)
     return load_dataset(out)
 
 

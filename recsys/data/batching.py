@@ -1,4 +1,4 @@
-"""Training batches: jagged, bucketed by length, a pure function of (seed, epoch, index).
+"""Training batches: jagged, bucketed by length, determined by seed, epoch and index.
 
 Because nothing depends on what was drawn before, a run that resumes at step s sees the very
 batches it would have seen.
@@ -12,8 +12,9 @@ from functools import lru_cache
 import numpy as np
 from pydantic import Field
 
+from recsys.arrays import Int64
 from recsys.config import StrictModel
-from recsys.data.dataset import Dataset, Int64
+from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories, item_counts, select
 from recsys.data.splitting import Split
 from recsys.errors import DataError

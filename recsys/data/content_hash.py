@@ -1,4 +1,4 @@
-"""The content hash: one figure for what a data set holds, however its files were encoded."""
+"""The content hash of a data set, the same however its files are encoded."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The dataset folder: its manifest, how it is read, and how it is written.
+"""The dataset folder: reading and writing.
 
     dataset.json            manifest (below)
     interactions.parquet    user_index i32, item_index i32, timestamp i64?, weight f32?
@@ -10,8 +10,7 @@ Indices are 0..n-1 without gaps; external ids live in the two small tables alone
 Shape legend: U users, N items, T interactions.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,21 +18,22 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recsys.arrays import Int32, Int64
 from recsys.data.content_hash import INTERACTIONS, ITEMS, USERS, content_hash
 from recsys.data.features.item_content import join_content
-from recsys.data.interactions import Int32, Int64, read_blocks
+from recsys.data.interactions import read_blocks
 from recsys.data.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
     DatasetManifest,
-    FileEntry,
+    DatasetOrigin,
     SplitRule,
     load_manifest,
     write_manifest,
 )
 from recsys.data.mapped_histories import MappedHistories, open_mapped
+from recsys.data.parsing.frames import FrameLike, Order, arrange, as_frame
 from recsys.data.read_only import freeze_arrays
-from recsys.data.reading.frames import FrameLike, Order, arrange, as_frame
 from recsys.errors import DataError
 from recsys.files.atomic import atomic_path
 from recsys.progress import console
@@ -46,7 +46,7 @@ __all__ = [
     "USERS",
     "Dataset",
     "DatasetManifest",
-    "FileEntry",
+    "DatasetOrigin",
     "Int32",
     "Int64",
     "SplitRule",
@@ -174,10 +174,7 @@ def write_dataset(
     items: FrameLike | None = None,
     order: Order | None = None,
     time_format: str | None = None,
-    source: str = "a data frame",
-    licence: str = "unknown",
-    filters: Iterable[str] = (),
-    tie_rule: str | None = None,
+    origin: DatasetOrigin | None = None,
     split: SplitRule | None = None,
 ) -> Dataset:
     """Writes a frame of interactions as a dataset folder, whole or not at all.
@@ -191,10 +188,7 @@ def write_dataset(
         order: `time`: histories in the order of time, equal times as given; `given`: each user's
             rows as they stand; None: by time where there is a timestamp.
         time_format: how times are written, where the rows leave it open; see `prepare`.
-        source: where the data came from.
-        licence: under what terms.
-        filters: what was filtered out before, one line each.
-        tie_rule: what ordered interactions of equal time; None: the given order.
+        origin: where the data came from, under what terms, what was filtered out before.
         split: the split the data set is meant for.
 
     Raises:
@@ -202,6 +196,7 @@ def write_dataset(
             no rows.
         ConfigError: `time_format` is none that there is.
     """
+    origin = origin or DatasetOrigin()
     arranged = arrange(as_frame(interactions, "the interactions"), order, time_format)
     return write_indexed(
         folder,
@@ -210,12 +205,12 @@ def write_dataset(
         item_ids=arranged.items,
         name=name,
         items=None if items is None else as_frame(items, "the item content"),
-        source=source,
-        licence=licence,
-        filters=filters,
-        tie_rule=tie_rule or arranged.tie_rule,
+        origin=replace(
+            origin,
+            tie_rule=origin.tie_rule or arranged.tie_rule,
+            notes=(*origin.notes, *arranged.notes),
+        ),
         split=split,
-        notes=arranged.notes,
     )
 
 
@@ -227,12 +222,8 @@ def write_indexed(
     item_ids: pl.Series,
     name: str,
     items: pl.DataFrame | None = None,
-    source: str,
-    licence: str,
-    filters: Iterable[str],
-    tie_rule: str,
+    origin: DatasetOrigin,
     split: SplitRule | None = None,
-    notes: Iterable[str] = (),
 ) -> Dataset:
     """Writes interactions that are indexed already, as `write_dataset` does.
 
@@ -242,31 +233,22 @@ def write_indexed(
             the dataset folder.
         user_ids: `[U]` external ids by index.
         item_ids: `[N]` external ids by index.
-        name, items, source, licence, filters, tie_rule, split: as in `write_dataset`.
-        notes: what was decided in reading; goes to the terminal and into the manifest.
+        name, items, origin, split: as in `write_dataset`; the notes go to the terminal as well.
 
     Raises:
         DataError: something that is no dataset folder stands at `folder`, or no item has content.
     """
     check_replaceable(Path(folder))
     content, told = (None, ()) if items is None else join_content(item_ids, items)
-    catalogue, notes = item_table(item_ids, content), (*notes, *told)
+    catalogue = item_table(item_ids, content)
+    origin = replace(origin, notes=(*origin.notes, *told))
     with atomic_path(Path(folder)) as temporary:
         temporary.mkdir()
         rows.write_parquet(temporary / INTERACTIONS)
         user_table(user_ids).write_parquet(temporary / USERS)
         catalogue.write_parquet(temporary / ITEMS)
-        write_manifest(
-            temporary,
-            name=name,
-            source=source,
-            licence=licence,
-            filters=filters,
-            tie_rule=tie_rule,
-            split=split or SplitRule(),
-            notes=notes,
-        )
-    for note in notes:
+        write_manifest(temporary, name, origin, split or SplitRule())
+    for note in origin.notes:
         console.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
     return load_dataset(folder)
 

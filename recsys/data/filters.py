@@ -1,7 +1,7 @@
 """Filters of interactions: minimum weight, repeated pairs, iterative k-core.
 
-All take and give a polars frame with columns user_id and item_id (any type without nulls) whose
-rows stand in the order of the histories, and keep that order.
+All take a frame of any library with columns user_id and item_id (any type without nulls) whose rows
+stand in the order of the histories, and give a polars frame in that order.
 Shape legend: T interactions.
 """
 
@@ -13,14 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recsys.data.parsing.frames import FrameLike, as_frame
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import DataError
 
 Deduplicate = Literal["none", "first", "last"]
+_WHAT = "the interactions"
 
 
 def apply_filters(
-    frame: pl.DataFrame,
+    table: FrameLike,
     *,
     min_weight: float | None = None,
     deduplicate: Deduplicate = "none",
@@ -35,7 +37,7 @@ def apply_filters(
     Raises:
         DataError: there is no weight to filter by, or nothing is left.
     """
-    lines = []
+    frame, lines = as_frame(table, _WHAT), []
     if min_weight is not None:
         frame = at_least(frame, min_weight)
         lines.append(f"weight >= {min_weight:g}")
@@ -54,12 +56,13 @@ def apply_filters(
     return frame, tuple(lines)
 
 
-def at_least(frame: pl.DataFrame, min_weight: float) -> pl.DataFrame:
+def at_least(table: FrameLike, min_weight: float) -> pl.DataFrame:
     """Rows whose weight is at least `min_weight`.
 
     Raises:
         DataError: there is no column weight.
     """
+    frame = as_frame(table, _WHAT)
     if "weight" not in frame.columns:
         raise DataError(
             f"a minimum rating of {min_weight:g} is asked for, but the data has no ratings; "
@@ -68,8 +71,9 @@ def at_least(frame: pl.DataFrame, min_weight: float) -> pl.DataFrame:
     return frame.filter(pl.col("weight") >= min_weight)
 
 
-def without_repetitions(frame: pl.DataFrame, keep: Literal["first", "last"]) -> pl.DataFrame:
+def without_repetitions(table: FrameLike, keep: Literal["first", "last"]) -> pl.DataFrame:
     """Of every repeated (user, item) pair the first or the last row alone."""
+    frame = as_frame(table, _WHAT)
     users, items = _codes(frame["user_id"]), _codes(frame["item_id"])
     width = int(items.max()) + 1 if len(items) else 1
     # One integer a pair: hashing it needs a third of the memory of hashing a struct.
@@ -77,12 +81,13 @@ def without_repetitions(frame: pl.DataFrame, keep: Literal["first", "last"]) -> 
     return frame.filter(pairs.is_first_distinct() if keep == "first" else pairs.is_last_distinct())
 
 
-def k_core(frame: pl.DataFrame, min_user_count: int, min_item_count: int) -> pl.DataFrame:
+def k_core(table: FrameLike, min_user_count: int, min_item_count: int) -> pl.DataFrame:
     """The largest part where every user and every item has its minimum of rows.
 
     Dropping a user can push an item below its minimum and the other way round, so passes are
     repeated up to the fixed point; repeated pairs count as often as they stand there.
     """
+    frame = as_frame(table, _WHAT)
     users, items = _codes(frame["user_id"]), _codes(frame["item_id"])
     kept = np.arange(len(frame), dtype=np.uint32)
     while len(kept):

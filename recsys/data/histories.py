@@ -1,4 +1,4 @@
-"""Jagged histories: what a model sees of its users.
+"""Jagged histories: the items of each user in the order of time.
 
 Shape legend: B users in the batch, T interactions of the batch.
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 
-from recsys.data.dataset import Dataset, Int32, Int64
+from recsys.arrays import Int32, Int64
+from recsys.data.dataset import Dataset
 from recsys.data.read_only import freeze_arrays
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 _COUNTED_AT_ONCE = 1 << 20
 """Interactions, about (histories are not cut)."""
@@ -58,6 +62,8 @@ class Histories:
 
     def to_csr(self, num_items: int) -> sp.csr_matrix:
         """`[B, num_items]` float32, 1 where the user has the item (repetitions count once)."""
+        import scipy.sparse as sp  # of the extra `train`: data sets are read without it
+
         matrix = sp.csr_matrix(
             (np.ones(len(self.items), np.float32), self.items, self.offsets),
             shape=(len(self), num_items),

@@ -1,4 +1,4 @@
-"""`interactions.parquet` block by block, checked on the way: it is never in memory as a whole.
+"""`interactions.parquet`, read and checked block by block.
 
 Shape legend: U users, T interactions, R rows of one block.
 """
@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from recsys.arrays import Int32, Int64
 from recsys.data.content_hash import open_parquet
 from recsys.data.manifest import MANIFEST, DatasetManifest
 from recsys.errors import DataError
 
 _BLOCK = 1 << 20
-
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""`dataset.json`: what a dataset folder says of itself, and the check that it is whole."""
+"""`dataset.json`: the manifest of a dataset folder, and the check that the folder is whole."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -9,8 +9,9 @@ from pydantic import Field
 
 from recsys.config import StrictModel, load_yaml, parse
 from recsys.data.content_hash import INTERACTIONS, ITEMS, USERS, content_hash
-from recsys.errors import ChecksumError, DataError
-from recsys.files.atomic import sha256_of, write_json
+from recsys.errors import DataError
+from recsys.files.atomic import write_json
+from recsys.files.checksums import FileEntry, check_files, entries_of
 from recsys.files.named import check_named, inside
 from recsys.files.scratch import is_scratch
 
@@ -36,11 +37,20 @@ class SplitRule(StrictModel):
         return f"global-time: train <= q{valid} < validation <= q{test} < test"
 
 
-class FileEntry(StrictModel):
-    """Size and checksum of one file of the folder."""
+@dataclass(frozen=True)
+class DatasetOrigin:
+    """Where the rows of a data set come from, and what was done to them before."""
 
-    bytes: int
-    sha256: str
+    source: str = "a data frame"
+    """Address, package or file name; never a local path."""
+    licence: str = "unknown"
+    """Under what terms."""
+    filters: tuple[str, ...] = ()
+    """Filters in the order they were applied, each as one line."""
+    tie_rule: str | None = None
+    """What ordered interactions of equal time; None: as the reading of the rows says."""
+    notes: tuple[str, ...] = ()
+    """What was decided or changed in reading, one line each."""
 
 
 class DatasetManifest(StrictModel):
@@ -93,45 +103,27 @@ def load_manifest(folder: Path, *, verify: bool = False) -> DatasetManifest:
     remedy = f"delete {folder} and run `recsys prepare` again"
     inside(folder, MANIFEST)
     check_named(folder, (INTERACTIONS, USERS, ITEMS), manifest.files, remedy)
-    for name, entry in manifest.files.items():
-        part = folder / name
-        found = part.stat().st_size if part.is_file() else None
-        if found != entry.bytes:
-            state = "is missing" if found is None else f"has {found} bytes"
-            raise DataError(f"{part} {state}, {entry.bytes} bytes are expected; {remedy}")
-        if verify and (actual := sha256_of(part)) != entry.sha256:
-            raise ChecksumError(f"{part} has sha256 {actual}, {entry.sha256} is expected; {remedy}")
+    check_files(folder, manifest.files, remedy, verify=verify)
     return manifest
 
 
 def write_manifest(
-    folder: Path,
-    *,
-    name: str,
-    source: str,
-    licence: str,
-    filters: Iterable[str],
-    tie_rule: str,
-    split: SplitRule,
-    notes: Iterable[str] = (),
+    folder: Path, name: str, origin: DatasetOrigin, split: SplitRule
 ) -> DatasetManifest:
     """Counts and hashes the three tables that stand in `folder`, and writes the manifest last."""
     manifest = DatasetManifest(
         name=name,
-        source=source,
-        licence=licence,
+        source=origin.source,
+        licence=origin.licence,
         num_users=_num_rows(folder / USERS),
         num_items=_num_rows(folder / ITEMS),
         num_interactions=_num_rows(folder / INTERACTIONS),
-        filters=tuple(filters),
-        tie_rule=tie_rule,
+        filters=origin.filters,
+        tie_rule=origin.tie_rule or "given order",
         split=split,
-        notes=tuple(notes),
+        notes=origin.notes,
         content_hash=content_hash(folder),
-        files={
-            part: FileEntry(bytes=(folder / part).stat().st_size, sha256=sha256_of(folder / part))
-            for part in (INTERACTIONS, USERS, ITEMS)
-        },
+        files=entries_of(folder, (INTERACTIONS, USERS, ITEMS)),
     )
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
     return manifest

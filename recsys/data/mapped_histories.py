@@ -20,12 +20,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from recsys.arrays import Int32, Int64
 from recsys.config import StrictModel
 from recsys.data.content_hash import INTERACTIONS
-from recsys.data.interactions import Int32, Int64, read_blocks
-from recsys.data.manifest import DatasetManifest, FileEntry, load_manifest
-from recsys.errors import ChecksumError, DataError
-from recsys.files.atomic import atomic_path, sha256_of, write_json
+from recsys.data.interactions import read_blocks
+from recsys.data.manifest import DatasetManifest, load_manifest
+from recsys.errors import DataError
+from recsys.files.atomic import atomic_path, write_json
+from recsys.files.checksums import FileEntry, check_files, entries_of, faults
 from recsys.files.named import check_named
 from recsys.progress import progress
 
@@ -89,12 +91,8 @@ def open_mapped(
     if found is None:
         _make(folder, manifest)
     elif verify:
-        for name, entry in found.files.items():
-            if sha256_of(folder / MAPPED / name) != entry.sha256:
-                raise ChecksumError(
-                    f"{folder / MAPPED / name} is not the file that was written; delete "
-                    f"{folder / MAPPED}, it is made again from the data set"
-                )
+        remedy = f"delete {folder / MAPPED}, it is made again from the data set"
+        check_files(folder / MAPPED, found.files, remedy, verify=True)
     return MappedHistories(folder / MAPPED)
 
 
@@ -110,11 +108,7 @@ def _find(mapped: Path, manifest: DatasetManifest) -> MappedManifest | None:
         return None
     if (mapped / _TIMESTAMPS).exists() and _TIMESTAMPS not in found.files:
         return None
-    sizes = {name: mapped / name for name in found.files}
-    whole = all(
-        path.is_file() and path.stat().st_size == found.files[name].bytes
-        for name, path in sizes.items()
-    )
+    whole = not any(faults(mapped, found.files, verify=False))
     return found if whole and found.content_hash == manifest.content_hash else None
 
 
@@ -124,10 +118,7 @@ def _make(folder: Path, manifest: DatasetManifest) -> None:
         with atomic_path(folder / MAPPED) as temporary:
             temporary.mkdir()
             _write_columns(temporary, folder / INTERACTIONS, manifest)
-            files = {
-                path.name: FileEntry(bytes=path.stat().st_size, sha256=sha256_of(path))
-                for path in sorted(temporary.iterdir())
-            }
+            files = entries_of(temporary)
             found = MappedManifest(content_hash=manifest.content_hash, files=files)
             write_json(temporary / _MANIFEST, found.model_dump())
     except OSError as error:

@@ -6,13 +6,10 @@ Correction: Bengio and Senecal 2008; with in-batch draws Yi et al., RecSys 2019.
 """
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, model_validator
 
+from recsys.arrays import Float64, Int64
 from recsys.config import StrictModel
-from recsys.data.dataset import Int64
-
-Float64 = npt.NDArray[np.float64]
 
 
 class NegativesConfig(StrictModel):

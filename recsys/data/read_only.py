@@ -1,4 +1,4 @@
-"""Read-only arrays: what one function writes into would be spoilt for all others that read it."""
+"""Read-only arrays, so that no function changes data that others read."""
 
 from typing import Any, TypeVar
 

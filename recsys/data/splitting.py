@@ -1,4 +1,4 @@
-"""Splits as prefix cuts: histories are in the order of time, so both splits cut each in two places.
+"""Splits of histories into training, validation and test parts.
 
 Shape legend: U users, T interactions.
 """
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.data.dataset import INTERACTIONS, Dataset, Int64, SplitRule
+from recsys.arrays import Int64
+from recsys.data.dataset import INTERACTIONS, Dataset, SplitRule
 from recsys.data.read_only import freeze_arrays
 from recsys.errors import DataError, ProtocolError
 

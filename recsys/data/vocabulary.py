@@ -1,4 +1,4 @@
-"""Vocabularies: external ids outside, indices 0..n-1 inside, in the order of first appearance.
+"""Vocabularies: external ids to indices 0..n-1, in the order of first appearance.
 
 Shape legend: T values, n distinct ids.
 """

@@ -1,4 +1,4 @@
-"""Whole-or-absent writing: temporary name, fsync, rename."""
+"""Files written whole or not at all: temporary name, fsync, rename."""
 
 import ctypes
 import hashlib

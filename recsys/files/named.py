@@ -1,4 +1,4 @@
-"""Files that a manifest names: they stand in its own folder, or they are refused.
+"""Files named by a manifest: inside its own folder, or refused.
 
 A folder may come from anywhere, with checksums that fit: what it names is opened for whoever loads
 it, so it names nothing but its own files.

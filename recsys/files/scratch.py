@@ -1,4 +1,4 @@
-"""Hidden folders for unfinished files: one a writer, locked, swept once the writer is dead.
+"""Hidden folders for unfinished files: locked by their writer, swept after its death.
 
 A lock of the kernel (flock) on the folder itself says whether its writer lives: it ends with the
 process, in whatever container or on whatever host that shares the file system it runs. Where a

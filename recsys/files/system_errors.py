@@ -1,4 +1,4 @@
-"""Errors of the operating system in one line: which path, what is the matter, what to do."""
+"""Errors of the operating system in one line: path, cause and remedy."""
 
 import errno
 import os

@@ -1,18 +1,18 @@
-"""Writing safetensors block by block, so that tensors may be larger than memory.
+"""Writing of torch tensors as safetensors, block by block.
 
-The format: 8 bytes with the length of a JSON header, the header (type, shape and place of every
-tensor), the tensors' bytes. safetensors' own writer makes a copy of all of them first; its reader
-maps the file and is used as it is.
+safetensors' own writer makes a copy of all of them first; its reader maps the file and is used as
+it is.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from recsys.files.safetensors_layout import lay_out
 
 _BLOCK = 1 << 24
 _CODES = {
@@ -39,24 +39,12 @@ def write_tensors(
         tensors: on a CPU; of the same name as they shall be read by.
         after_block: called after every 16 MiB.
     """
-    # Wide numbers first: every tensor then starts at a multiple of its number's size.
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header: dict[str, object] = {}
-    start = 0
-    for name in names:
-        tensor = tensors[name]
-        end = start + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": _CODES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-        start = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    layout = lay_out(
+        {name: (_CODES[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()}
+    )
     with path.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        for name in names:
+        stream.write(layout.head)
+        for name in layout.names:
             for block in _blocks(tensors[name].detach()):
                 stream.write(block.contiguous().view(-1).view(torch.uint8).numpy().data)
                 if after_block is not None:

@@ -1,0 +1,1 @@
+"""Compiled code: everything that numba or LLVM compiles is here."""

@@ -1,4 +1,4 @@
-"""Places of the best scores of each row, equals by item.
+"""Places of the best scores of each row; ties are broken by item.
 
 Shape legend: B rows, n scores of each.
 """
@@ -6,12 +6,11 @@ Shape legend: B rows, n scores of each.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from recsys.arrays import Float32, Int64
 from recsys.kernels.compiling import kernel
+from recsys.kernels.rank_order import key_of, levels_of
 from recsys.kernels.threads import in_parts
-from recsys.retrieval.codecs.base import Float32
-from recsys.retrieval.filters import Int64
 
 _FEW = 64
 """Places that are kept in order as they come; more are sorted afterwards."""
@@ -26,7 +25,9 @@ def best_places(scores: Float32, items: Int64, keep: int, threads: int = 1) -> I
 
     def task(rows: tuple[int, int]) -> None:
         part = slice(*rows)
-        keys, count = _keys(scores[part], items[part]), places.shape[1]
+        # No two alike, rising in the wanted order: one quick sort, not two.
+        keys = ~key_of(levels_of(scores[part]), items[part])
+        count = places.shape[1]
         if count == keys.shape[1]:
             places[part] = np.argsort(keys, axis=1)
             return
@@ -36,13 +37,6 @@ def best_places(scores: Float32, items: Int64, keep: int, threads: int = 1) -> I
 
     in_parts(task, len(scores), threads)
     return places
-
-
-def _keys(scores: Float32, items: Int64) -> npt.NDArray[np.uint64]:
-    """`[B, n]` numbers, no two alike, that rise in the wanted order: one quick sort, not two."""
-    bits = (np.asarray(scores, np.float32) + np.float32(0)).view(np.uint32)  # -0 equals 0
-    rising = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-    return (~rising).astype(np.uint64) << np.uint64(32) | items.astype(np.uint32)
 
 
 @kernel

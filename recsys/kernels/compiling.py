@@ -1,4 +1,4 @@
-"""Compiled functions, cached on disk under a key that covers all they are made of.
+"""Compilation of functions, cached on disk under a key of their sources.
 
 numba's own cache knows the file that a function stands in, but kernels are put together from the
 pieces and constants of several: after a change in one of these the old kernel would go on. The key

@@ -1,4 +1,4 @@
-"""A map from ids to slots, compiled: open addressing with linear probing, and real deletion.
+"""Hash map from ids to slots: open addressing, linear probing, deletion.
 
 Knuth, The Art of Computer Programming, vol. 3, section 6.4: algorithms L and R. Deletion moves
 later entries of the probe back instead of leaving marks, so years of coming and going slow nothing

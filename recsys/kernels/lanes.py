@@ -1,4 +1,4 @@
-"""Sixteen float32 lanes at a time: the words in which the compiled kernels are written.
+"""LLVM instructions on sixteen float32 lanes, from which kernels are written.
 
 A kernel is made of a few small pieces written directly in LLVM's language (through llvmlite), put
 together by loops that numba compiles. Every multiplication and addition is stated, a fused
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -26,6 +27,7 @@ LANES = 16
 _FLOAT, _INT32, _INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 _WHOLES = ir.VectorType(_INT32, LANES)
+_BYTES = ir.IntType(8).as_pointer()
 
 _LOG2_E = 1.4426950408889634
 _LOG2_E_HIGH = 1.44269502162933349609375
@@ -41,25 +43,29 @@ def piece(returns: Any, arguments: str) -> Callable[[Callable[..., Any]], Any]:
     Args:
         returns: the numba type of its result.
         arguments: one letter each: `a` a one-dimensional contiguous float32 array (the writer is
-            given a pointer to its data), `i` an int64, `f` a float32.
+            given a pointer to its data), `s` such an array of any numbers (the writer is given a
+            `Stored`), `i` an int64, `f` a float32.
 
     Returns:
         A decorator for `write(lanes, *values)`.
     """
     letters = {"i": types.int64, "f": types.float32, "a": types.float32[::1]}
-    signature = returns(*(letters[letter] for letter in arguments))
 
     def decorate(write: Callable[..., Any]) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            ready = [
-                context.make_array(kind)(context, builder, value).data if letter == "a" else value
-                for letter, kind, value in zip(arguments, signature.args, values, strict=True)
-            ]
+            ready = []
+            for letter, kind, value in zip(arguments, signature.args, values, strict=True):
+                if letter in "as":
+                    data = context.make_array(kind)(context, builder, value).data
+                    ready.append(data if letter == "a" else Stored(data, kind.dtype))
+                else:
+                    ready.append(value)
             result = write(Lanes(builder), *ready)
             return context.get_dummy_value() if returns is types.void else result
 
-        def typed(_context: Any, *_arguments: Any) -> Any:
-            return signature, generate
+        def typed(_context: Any, *given: Any) -> Any:
+            kinds = zip(arguments, given, strict=True)
+            return returns(*(letters.get(letter, kind) for letter, kind in kinds)), generate
 
         # numba reads the number of arguments from the signature.
         names = ["context", *(f"argument{n}" for n in range(len(arguments)))]
@@ -69,6 +75,16 @@ def piece(returns: Any, arguments: str) -> Callable[[Callable[..., Any]], Any]:
         return intrinsic(typed)
 
     return decorate
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array of any numbers, as a writer is given it."""
+
+    data: Any
+    """The pointer to its first element."""
+    kind: Any
+    """The numba type of its elements."""
 
 
 class Lanes:
@@ -85,10 +101,28 @@ class Lanes:
         """`start + times * stride`."""
         return self.builder.add(start, self.builder.mul(times, stride))
 
-    def load(self, data: Any, place: Any) -> Any:
-        """The vector at `data[place]`, aligned or not."""
-        where = self.builder.bitcast(self.builder.gep(data, [place]), _VECTOR.as_pointer())
-        return self.builder.load(where, align=4)
+    def load(self, data: Any, place: Any, element: Any = _FLOAT, align: int = 4) -> Any:
+        """The vector at `data[place]`.
+
+        Args:
+            data: a pointer.
+            place: of the first of 16 elements.
+            element: their LLVM type.
+            align: bytes that its address is a multiple of, at least.
+        """
+        kind = ir.VectorType(element, LANES).as_pointer()
+        where = self.builder.bitcast(self.builder.gep(data, [place]), kind)
+        return self.builder.load(where, align=align)
+
+    def fetch(self, data: Any, place: Any) -> None:
+        """Asks for the bytes around `data[place]`, which will be read soon."""
+        where = self.builder.bitcast(self.builder.gep(data, [place]), _BYTES)
+        kinds = [_BYTES, _INT32, _INT32, _INT32]
+        function = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0"
+        )
+        reading, near, of_data = (ir.Constant(_INT32, value) for value in (0, 3, 1))
+        self.builder.call(function, [where, reading, near, of_data])
 
     def store(self, vector: Any, data: Any, place: Any) -> None:
         """Writes a vector to `data[place]`."""
@@ -103,9 +137,29 @@ class Lanes:
         """One number (a value, or a Python float) in all lanes."""
         if isinstance(value, float):
             return ir.Constant(_VECTOR, [value] * LANES)
-        nothing = ir.Constant(_VECTOR, ir.Undefined)
+        nothing = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
         first = self.builder.insert_element(nothing, value, ir.Constant(_INT32, 0))
-        return self.builder.shuffle_vector(first, nothing, ir.Constant(_WHOLES, [0] * LANES))
+        return self.builder.shuffle_vector(first, nothing, self.whole(0))
+
+    def whole(self, value: int) -> Any:
+        """One int32 constant in all lanes."""
+        return ir.Constant(_WHOLES, [value] * LANES)
+
+    def widen(self, values: Any) -> Any:
+        """Unsigned whole numbers as int32."""
+        return self.builder.zext(values, _WHOLES)
+
+    def as_floats(self, values: Any) -> Any:
+        """Float32 numbers that are equal to signed whole numbers."""
+        return self.builder.sitofp(values, _VECTOR)
+
+    def bits(self, vector: Any) -> Any:
+        """Float32 numbers' bits as int32."""
+        return self.builder.bitcast(vector, _WHOLES)
+
+    def of_bits(self, wholes: Any) -> Any:
+        """Float32 numbers that have the bits of an int32 vector."""
+        return self.builder.bitcast(wholes, _VECTOR)
 
     def fma(self, x: Any, y: Any, z: Any) -> Any:
         """`x * y + z`, rounded once."""
@@ -138,13 +192,11 @@ class Lanes:
         power = self.same(_EXP2[0])
         for coefficient in _EXP2[1:]:
             power = self.fma(power, rest, self.same(coefficient))
-        exponent = self.builder.shl(
-            self.builder.bitcast(shifted, _WHOLES), ir.Constant(_WHOLES, [23] * LANES)
-        )
-        scaled = self.builder.add(self.builder.bitcast(power, _WHOLES), exponent)
+        exponent = self.builder.shl(self.bits(shifted), self.whole(23))
+        scaled = self.builder.add(self.bits(power), exponent)
         # Far below, `rest` is anything at all and the exponent wraps around.
         lost = self.builder.fcmp_ordered("<=", y, self.same(-126.0))
-        return self.builder.select(lost, self.same(0.0), self.builder.bitcast(scaled, _VECTOR))
+        return self.builder.select(lost, self.same(0.0), self.of_bits(scaled))
 
     def mask(self, relation: str, x: Any, y: Any) -> Any:
         """Lane by lane, does `x > y` (or `>=`) hold? Never where one is NaN."""
@@ -157,12 +209,8 @@ class Lanes:
 
     def numbers(self, first: Any) -> Any:
         """`first, first + 1, ...` as int32, in the bits of a float32 vector."""
-        start = self.builder.trunc(first, _INT32)
-        nothing = ir.Constant(_WHOLES, ir.Undefined)
-        one = self.builder.insert_element(nothing, start, ir.Constant(_INT32, 0))
-        all_lanes = self.builder.shuffle_vector(one, nothing, ir.Constant(_WHOLES, [0] * LANES))
-        counted = self.builder.add(all_lanes, ir.Constant(_WHOLES, list(range(LANES))))
-        return self.builder.bitcast(counted, _VECTOR)
+        start = self.same(self.builder.trunc(first, _INT32))
+        return self.of_bits(self.builder.add(start, ir.Constant(_WHOLES, list(range(LANES)))))
 
     def store_chosen(self, vector: Any, mask: Any, data: Any, place: Any) -> None:
         """Writes the lanes that a mask has set, side by side, from `data[place]` on."""

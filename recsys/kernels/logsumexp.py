@@ -1,4 +1,4 @@
-"""log-sum-exp of nested scores and its gradient, in tiles that never leave the cache.
+"""log-sum-exp of nested scores and its gradient, in tiles that fit the cache.
 
 Two sweeps over the items, as in FlashAttention (Dao et al. 2022): the first adds up exponentials
 under a running maximum, the second makes the scores again from the log-sum-exps and multiplies

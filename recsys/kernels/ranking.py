@@ -1,4 +1,4 @@
-"""Ranks and lists of the best items, from score tiles that never leave the cache.
+"""Ranks of targets and lists of best items, from score tiles that fit the cache.
 
 Scores are made as in the softmax, 8 users x 256 items at a time, and every granularity looks at
 them as soon as its coordinates are added. Counting compares them with the target's own score;
@@ -21,9 +21,8 @@ from recsys.kernels.compiling import kernel
 from recsys.kernels.lanes import LANES, Lanes, piece
 from recsys.kernels.logsumexp import SWEEP_COLUMNS, add_scores, pack_columns
 from recsys.kernels.products import ROWS
+from recsys.kernels.rank_order import compiled_key_of, compiled_turn_bits
 
-NOTHING = np.int64(np.iinfo(np.int64).min)
-"""The key of an empty place in a list."""
 _VECTORS = SWEEP_COLUMNS // LANES
 _SPARE = 48
 """A list is shortened to its K best and up to so many more: exactly K takes thrice the steps."""
@@ -303,11 +302,10 @@ def _shorten(kept, kept_items, start, length, keep, worst):
 
 @kernel
 def write_keys(levels, numbers, lengths, room, keys):
-    """Inverted keys (`~key`) of the lists of `collect_best`, in no order.
+    """Inverted keys (`rank_order.py`) of the lists of `collect_best`, in no order.
 
-    A key has the score (as a whole number that sorts like it) in its upper and the inverted item
-    number in its lower 32 bits, so that larger is better and equals go by item. Inverted, the best
-    is the smallest: numpy, whose sort is ten times as fast as a compiled one, sorts upwards.
+    Inverted, the best is the smallest: numpy, whose sort is ten times as fast as a compiled one,
+    sorts upwards.
 
     Args:
         levels: `[L, room]` int32, the bits of the scores.
@@ -321,9 +319,8 @@ def write_keys(levels, numbers, lengths, room, keys):
             bits = np.int64(levels[at * room + n])
             if bits == -0x80000000:  # -0 is 0: the same score
                 bits = np.int64(0)
-            level = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-            key = (level << 32) | (0xFFFFFFFF - np.int64(numbers[at * room + n]))
-            keys[at, n] = ~key
+            item = np.int64(numbers[at * room + n])
+            keys[at, n] = ~compiled_key_of(compiled_turn_bits(bits), item)
 
 
 def longest_list(keep: int) -> int:

@@ -1,4 +1,4 @@
-"""Who has a row: ids admitted after a minimum count, expired after a time to live, compiled.
+"""Admission and expiry of the rows of a dynamic table.
 
 Every id that was seen has an entry: id, count, when it was last seen, and its row (-1: none yet).
 Entries and rows are of fixed number, whatever the stream:

@@ -1,4 +1,4 @@
-"""Rows of a file, read by the system's own pread.
+"""Reading of single rows of a file by the system's pread.
 
 Reading a mapped file costs a page fault, with 64 KiB of neighbours, for every row that was not
 looked at of late: a step grows with the table even when the system holds all of it in memory. A

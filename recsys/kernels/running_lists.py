@@ -1,6 +1,6 @@
-"""Running lists of the best items of each row, as scans fill them.
+"""Running lists of the best items of each user, filled by a scan.
 
-Shape legend: B users, N items, L room of a list.
+Shape legend: B users, N items, C items of a chunk, d coordinates, L room of a list.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from recsys.arrays import Float32, Int64
 from recsys.kernels.compiling import kernel
+from recsys.kernels.row_products import dot
 from recsys.kernels.threads import in_parts
-from recsys.retrieval.codecs.base import Float32
-from recsys.retrieval.filters import Filters, Int64
 
 _ROOM = 256
 
@@ -32,12 +32,10 @@ class Lists:
     """`[B]` what a score must exceed to enter."""
     keep: int
 
-    def arguments(self, filters: Filters) -> tuple[Any, ...]:
+    @property
+    def arguments(self) -> tuple[Any, ...]:
         """What the compiled scans take last."""
-        return (
-            *(filters.hidden, filters.seen, filters.offsets, self.keep),
-            *(self.scores, self.items, self.counts, self.floors),
-        )
+        return self.keep, self.scores, self.items, self.counts, self.floors
 
 
 def make_lists(num_users: int, keep: int) -> Lists:
@@ -129,6 +127,53 @@ def enter(row, score, item, hidden, seen, offsets, keep, scores, items, counts, 
     if counts[row] == scores.shape[1]:
         floors[row] = shrink(scores[row], items[row], counts[row], keep)
         counts[row] = keep
+
+
+@kernel
+def enter_chunk(
+    rows, base, near, slack, factors, norms, vectors, users,
+    hidden, seen, offsets, keep, scores, items, counts, floors,
+):  # fmt: skip
+    """Lets a chunk of items enter the lists of the users `rows[0] .. rows[1] - 1`.
+
+    A product of matrices rounds an item's score by its place in the chunk. So what may enter by
+    `near` is scored again, by the sum that the stages take, and enters by that. Filters are looked
+    at for what enters alone, so they cost nothing, and lists stay full.
+
+    Args:
+        rows: of the batch.
+        base: the first item's index.
+        near: `[B, C]` products by a library.
+        slack: `[B]` how far these times `factors` may be from a score.
+        factors: `[C]` float32: one over the norm; or empty.
+        norms: `[C]` float32 that scores are divided by; or empty.
+        vectors: flat float32 `[C, d]`, d a multiple of 16.
+        users: flat float32 `[B, d]`.
+        hidden: `[N]` uint8, 1 for items nobody shall get; or empty.
+        seen: items of each row, ascending; or empty.
+        offsets: `[B + 1]`: those of row b are `seen[offsets[b]:offsets[b + 1]]`.
+        keep: how many each list holds in the end.
+        scores: `[B, L]` float32, L > keep.
+        items: `[B, L]` int64.
+        counts: `[B]` int64: how many are in each list.
+        floors: `[B]` float32: what a score must exceed.
+    """
+    width = len(vectors) // near.shape[1]
+    for row in range(rows[0], rows[1]):
+        limit = floors[row] - slack[row]
+        for item in range(near.shape[1]):
+            about = near[row, item] * factors[item] if len(factors) else near[row, item]
+            if about <= limit:
+                continue
+            score = dot(vectors, item * width, users, row * width, width // 16)
+            if len(norms):
+                score /= norms[item]
+            if score > floors[row]:
+                enter(
+                    row, score, base + item,
+                    hidden, seen, offsets, keep, scores, items, counts, floors,
+                )  # fmt: skip
+                limit = floors[row] - slack[row]
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""The one pool of threads: compiled work in parts, each thread with its own.
+"""The thread pool of all compiled code.
 
 The kernels let go of the interpreter's lock, so Python's own threads will do. numba's are not
 used: starting them resets torch's number of threads, and with it the bits of every later sum.

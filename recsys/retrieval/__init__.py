@@ -1,0 +1,1 @@
+"""Retrieval: bundles of tiers, indexes, and the funnel that searches them."""

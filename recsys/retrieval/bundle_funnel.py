@@ -1,4 +1,4 @@
-"""The funnel a bundle was made for: its stages, its index, its routing.
+"""The funnel stored in a bundle: its stages, index and routing.
 
 bundle = load_bundle("bundles/beauty")
 filters = make_filters(len(users), bundle.num_items, seen=(items, offsets))  # had: left out

@@ -1,4 +1,4 @@
-"""Checks at the door of a search: indices, offsets, vectors and numbers that users hand over.
+"""Checks of arguments of a search: indices, offsets, vectors, counts.
 
 Shape legend: B rows, T entries of all rows, N items, D coordinates.
 """
@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recsys.arrays import Float32, Int64
 from recsys.errors import ConfigError, DataError
-from recsys.retrieval.codecs.base import Float32
-
-Int64 = npt.NDArray[np.int64]
 
 _LOOK_UP = "`recsys.serving.catalogue.Catalogue(bundle).indices(ids)` looks external ids up"
 _REMEDIES = {

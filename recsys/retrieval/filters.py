@@ -1,4 +1,4 @@
-"""Filters that are part of the search: a list asked for with K items has K, if so many are left.
+"""Allow, block and seen-item filters inside the search.
 
 Shape legend: B users, N items.
 """
@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from recsys.arrays import Int64
 from recsys.errors import ConfigError, DataError
 from recsys.retrieval.checks import checked_count, checked_indices, checked_jagged
-
-Int64 = npt.NDArray[np.int64]
 
 _NONE = np.empty(0, np.int64)
 

@@ -1,4 +1,4 @@
-"""The funnel: candidates from a short prefix or an index, ranked by longer and longer prefixes.
+"""The funnel: candidates from a short prefix or an index, ranked by longer prefixes.
 
 A later stage multiplies only the coordinates the stages before have not seen, for the items they
 kept: N * g_1 + keep_1 * (g_2 - g_1) + ... multiply-adds, and keep_1 * g_1 for taking the
@@ -17,15 +17,16 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from recsys.arrays import Float32, Int64
 from recsys.errors import ConfigError
 from recsys.kernels.best_places import best_places
-from recsys.kernels.row_products import add_decoded, add_products, scores_of
+from recsys.kernels.row_products import add_decoded, scores_of
 from recsys.retrieval.bundle.tiers import Tiers
 from recsys.retrieval.checks import checked_count, checked_threads, checked_vectors
-from recsys.retrieval.codecs.base import Float32
-from recsys.retrieval.filters import Filters, Int64, check_fits, make_filters, rows_of
+from recsys.retrieval.filters import Filters, check_fits, make_filters, rows_of
 from recsys.retrieval.routing import Routing, confidence
 from recsys.retrieval.scan import Scan
+from recsys.retrieval.tier_products import add_products
 
 Flags = npt.NDArray[np.bool_]
 

@@ -1,4 +1,4 @@
-"""Vectors from elsewhere made nested: a rotation that puts what matters into the first coordinates.
+"""Rotations that put the most important directions of vectors first.
 
 A rotation leaves every dot product and every norm at full width as it was; prefixes become useful.
 
@@ -19,11 +19,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from recsys.arrays import Float32, Float64
 from recsys.errors import DataError
 from recsys.progress import progress
-from recsys.retrieval.codecs.base import Float32, blocks_of
-
-Float64 = npt.NDArray[np.float64]
+from recsys.retrieval.codecs.base import blocks_of
 
 _ROUNDED = 1e-12
 """Share of the squares below which rows are alike: float32 rounds a millionth of their length."""

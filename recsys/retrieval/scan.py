@@ -1,4 +1,4 @@
-"""The first stage without an index: every item is scored, in chunks that stay in the cache.
+"""Exact first stage: a scan over the prefix of every item.
 
 Shape legend: B users, N items, C items of a chunk, d coordinates of the prefix.
 """
@@ -10,13 +10,13 @@ from functools import cached_property
 
 import numpy as np
 
-from recsys.kernels.compiling import kernel
-from recsys.kernels.row_products import dot, padded
-from recsys.kernels.running_lists import enter, make_lists, taken_of
+from recsys.arrays import Float32, Int64
+from recsys.kernels.row_products import padded
+from recsys.kernels.running_lists import enter_chunk, make_lists, taken_of
 from recsys.kernels.threads import in_parts
 from recsys.retrieval.bundle.tiers import Tiers
-from recsys.retrieval.codecs.base import Float32, blocks_of
-from recsys.retrieval.filters import Filters, Int64
+from recsys.retrieval.codecs.base import blocks_of
+from recsys.retrieval.filters import Filters
 
 _CHUNK = 2048
 
@@ -78,6 +78,7 @@ class Scan:
             filters: of these users.
         """
         lists, slack, own = make_lists(len(users), keep), self.slack_of(users), padded(users)
+        hiding = (filters.hidden, filters.seen, filters.offsets)
         for lo in range(0, len(self.tiers), _CHUNK):
             rows = slice(lo, min(lo + _CHUNK, len(self.tiers)))
             vectors = self.tiers.decode(rows, 0, self.size)
@@ -86,52 +87,5 @@ class Scan:
             norms = none if self._norms is None else np.array(self._norms[rows])
             factors = none if self._norms is None else np.float32(1) / norms
             chunk = (rows.start, near, slack, factors, norms, padded(vectors).ravel(), own.ravel())
-            in_parts(_enter_all, len(users), self.threads, *chunk, *lists.arguments(filters))
+            in_parts(enter_chunk, len(users), self.threads, *chunk, *hiding, *lists.arguments)
         return taken_of(lists, self.threads)
-
-
-@kernel
-def _enter_all(
-    rows, base, near, slack, factors, norms, vectors, users,
-    hidden, seen, offsets, keep, scores, items, counts, floors,
-):  # fmt: skip
-    """Lets a chunk of items enter the lists of the users `rows[0] .. rows[1] - 1`.
-
-    A product of matrices rounds an item's score by its place in the chunk. So what may enter by
-    `near` is scored again, by the sum that the stages take, and enters by that. Filters are looked
-    at for what enters alone, so they cost nothing, and lists stay full.
-
-    Args:
-        rows: of the batch.
-        base: the first item's index.
-        near: `[B, C]` products by a library.
-        slack: `[B]` how far these times `factors` may be from a score.
-        factors: `[C]` float32: one over the norm; or empty.
-        norms: `[C]` float32 that scores are divided by; or empty.
-        vectors: flat float32 `[C, d]`, d a multiple of 16.
-        users: flat float32 `[B, d]`.
-        hidden: `[N]` uint8, 1 for items nobody shall get; or empty.
-        seen: items of each row, ascending; or empty.
-        offsets: `[B + 1]`: those of row b are `seen[offsets[b]:offsets[b + 1]]`.
-        keep: how many each list holds in the end.
-        scores: `[B, L]` float32, L > keep.
-        items: `[B, L]` int64.
-        counts: `[B]` int64: how many are in each list.
-        floors: `[B]` float32: what a score must exceed.
-    """
-    width = len(vectors) // near.shape[1]
-    for row in range(rows[0], rows[1]):
-        limit = floors[row] - slack[row]
-        for item in range(near.shape[1]):
-            about = near[row, item] * factors[item] if len(factors) else near[row, item]
-            if about <= limit:
-                continue
-            score = dot(vectors, item * width, users, row * width, width // 16)
-            if len(norms):
-                score /= norms[item]
-            if score > floors[row]:
-                enter(
-                    row, score, base + item,
-                    hidden, seen, offsets, keep, scores, items, counts, floors,
-                )  # fmt: skip
-                limit = floors[row] - slack[row]

@@ -1,4 +1,4 @@
-"""The items of a bundle by external id: histories and filters in, lists out.
+"""Search of a bundle by external ids: histories and filters in, lists out.
 
     catalogue = Catalogue(load_bundle("bundles/beauty"))
     items, offsets = catalogue.histories([["B004MKGFLG", "B001E6OXB4"], ["B0015TGA4Y"]])
@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recsys.arrays import Int64
 from recsys.errors import DataError
 from recsys.retrieval.bundle.loading import Bundle, check_bundle
 from recsys.retrieval.bundle.manifest import REMEDY
-from recsys.retrieval.checks import Int64, checked_indices, checked_jagged
+from recsys.retrieval.checks import checked_indices, checked_jagged
 from recsys.retrieval.filters import Filters, make_filters
 
 ItemId = str | int

@@ -1,4 +1,4 @@
-"""A trained model becomes a bundle: vectors, histories, tower.
+"""Export of a trained model: vectors, histories and user tower.
 
 Shape legend: N items, U users, D embedding_dim.
 """
@@ -13,15 +13,15 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from recsys.arrays import Float32
 from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, RunError
 from recsys.layers.jagged import to_indices
-from recsys.models import FMRLRec, Model, SASRec
+from recsys.models import Model
 from recsys.progress import progress
 from recsys.retrieval.bundle.manifest import BundleManifest, TowerEntry
 from recsys.retrieval.bundle.writing import Addition, BundleSource, UserSource
-from recsys.retrieval.codecs.base import Float32
 from recsys.serving.onnx_tower import write_onnx
 from recsys.serving.user_tower import open_session
 
@@ -81,7 +81,7 @@ def source_of(
 def repeats_of(model: Model) -> dict[int, float]:
     """What a model adds to scores of what a user has had, by granularity; empty: nothing."""
     sizes = model.granularities.sizes
-    added = model.score_of_repeats(sizes) if isinstance(model, SASRec) else None
+    added = model.score_of_repeats(sizes)
     return {} if added is None else dict(zip(sizes, added.tolist(), strict=True))
 
 
@@ -98,12 +98,12 @@ def user_vectors(model: Model, histories: Histories) -> Float32:
     return vectors
 
 
-def why_no_tower(model: object, dim: int) -> str | None:
+def why_no_tower(model: Model, dim: int) -> str | None:
     """Why a model's user tower cannot come along with tiers of `dim` coordinates; None: it can.
 
     The tower reads the whole vectors of a history's items, and nothing else.
     """
-    if not isinstance(model, SASRec | FMRLRec):
+    if model.user_tower() is None:
         return f"{type(model).__name__} has no ONNX form: it makes no users of items' vectors alone"
     whole = model.granularities.embedding_dim
     if dim < whole:
@@ -111,7 +111,7 @@ def why_no_tower(model: object, dim: int) -> str | None:
     return None
 
 
-def tower_of(model: object, dataset: Dataset, dim: int) -> Addition:
+def tower_of(model: Model, dataset: Dataset, dim: int) -> Addition:
     """Adds the user tower as ONNX, compared with the model on the data set's own histories.
 
     Raises:
@@ -119,10 +119,11 @@ def tower_of(model: object, dataset: Dataset, dim: int) -> Addition:
     """
     if reason := why_no_tower(model, dim):
         raise ConfigError(f"{reason}; export without it (--no-tower)")
-    assert isinstance(model, SASRec | FMRLRec)
+    tower, whole = model.user_tower(), model.granularities.embedding_dim
+    assert tower is not None  # `why_no_tower`
 
     def write(folder: Path, _: BundleManifest) -> dict[str, Any]:
-        write_onnx(model, folder / TOWER)
+        write_onnx(tower, folder / TOWER, dim=whole, longest=model.config.history_length)
         entry = TowerEntry(
             file=TOWER,
             history_length=model.config.history_length,
@@ -133,7 +134,7 @@ def tower_of(model: object, dataset: Dataset, dim: int) -> Addition:
     return write
 
 
-def _parity(model: SASRec | FMRLRec, dataset: Dataset, path: Path) -> float:
+def _parity(model: Model, dataset: Dataset, path: Path) -> float:
     """Largest difference of any coordinate between the ONNX tower and the model.
 
     Raises:
@@ -149,7 +150,13 @@ def _parity(model: SASRec | FMRLRec, dataset: Dataset, path: Path) -> float:
         rows = model.item_vectors()[to_indices(histories.items)]
         lengths = to_indices(histories.lengths)
         parts = torch.nn.utils.rnn.pad_sequence(list(rows.split(lengths.tolist())), True)
-    given = run(None, {"vectors": parts.float().numpy(), "lengths": lengths.numpy()})[0]
+    try:
+        given = run(None, {"vectors": parts.float().numpy(), "lengths": lengths.numpy()})[0]
+    except Exception as error:  # onnxruntime has no base class of its errors
+        raise RunError(
+            f"the ONNX tower of {type(model).__name__} cannot be run, so it was not exported "
+            f"({error}); let user_tower take sizes as vectors.shape[0], or export with --no-tower"
+        ) from error
     return check_parity(wanted, given)
 
 

@@ -1,4 +1,4 @@
-"""Vectors of new items at serving, from their features alone, by numpy and without torch.
+"""The item tower at serving: vectors of new items from features, by numpy.
 
     tower = open_item_tower("bundles/beauty")
     tower.vectors({"text": encoded, "categories": [["Hair", "Shampoo"], ["Skin"]]})  # [2, D]
@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from recsys.arrays import Float32
 from recsys.errors import DataError
 from recsys.retrieval.bundle.manifest import REMEDY, read_manifest
 from recsys.retrieval.bundle.versions import find_bundle
-from recsys.retrieval.codecs.base import Float32
 
 ITEM_TOWER = "item_tower.safetensors"
 NewFeatures = Mapping[str, Any]

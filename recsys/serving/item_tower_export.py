@@ -1,4 +1,4 @@
-"""The content side of a trained item tower goes into a bundle."""
+"""Export of a trained item tower into a bundle."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from recsys.arrays import Float32
 from recsys.retrieval.bundle.manifest import BundleManifest
 from recsys.retrieval.bundle.writing import Addition
-from recsys.retrieval.codecs.base import Float32
 from recsys.serving.item_tower import ITEM_TOWER, NewItemTower
 from recsys.towers.fusion import GatedSum
 from recsys.towers.items import ItemTower

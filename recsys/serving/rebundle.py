@@ -1,4 +1,4 @@
-"""A bundle becomes another bundle: other tiers, codecs, index or stages, without the run.
+"""A new bundle from a bundle: other tiers, codecs, index or stages.
 
 Vectors are those the bundle holds, so what its codecs lost stays lost; the new manifest names the
 tiers they come from, and states its own errors against them.

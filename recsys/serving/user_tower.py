@@ -1,4 +1,4 @@
-"""The user tower at serving: histories in, user vectors out, by onnxruntime and without torch.
+"""The user tower at serving: user vectors from histories, by onnxruntime.
 
 Shape legend: B users, T items of all histories, L longest history, D embedding_dim.
 """
@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recsys.errors import DataError, InstallationError
+from recsys.arrays import Float32, Int64
+from recsys.errors import DataError
+from recsys.extras import extra
 from recsys.files.named import inside
 from recsys.retrieval.bundle.loading import Bundle, check_bundle
 from recsys.retrieval.bundle.manifest import REMEDY
-from recsys.retrieval.checks import Int64, checked_count, checked_jagged
-from recsys.retrieval.codecs.base import Float32
+from recsys.retrieval.checks import checked_count, checked_jagged
 
 Integers = npt.NDArray[np.integer]
 _BATCH = 256
@@ -27,12 +28,8 @@ def open_session(model: str | bytes, *, threads: int = 0) -> Any:
     Raises:
         InstallationError: onnxruntime is missing.
     """
-    try:
+    with extra("serve"):
         import onnxruntime
-    except ImportError as error:
-        raise InstallationError(
-            "user towers are run by onnxruntime, which is missing; pip install 'recsys[serve]'"
-        ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Trainable rows: what looks vectors up by index, in as many bytes as its kind takes.
+"""Tables: trainable rows by index, in many storage forms, by name.
 
 Every table is built by `build_table` and kept by the model as `EmbeddingTable`. A new kind is one
 new file, one line in `_KINDS` and one in `TableConfig`.

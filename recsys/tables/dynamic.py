@@ -1,4 +1,4 @@
-"""A table whose ids come and go: one row each, never shared, of a fixed number of rows.
+"""Dynamic tables: ids come and go in a fixed number of rows.
 
 Liu et al., Monolith: Real Time Recommendation System With Collisionless Embedding Table, 2022. An
 id is admitted to a row once it was seen often enough, and gives it back when it was not seen for

@@ -1,4 +1,4 @@
-"""Row-wise optimizers: one update of the rows a step has touched, in place, whatever the table.
+"""Row-wise optimizers: updates of the rows used by a step, in place.
 
 The moments of other rows stand still meanwhile (as in the LazyAdam of TensorFlow), so a step costs
 what its batch costs. References: Loshchilov and Hutter, ICLR 2019 (AdamW); Duchi et al., JMLR 2011

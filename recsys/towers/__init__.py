@@ -1,0 +1,1 @@
+"""Towers: item vectors from ids and content."""

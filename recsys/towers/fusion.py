@@ -1,4 +1,4 @@
-"""How the parts of an item become one vector, nested: by gates, or by one linear map.
+"""Fusion of the parts of an item into one nested vector: gates or a linear map.
 
 Both see which parts are there. In the place of a part that is missing stands a vector learned for
 that case, at first zero.

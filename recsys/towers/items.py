@@ -1,4 +1,4 @@
-"""The item tower: nested item vectors from ids and from what is known of the items.
+"""The item tower: nested item vectors from ids and features.
 
     model.items = {"features": ["text", "categories"]}
 

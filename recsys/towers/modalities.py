@@ -1,4 +1,4 @@
-"""What is known of an item, one modality at a time, as vectors of the model's own space.
+"""Modalities of an item (text, image, columns) as vectors of the model's space.
 
 Each modality gives `[U, size]` of the items looked up, `size` D or any prefix. What is frozen
 (mapped vectors, category lists) stays out of the weights; what it takes to read new items the same
@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys.data.features.loading import CategoricalFeature, Float32, NumericFeature, VectorFeature
+from recsys.arrays import Float32
+from recsys.data.features.loading import CategoricalFeature, NumericFeature, VectorFeature
 
 _SAMPLE = 50_000
 """Items that centre and whitening are taken from; more change them little."""

@@ -1,4 +1,4 @@
-"""Checkpoints: weights, optimizer state and position of a run, written whole or not at all.
+"""Checkpoints: weights, optimizer state and position of a run.
 
 checkpoints/step-0000001234-epoch-000007/    the newest; older ones are removed after it stands
     model.safetensors  optimizer.safetensors  state.json

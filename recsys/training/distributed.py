@@ -1,4 +1,4 @@
-"""One training step on several processes: who takes what of a batch, and how they come together.
+"""One training step on several processes: shares of a batch, and sums of gradients.
 
 Every process knows the whole batch, which is a function of (seed, epoch, index), and takes some of
 its users. The loss of a share counts by its targets, not as one of W, so W processes take the very
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recsys.arrays import Int64
 from recsys.data.batching import Batch
-from recsys.data.dataset import Int64
 from recsys.processes import Processes
 
 

@@ -1,4 +1,4 @@
-"""A run's log: JSON lines, and TensorBoard scalars beside them."""
+"""The log of a run: JSON lines and TensorBoard scalars."""
 
 from __future__ import annotations
 

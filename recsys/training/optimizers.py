@@ -1,4 +1,4 @@
-"""AdamW with a warm-up and a schedule that depend on the step alone.
+"""AdamW with warm-up and a schedule.
 
 Reference: Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019.
 """

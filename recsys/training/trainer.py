@@ -1,4 +1,4 @@
-"""The only training loop.
+"""The training loop.
 
 Everything random is a function of (seed, step), so a run that was killed and resumed ends with the
 weights of one that was not (same machine, same number of threads).
@@ -21,14 +21,15 @@ from typing import Protocol, cast
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
 from recsys.config import StrictModel
 from recsys.data.batching import Batch, TrainBatches
 from recsys.data.negatives import NegativeSampler
-from recsys.errors import RunError
+from recsys.errors import ConfigError, RunError
+from recsys.evaluation.metrics import METRICS
 from recsys.files.atomic import remove
 from recsys.granularity import Granularities
 from recsys.losses.softmax import Negatives, NestedLossOutput
@@ -68,8 +69,9 @@ class TrainerConfig(StrictModel):
     """Epochs without a better validation value before training stops."""
     validate_every: int = Field(default=1, ge=1)
     """Epochs from one validation to the next."""
-    metric: str = Field(default="ndcg@10", pattern=r"^(ndcg|recall)@[1-9][0-9]*(/d[1-9][0-9]*)?$")
-    """What early stopping goes by: the mean over granularities, or one of them as `ndcg@10/d64`."""
+    metric: str = Field(default="ndcg@10", pattern=r"^[^@/]+@[1-9][0-9]*(/d[1-9][0-9]*)?$")
+    """What early stopping goes by: the mean over granularities, or one of them as `ndcg@10/d64`;
+    any metric, also one from outside (`my_package.my_module:rbp@10`)."""
     checkpoint_seconds: float = Field(default=120.0, ge=0)
     """A checkpoint is written at least this often, and after every epoch."""
     keep_checkpoint: bool = True
@@ -77,6 +79,15 @@ class TrainerConfig(StrictModel):
     can train more epochs."""
     optimizer: OptimizerConfig = OptimizerConfig()
     seed: int = Field(default=0, ge=0)
+
+    @field_validator("metric")
+    @classmethod
+    def _there_is_such_a_metric(cls, given: str) -> str:
+        try:
+            METRICS.find(given.partition("@")[0])
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return given
 
     @model_validator(mode="after")
     def _looks_before_it_gives_up(self) -> TrainerConfig:
@@ -113,6 +124,8 @@ class Validation:
 
 class StoppedError(RunError):
     """Training was asked to stop (SIGTERM or Ctrl-C) and has saved its state."""
+
+    exit_code = 130
 
 
 def train(

@@ -14,6 +14,7 @@ from recsys.data.dataset import (
     write_dataset,
 )
 from recsys.errors import ChecksumError, ConfigError, DataError
+from recsys.files.checksums import FileEntry
 
 FRAME = pl.DataFrame(
     {
@@ -116,7 +117,7 @@ def test_changed_bytes_are_found_when_asked(dataset):
     data[10] ^= 1
     path.write_bytes(data)
     load_dataset(dataset.folder)
-    with pytest.raises(ChecksumError, match=r"users\.parquet has sha256"):
+    with pytest.raises(ChecksumError, match=r"users\.parquet is not what was written"):
         load_dataset(dataset.folder, verify=True)
 
 
@@ -125,7 +126,7 @@ def rewritten(dataset, frame):
     path = dataset.folder / INTERACTIONS
     frame.write_parquet(path)
     manifest = json.loads((dataset.folder / MANIFEST).read_text())
-    manifest["files"][INTERACTIONS]["bytes"] = path.stat().st_size
+    manifest["files"][INTERACTIONS]["size"] = path.stat().st_size
     (dataset.folder / MANIFEST).write_text(json.dumps(manifest))
     return dataset.folder
 
@@ -197,3 +198,9 @@ def test_a_folder_with_other_things_in_it_is_never_replaced(tmp_path):
 def test_a_dataset_folder_is_replaced_whole(dataset):
     write_dataset(dataset.folder, FRAME.head(2), name="smaller")
     assert load_dataset(dataset.folder).manifest.num_interactions == 2
+
+
+def test_sizes_of_files_are_read_under_both_their_names():
+    """Data sets of earlier versions write `bytes`, bundles `size`."""
+    for name in ("bytes", "size"):
+        assert FileEntry.model_validate({name: 7, "sha256": "0"}).size == 7

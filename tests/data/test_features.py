@@ -166,7 +166,7 @@ def test_a_pickle_in_the_place_of_an_array_is_not_opened(folder):
     part = folder / "features" / "text"
     np.save(part / "vectors.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     tree = manifest.model_dump(mode="json")
-    tree["files"]["vectors.npy"]["bytes"] = (part / "vectors.npy").stat().st_size
+    tree["files"]["vectors.npy"]["size"] = (part / "vectors.npy").stat().st_size
     (part / "feature.json").write_text(json.dumps(tree))
     with pytest.raises(DataError, match="cannot be read"):
         load_features(folder)

@@ -1,5 +1,6 @@
 from collections import Counter
 
+import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given
@@ -85,3 +86,12 @@ def test_filters_run_by_weight_then_repetition_then_core_and_say_so():
     # The later (1, 1) falls to its weight before repetitions are looked at, so the first stays.
     assert frame["row"].to_list() == [0, 2, 3, 4]
     assert [line.split()[0] for line in lines] == ["weight", "of", "k-core:"]
+
+
+def test_a_frame_of_pandas_is_filtered_as_one_of_polars_is():
+    frame = pl.DataFrame(
+        {"user_id": [1, 1, 1, 2], "item_id": [5, 5, 6, 5], "weight": [1.0, 4.0, 5.0, 3.0]}
+    )
+    pandas = pd.DataFrame(frame.to_dict(as_series=False))
+    asked = {"min_weight": 3, "deduplicate": "first", "min_user_count": 2}
+    assert apply_filters(pandas, **asked)[0].equals(apply_filters(frame, **asked)[0])

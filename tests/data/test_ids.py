@@ -6,7 +6,7 @@ from decimal import Decimal
 import polars as pl
 import pytest
 
-from recsys.data.reading.ids import read_ids
+from recsys.data.parsing.ids import read_ids
 from recsys.errors import DataError
 
 

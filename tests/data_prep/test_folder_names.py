@@ -54,5 +54,5 @@ def test_a_bundle_gives_its_own_ids(tmp_path):
         vectors = rng.normal(size=(30, 4)).astype(np.float32)
         source = tmp_path / f"{name}.parquet"
         pl.DataFrame({"id": ids, "vector": list(vectors)}).write_parquet(source)
-        recsys.nest(source, tmp_path / name, method="none", sizes=[2, 4], tiers="0:4:fp32:ram")
+        recsys.nest(source, tmp_path / name, recsys.Nesting("none", [2, 4]), tiers="0:4:fp32:ram")
     assert load_bundle(tmp_path / "b[1]").ids("item")["item_id"][0] == "b[1] 0"

@@ -7,7 +7,7 @@ from data_prep import PrepareOptions, options_from_text, prepare
 from recsys.cli import app
 from recsys.data.dataset import load_dataset
 from recsys.errors import ConfigError, DataError
-from tests.data_prep.test_files import ids
+from tests.data_prep.raw_tables.test_files import ids
 
 
 def run(tmp_path, text, *options, kind="csv"):

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from recsys.recipes.evaluating.evaluate import evaluate
-from recsys.recipes.run import load_run_info
+from recsys.runs.records import load_run_info
 from recsys.training.logs import read_lines
 from tests.distributed import training
 from tests.distributed.workers import Group, run

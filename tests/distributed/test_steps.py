@@ -11,7 +11,7 @@ from recsys.data.batching import Batch
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError
 from recsys.processes import Processes
-from recsys.recipes.run import RunConfig
+from recsys.runs.config import RunConfig
 from recsys.training.distributed import share_of
 from tests.distributed import training
 from tests.distributed.workers import run

@@ -12,14 +12,14 @@ from recsys.data.dataset import load_dataset, write_dataset
 from recsys.data.negatives import NegativeSampler, NegativesConfig
 from recsys.data.splitting import make_split
 from recsys.errors import DataError
-from recsys.evaluation.evaluate import rank_held_out
+from recsys.evaluation.evaluate import RankingOptions, rank_held_out
 from recsys.granularity import Granularities
 from recsys.layers.transformer import TransformerConfig
 from recsys.losses.softmax import Negatives, nested_softmax
 from recsys.models import SASRec, SASRecConfig
 from recsys.processes import joined
-from recsys.recipes.run import RunConfig
 from recsys.recipes.training.train import train
+from recsys.runs.config import RunConfig
 from recsys.tables import DenseConfig
 from recsys.tables.distributed.plan import ShardedConfig
 from recsys.tables.distributed.sharded import ShardedTable
@@ -247,9 +247,15 @@ def rank_together(folder, part, lists, repeats=0.0):
         torch.nn.init.constant_(model.repeats.weight, repeats)
     with joined() as processes:
         found = rank_held_out(
-            model, dataset, split, part=part, filter_seen=not repeats, ks=(1, 5), lists=lists,
-            processes=processes,
-        )  # fmt: skip
+            model,
+            dataset,
+            split,
+            part=part,
+            filter_seen=not repeats,
+            ks=(1, 5),
+            lists=lists,
+            options=RankingOptions(processes=processes),
+        )
     return found.ranks, found.counts
 
 

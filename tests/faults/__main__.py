@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from recsys import study
+from recsys import study  # noqa: F401
 from recsys.cli import app
-from recsys.recipes.evaluating import bits, evaluate, report, tradeoff
-from recsys.recipes.serving import export, nest
-from recsys.recipes.training import calibrate, cut, train
+from recsys.recipes.bundles import export, nest  # noqa: F401
+from recsys.recipes.evaluating import bits, evaluate, report, tradeoff  # noqa: F401
+from recsys.recipes.training import calibrate, cut, train  # noqa: F401
 from tests.faults.injection import Fault
 from tests.faults.project import (
     FIRST,

@@ -11,9 +11,9 @@ from recsys.data.dataset import MANIFEST, load_dataset
 from recsys.data.features.manifest import feature_names, load_feature_manifest
 from recsys.evaluation.metric_table import load_table
 from recsys.files.scratch import is_scratch
-from recsys.recipes.run import RUN, load_config, load_run_info
 from recsys.retrieval.bundle.loading import verify_bundle
 from recsys.retrieval.bundle.versions import is_bundle
+from recsys.runs.records import RUN, load_config, load_run_info
 from recsys.training.checkpoint import WEIGHTS
 
 CONFIG = """

@@ -3,7 +3,8 @@ import torch
 from pydantic import ValidationError
 
 from recsys.errors import GranularityError
-from recsys.granularity import Granularities, prefix_norms, prefix_scores, truncate
+from recsys.granularity import Granularities
+from recsys.prefixes import prefix_norms, prefix_scores, truncate
 
 
 @pytest.mark.parametrize("sizes", [(), (0, 4), (8, 4), (4, 4)])
@@ -70,7 +71,7 @@ def test_gradients_of_prefix_norms_are_those_of_the_formula():
 def test_prefix_norms_do_not_depend_on_blocks(monkeypatch):
     x, sizes = torch.randn(10, 8), Granularities(sizes=(2, 8))
     whole = prefix_norms(x, sizes)
-    monkeypatch.setattr("recsys.granularity._NORM_ROWS", 3)
+    monkeypatch.setattr("recsys.prefixes._NORM_ROWS", 3)
     assert (prefix_norms(x, sizes) == whole).all()
 
 

@@ -5,9 +5,10 @@ import pytest
 
 from recsys.kernels.logsumexp import pack_columns
 from recsys.kernels.ranking import pair_scores
-from recsys.kernels.row_products import add_decoded, add_products
+from recsys.kernels.row_products import add_decoded
 from recsys.retrieval.codecs.base import Encoded
-from recsys.retrieval.codecs.by_name import CODECS
+from recsys.retrieval.codecs.registry import CODECS
+from recsys.retrieval.tier_products import add_products
 
 DIM = 64
 ROWS = 2**31 // DIM + 64

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from recsys.errors import ConfigError, DataError
-from recsys.retrieval.codecs.by_name import CODECS, encode, error_of, find_codec
+from recsys.retrieval.codecs.registry import CODECS, encode, error_of, find_codec
 
 BOUNDED = [name for name in CODECS if name != "pq"]
 

@@ -9,7 +9,7 @@ import signal
 
 import numpy as np
 
-from recsys.retrieval.codecs.by_name import encode
+from recsys.retrieval.codecs.registry import encode
 from recsys.retrieval.funnel import Funnel, Stage
 from recsys.retrieval.index.building import build_index
 from recsys.retrieval.bundle.unwritten_tiers import InMemory

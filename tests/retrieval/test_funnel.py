@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import ConfigError, DataError, GranularityError
-from recsys.kernels.row_products import add_products
 from recsys.retrieval.bundle.loading import load_bundle
 from recsys.retrieval.bundle.tiers import parse_tiers
 from recsys.retrieval.bundle.writing import BundleSource, write_bundle
-from recsys.retrieval.codecs.by_name import CODECS, encode
+from recsys.retrieval.codecs.registry import CODECS, encode
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Funnel, Stage, parse_stages
+from recsys.retrieval.tier_products import add_products
 from tests.retrieval.bundles import vectors, write
 
 N = 300

@@ -8,7 +8,8 @@ from recsys.retrieval.bundle.tiers import parse_tiers
 from recsys.retrieval.bundle.unwritten_tiers import InMemory
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Funnel, Stage
-from recsys.retrieval.routing import Routing, confidence, learn_routing, overlaps
+from recsys.retrieval.learned_routing import learn_routing
+from recsys.retrieval.routing import Routing, confidence, overlaps
 from tests.retrieval.bundles import vectors
 
 N, K = 400, 5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys.retrieval.bundle.tiers import Tier, Tiers, TierSpec
-from recsys.retrieval.codecs.by_name import encode
+from recsys.retrieval.codecs.registry import encode
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.scan import Scan
 from tests.retrieval.bundles import vectors

@@ -5,7 +5,7 @@ import pytest
 
 from recsys.retrieval.bundle.tiers import parse_tiers
 from recsys.retrieval.bundle.unwritten_tiers import InMemory
-from recsys.retrieval.codecs.by_name import CODECS
+from recsys.retrieval.codecs.registry import CODECS
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Funnel, Stage
 from recsys.retrieval.scan import Scan

@@ -40,7 +40,7 @@ def model_of(**encoder):
 
 def bundle_of(model, shelf, tiers="0:4:fp32:ram,4:16:fp32:mmap"):
     def add(folder, _):
-        write_onnx(model, folder / TOWER)
+        write_onnx(model.user_tower(), folder / TOWER, dim=16, longest=LENGTH)
         return {"tower": TowerEntry(file=TOWER, history_length=LENGTH, parity=0.0)}
 
     source = BundleSource(
@@ -85,7 +85,7 @@ def test_a_recurrence_over_a_single_item_has_no_step_to_take(tmp_path):
         {"granularities": {"sizes": [4, 8]}, "features": [], "ids": True, "history_length": 1}
     )
     model = FMRLRec(config, NUM_ITEMS).eval()
-    write_onnx(model, tmp_path / TOWER)
+    write_onnx(model.user_tower(), tmp_path / TOWER, dim=8, longest=1)
     run = open_session(str(tmp_path / TOWER)).run
     item = model.item_vectors()[3:4].detach().numpy()[:, None]
     found = run(None, {"vectors": item, "lengths": np.array([1])})[0]
@@ -157,8 +157,12 @@ def test_a_tower_that_differs_is_not_exported():
 
 
 def test_a_model_without_an_onnx_form_says_so():
-    with pytest.raises(ConfigError, match="Linear has no ONNX form"):
-        tower_of(torch.nn.Linear(2, 2), None, 2)
+    class Rows(SASRec):
+        def user_tower(self):
+            return None
+
+    with pytest.raises(ConfigError, match="Rows has no ONNX form"):
+        tower_of(Rows(model_of().config, NUM_ITEMS), None, 16)
 
 
 def test_a_tower_does_not_go_with_tiers_that_cut_its_inputs_short():

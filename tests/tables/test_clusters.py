@@ -84,7 +84,7 @@ def test_the_extra_is_named_where_igraph_is_missing(monkeypatch):
 
     def without(name, *rest):
         if name == "igraph":
-            raise ImportError(name)
+            raise ModuleNotFoundError(name, name=name)
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from recsys.losses import LOSSES
 from recsys.models import SASRecConfig
-from recsys.recipes.run import load_run
 from recsys.recipes.training.train import train
+from recsys.runs.loading import load_run
 from recsys.tables import SelfUpdating, penalty_of
 from recsys.training.optimizers import OptimizerConfig, build_optimizer
 from tests.contract import checkerboard
@@ -132,7 +133,7 @@ def test_sasrec_learns_the_checkerboard_on_every_table(kind, loss, tmp_path):
     config = config.model_copy(
         update={
             "model": config.model.model_copy(update={"sparse_gradients": loss != "softmax"}),
-            "loss": config.loss.model_copy(update={"name": loss}),
+            "loss": LOSSES.find(loss)(),
             "trainer": config.trainer.model_copy(update={"epochs": 6}),
         }
     )

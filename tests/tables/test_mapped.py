@@ -6,9 +6,10 @@ from safetensors.torch import load_file
 
 from recsys.errors import ConfigError, InstallationError
 from recsys.files.tensor_file import write_tensors
+from recsys.losses import SampledSoftmaxConfig
 from recsys.models.sasrec import SASRec
-from recsys.recipes.run import load_run
 from recsys.recipes.training.train import train
+from recsys.runs.loading import load_run
 from recsys.tables import MappedConfig, MappedTable, UpdateRule
 from recsys.training.logs import read_lines
 from recsys.training.optimizers import RowAdamW
@@ -22,7 +23,7 @@ def sampled(board, *, sparse_gradients=False, **model):
     return config.model_copy(
         update={
             "model": config.model.model_copy(update={"sparse_gradients": sparse_gradients}),
-            "loss": config.loss.model_copy(update={"name": "sampled_softmax"}),
+            "loss": SampledSoftmaxConfig(),
             "trainer": config.trainer.model_copy(update={"epochs": 4}),
         }
     )

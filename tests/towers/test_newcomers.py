@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from recsys.data.features.loading import ItemFeatures, NumericFeature
-from recsys.granularity import Granularities, truncate
+from recsys.granularity import Granularities
+from recsys.prefixes import truncate
 from recsys.tables import DenseConfig, build_table
-from recsys.towers.cold_start.fitting import Targets, _likelihood, fit_newcomers
+from recsys.towers.cold_start.fitting import AdamSteps, Targets, _likelihood, fit_newcomers
 from recsys.towers.cold_start.late_content import leave_content, match_lengths
 from recsys.towers.items import ItemsConfig, ItemTower
 
@@ -99,9 +100,7 @@ def test_late_content_moves_what_has_no_id_alone():
     leave_content(tower)
     assert torch.equal(tower.vectors().detach()[known], ids[known])
     targets, _ = targets_of(tower, sizes, scales, new_share=0.8)
-    fit = fit_newcomers(
-        tower, NEW, targets, scales, sizes, steps=60, learning_rate=0.05, content=True
-    )
+    fit = fit_newcomers(tower, NEW, targets, scales, sizes, adam=AdamSteps(60, 0.05), content=True)
     assert fit.after < fit.before
     scores = dense(targets.users, tower.vectors().detach(), sizes, scales)
     match_lengths(tower, NEW)
@@ -118,7 +117,7 @@ def test_items_without_an_id_come_up_where_they_are_wanted_and_the_others_stay(f
     tower = tower_of(fusion, sizes)
     before = tower.vectors().detach()
     targets, _ = targets_of(tower, sizes, scales, new_share=0.8)
-    fit = fit_newcomers(tower, NEW, targets, scales, sizes, steps=60, learning_rate=0.05)
+    fit = fit_newcomers(tower, NEW, targets, scales, sizes, adam=AdamSteps(60, 0.05))
     after = tower.vectors().detach()
     known = tower.trained
     torch.testing.assert_close(after[known], before[known])
@@ -136,7 +135,7 @@ def test_a_fit_that_tells_nothing_of_users_left_out_is_not_kept():
     tower = tower_of("gated_sum", sizes)
     before = tower.vectors().detach()
     targets, _ = targets_of(tower, sizes, scales, new_share=0.8)
-    fit = fit_newcomers(tower, NEW, targets, scales, sizes, steps=10, learning_rate=1e4)
+    fit = fit_newcomers(tower, NEW, targets, scales, sizes, adam=AdamSteps(10, 1e4))
     assert fit.steps == 0
     assert fit.after == fit.before
     torch.testing.assert_close(tower.vectors().detach(), before)

@@ -1,4 +1,4 @@
-"""Item content -> `items.parquet`: joined by id, and told how many items it was found for.
+"""Item content (titles, genres ...) joined to the items by id, in `items.parquet`.
 
 Shape legend: N items.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from recsys.data.reading.ids import read_ids, some
+from recsys.data.parsing.ids import read_ids, some
 from recsys.errors import DataError
 
 

@@ -1,4 +1,4 @@
-"""Item features: vectors of frozen encoders, categories and numbers, aligned with item_index.
+"""Item features in memory: vectors, categories and numbers, aligned with item indices.
 
     features = load_features("data/ml1m")           # everything that stands there; {} where nothing
     text = load_features("data/ml1m", ["text"]).vectors["text"]
@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from recsys.arrays import Bool, Float32, Int32, Int64
 from recsys.data.content_hash import item_ids_hash
-from recsys.data.dataset import Int32, Int64
 from recsys.data.features.manifest import (
     FeatureManifest,
     feature_names,
@@ -36,9 +36,7 @@ from recsys.data.histories import jagged_positions
 from recsys.data.manifest import load_manifest
 from recsys.errors import DataError
 
-Bool = npt.NDArray[np.bool_]
 Float16 = npt.NDArray[np.float16]
-Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

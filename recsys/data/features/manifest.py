@@ -1,4 +1,4 @@
-"""`feature.json`: what a feature of the items says of itself, and how its arrays are opened.
+"""`feature.json`: the manifest of a feature, and how its arrays are opened.
 
     features/NAME/feature.json    kind, origin, counts, checksums, the hash of the item ids
     features/NAME/*.npy           vectors + present; values + offsets, names.json; values + present
@@ -18,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.config import StrictModel, load_yaml, parse
-from recsys.data.manifest import FileEntry
-from recsys.errors import ChecksumError, DataError
-from recsys.files.atomic import sha256_of
+from recsys.errors import DataError
+from recsys.files.checksums import FileEntry, check_files
 from recsys.files.named import check_named, inside
 
 FEATURES = "features"
@@ -104,16 +103,7 @@ def load_feature_manifest(folder: Path, name: str, *, verify: bool = False) -> F
         )
     manifest = parse(FeatureManifest, tree, str(path))
     check_named(path.parent, _PARTS[manifest.kind], manifest.files, _REMEDY)
-    for file, entry in manifest.files.items():
-        part = path.parent / file
-        found = part.stat().st_size if part.is_file() else None
-        if found != entry.bytes:
-            state = "is missing" if found is None else f"has {found} bytes"
-            raise DataError(f"{part} {state}, {entry.bytes} bytes are expected; {_REMEDY}")
-        if verify and (actual := sha256_of(part)) != entry.sha256:
-            raise ChecksumError(
-                f"{part} has sha256 {actual}, {entry.sha256} is expected; {_REMEDY}"
-            )
+    check_files(path.parent, manifest.files, _REMEDY, verify=verify)
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""Writing features: one folder each, whole or not at all, and never a pickle.
+"""Writing of features: one folder each, whole or not at all.
 
 Shape legend: N items, D width of a modality, C categories.
 """
@@ -22,9 +22,10 @@ from recsys.data.features.manifest import (
     Kind,
     check_feature_name,
 )
-from recsys.data.manifest import FileEntry, load_manifest
+from recsys.data.manifest import load_manifest
 from recsys.errors import DataError
-from recsys.files.atomic import atomic_path, reserve, sha256_of, write_json
+from recsys.files.atomic import atomic_path, reserve, write_json
+from recsys.files.checksums import entries_of
 
 _F16_MAX = float(np.finfo(np.float16).max)
 _BLOCK = 1 << 14
@@ -154,10 +155,7 @@ def _write(
             size=size,
             item_ids_hash=item_ids_hash(folder),
             origin=origin,
-            files={
-                file.name: FileEntry(bytes=file.stat().st_size, sha256=sha256_of(file))
-                for file in sorted(part.iterdir())
-            },
+            files=entries_of(part),
         )
         write_json(part / FEATURE_MANIFEST, manifest.model_dump(mode="json"))
     return manifest

@@ -1,4 +1,4 @@
-"""The files that the arrays of a tier stand in: raw, safetensors or parquet; never a pickle.
+"""Files of a tier's arrays: raw, safetensors or parquet.
 
 raw: a file per array, nothing but its elements.
 safetensors: a file per tier, which other tools open by name; mapped from disk like raw ones.
@@ -11,7 +11,6 @@ Shape legend: N rows.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -25,12 +24,12 @@ import pyarrow.parquet as pq
 
 from recsys.errors import ConfigError, DataError
 from recsys.files.named import inside
+from recsys.files.safetensors_layout import lay_out
 from recsys.retrieval.bundle.manifest import REMEDY, ArrayEntry
 from recsys.retrieval.codecs.base import blocks_of
 
 Format = Literal["raw", "safetensors", "parquet"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-_ALIGNED = 64
 _NAMES = {"<f4": "F32", "<f2": "F16", "<u2": "U16", "|i1": "I8", "|u1": "U8"}
 
 
@@ -80,30 +79,20 @@ def gather_safetensors(
         arrays: whose files are there, and will not be.
         codec: bf16 is named so, though numpy knows it as uint16.
     """
-    # The widest elements first: so all are aligned, without holes, which the format forbids.
-    order = sorted(arrays, key=lambda name: (-np.dtype(arrays[name].dtype).itemsize, name))
-    header: dict[str, Any] = {}
-    edge = 0
-    for name in order:
-        entry = arrays[name]
-        size = int(np.prod(entry.shape)) * np.dtype(entry.dtype).itemsize
-        kind = "BF16" if codec == "bf16" else _NAMES[entry.dtype]
-        header[name] = {
-            "dtype": kind, "shape": list(entry.shape), "data_offsets": [edge, edge + size],
-        }  # fmt: skip
-        edge += size
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-(8 + len(text)) % _ALIGNED)
+    layout = lay_out(
+        {
+            name: ("BF16" if codec == "bf16" else _NAMES[entry.dtype], entry.shape)
+            for name, entry in arrays.items()
+        }
+    )
     with (folder / file).open("wb") as whole:
-        whole.write(len(text).to_bytes(8, "little") + text)
-        for name in order:
+        whole.write(layout.head)
+        for name in layout.names:
             with (folder / arrays[name].file).open("rb") as part:
                 shutil.copyfileobj(part, whole, 1 << 20)
             (folder / arrays[name].file).unlink()
     return {
-        name: arrays[name].model_copy(
-            update={"file": file, "offset": 8 + len(text) + header[name]["data_offsets"][0]}
-        )
+        name: arrays[name].model_copy(update={"file": file, "offset": layout.starts[name]})
         for name in arrays
     }
 

@@ -1,4 +1,4 @@
-"""A bundle as it is served from: tiers in memory or mapped, ids, histories, index, tower.
+"""Opening of a bundle: tiers in memory or mapped, ids, histories.
 
 A bundle is a folder of plain arrays, parquet, ONNX and an index; nothing in it is a pickle.
 
@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recsys.arrays import Arrays, Float32, Int32, Int64
 from recsys.errors import ChecksumError, DataError, GranularityError
-from recsys.files.atomic import sha256_of
+from recsys.files.checksums import faults
 from recsys.files.named import inside
 from recsys.retrieval.bundle.array_files import open_array
 from recsys.retrieval.bundle.manifest import (
@@ -32,11 +33,8 @@ from recsys.retrieval.bundle.manifest import (
 )
 from recsys.retrieval.bundle.tiers import Tier, Tiers, TierSpec
 from recsys.retrieval.bundle.versions import find_bundle
-from recsys.retrieval.codecs.base import Arrays, Encoded, Float32
-from recsys.retrieval.codecs.by_name import find_codec
-
-Int64 = npt.NDArray[np.int64]
-Int32 = npt.NDArray[np.int32]
+from recsys.retrieval.codecs.base import Encoded
+from recsys.retrieval.codecs.registry import find_codec
 
 
 def verify_bundle(path: str | Path) -> list[str]:
@@ -54,14 +52,8 @@ def verify_bundle(path: str | Path) -> list[str]:
 
 
 def _differences(folder: Path, manifest: BundleManifest) -> Iterator[str]:
-    for file, entry in manifest.files.items():
-        path = folder / file
-        if not path.is_file():
-            yield f"{file} is missing"
-        elif path.stat().st_size != entry.size:
-            yield f"{file} has {path.stat().st_size} bytes, {entry.size} were written"
-        elif sha256_of(path) != entry.sha256:
-            yield f"{file} is not what was written (its sha256 differs)"
+    for file, fault in faults(folder, manifest.files, verify=True):
+        yield f"{file} {fault}"
     known = {MANIFEST, SEAL, *manifest.files}
     for path in sorted(folder.rglob("*")):
         file = path.relative_to(folder).as_posix()

@@ -1,4 +1,4 @@
-"""`bundle.json`: what a bundle says of itself, and the sha256 of every file in it.
+"""`bundle.json`: the manifest of a bundle, with the sha256 of every file.
 
 The manifest cannot hold its own sum, so `bundle.sha256` beside it does: no byte of a bundle is
 outside the net.
@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from recsys.config import StrictModel, parse
 from recsys.errors import ChecksumError, ConfigError, DataError
 from recsys.files.atomic import read_json
+from recsys.files.checksums import FileEntry
 from recsys.files.named import check_named, inside
 
 MANIFEST = "bundle.json"
@@ -122,11 +123,6 @@ class RoutingEntry(StrictModel):
     """Share of these users that stop at each stage."""
     measured: MeasuredRouting | None = None
     """The same of users it was not learned of; None: earlier versions did not measure it."""
-
-
-class FileEntry(StrictModel):
-    size: int
-    sha256: str
 
 
 class BundleManifest(StrictModel):

@@ -1,4 +1,4 @@
-"""Writes tiers block by block, so vectors may be larger than memory.
+"""Writing of tiers, block by block.
 
 Shape legend: N rows, D coordinates, d coordinates of a tier.
 """
@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recsys.arrays import Float32
 from recsys.errors import ConfigError
 from recsys.progress import progress
 from recsys.retrieval.bundle.array_files import Format, gather_parquet, gather_safetensors
 from recsys.retrieval.bundle.manifest import ArrayEntry, TierEntry
 from recsys.retrieval.bundle.tiers import TierSpec
-from recsys.retrieval.codecs.base import Float32, blocks_of, check_matrix
-from recsys.retrieval.codecs.by_name import find_codec
+from recsys.retrieval.codecs.base import blocks_of, check_matrix
+from recsys.retrieval.codecs.registry import find_codec
 
 Matrix = npt.NDArray[Any]
 

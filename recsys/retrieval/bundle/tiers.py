@@ -1,4 +1,4 @@
-"""Tiers: disjoint slices of the coordinates, each with its own codec and place.
+"""Tiers: disjoint slices of the coordinates, each with its codec and place.
 
 A prefix of a vector is the first slices, so nothing is stored twice.
 
@@ -13,9 +13,10 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
+from recsys.arrays import Float32
 from recsys.errors import ConfigError
-from recsys.retrieval.codecs.base import Encoded, Float32
-from recsys.retrieval.codecs.by_name import encode, find_codec
+from recsys.retrieval.codecs.base import Encoded
+from recsys.retrieval.codecs.registry import encode, find_codec
 
 Residence = Literal["ram", "mmap"]
 

@@ -1,4 +1,4 @@
-"""Tiers that were never written: what a bundle would be, for measuring before exporting.
+"""Tiers in memory that were never written, for measuring before an export.
 
 Shape legend: N items, D coordinates.
 """
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from recsys.arrays import Float32
 from recsys.errors import GranularityError
 from recsys.retrieval.bundle.tiers import Tiers, TierSpec, encode_tiers
-from recsys.retrieval.codecs.base import Float32, blocks_of
+from recsys.retrieval.codecs.base import blocks_of
 
 
 class InMemory:

@@ -1,4 +1,4 @@
-"""Versions of a bundle beside each other, and `current`, which names one of them.
+"""Versions of a bundle side by side, and the link `current` to one of them.
 
     OUT/v000001/  OUT/v000002/  OUT/current -> v000002
 

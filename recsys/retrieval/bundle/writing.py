@@ -1,4 +1,4 @@
-"""Writes a bundle: tiers, ids, histories, and what is added to them.
+"""Writing of a bundle: tiers, ids, histories and additions.
 
 Shape legend: N items, U users, D coordinates.
 """
@@ -16,12 +16,11 @@ import numpy.typing as npt
 import polars as pl
 
 from recsys.errors import DataError
-from recsys.files.atomic import sha256_of
+from recsys.files.checksums import entries_of
 from recsys.retrieval.bundle.array_files import Format
 from recsys.retrieval.bundle.manifest import (
     SCHEMA_VERSION,
     BundleManifest,
-    FileEntry,
     SeenEntry,
     VectorsEntry,
     write_manifest,
@@ -96,7 +95,7 @@ def write_bundle(
         manifest = _write_vectors(folder, source, tiers, user_codec, form)
         for addition in additions:
             manifest = manifest.model_copy(update=addition(folder, manifest))
-        write_manifest(folder, manifest.model_copy(update={"files": _sums(folder)}))
+        write_manifest(folder, manifest.model_copy(update={"files": entries_of(folder)}))
     return find_bundle(shelf)
 
 
@@ -158,13 +157,3 @@ def _ids(folder: Path, what: str, ids: pl.Series) -> pl.Series:
     frame = named.to_frame().with_row_index(f"{what}_index")
     frame.cast({f"{what}_index": pl.Int32}).write_parquet(folder / f"ids/{what}s.parquet")
     return named
-
-
-def _sums(folder: Path) -> dict[str, FileEntry]:
-    return {
-        path.relative_to(folder).as_posix(): FileEntry(
-            size=path.stat().st_size, sha256=sha256_of(path)
-        )
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }

@@ -1,4 +1,4 @@
-"""What a codec is, and what it makes of a slice of vectors.
+"""The codec protocol, and encoded vectors.
 
 numpy alone: whoever serves a bundle needs no torch.
 
@@ -7,17 +7,15 @@ Shape legend: N rows, d coordinates of the slice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from recsys.arrays import Arrays, Float32
 from recsys.errors import DataError
-
-Float32 = npt.NDArray[np.float32]
-Arrays = Mapping[str, npt.NDArray[Any]]
 
 BLOCK = 65_536
 """Rows to work on at once."""

@@ -1,4 +1,4 @@
-"""Codecs that keep floating point: fp32, fp16, bf16.
+"""Floating-point codecs: fp32, fp16, bf16.
 
 Shape legend: N rows, d coordinates.
 """
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsys.arrays import Arrays, Float32
 from recsys.errors import DataError
-from recsys.retrieval.codecs.base import Arrays, Float32
 
 _LARGEST_FP16 = 65_504.0
 _LARGEST_BF16 = 3.3895313892515355e38

@@ -1,4 +1,4 @@
-"""Codecs that round to a few levels: int8 per row, int8 per coordinate, int4, int2, binary.
+"""Integer codecs: int8 by row, int8 by coordinate, int4, int2, binary.
 
 All are symmetric around zero, so a dot product with codes needs one multiplication by the scale and
 no correction. Rounding to the nearest level is off by half a step at most; `_HALF` adds what
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys.retrieval.codecs.base import Arrays, Float32, blocks_of
+from recsys.arrays import Arrays, Float32
+from recsys.retrieval.codecs.base import blocks_of
 
 _HALF = np.float32(0.5 + 1e-4)
 _TINY = np.float32(np.finfo(np.float32).tiny)

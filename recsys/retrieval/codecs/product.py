@@ -1,4 +1,4 @@
-"""Product quantization: each part of a vector is replaced by the nearest of 256 or 16 centroids.
+"""Product quantization codecs with 256 or 16 centroids for each part.
 
 Jégou, Douze and Schmid, Product Quantization for Nearest Neighbor Search, TPAMI 2011. 16 centroids
 are what can be looked up in a register: André, Kermarrec and Le Scouarnec, Cache Locality is not
@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
+from recsys.arrays import Arrays, Float32
 from recsys.errors import DataError
-from recsys.retrieval.codecs.base import Arrays, Float32
 
 _SAMPLE = 65_536  # rows the centroids are learned from
 

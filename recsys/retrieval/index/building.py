@@ -1,4 +1,4 @@
-"""Indexes in bundles: built over a prefix, tuned by measuring the funnel, saved, opened.
+"""Building, tuning, saving and opening of a bundle's index.
 
 Shape legend: N items, d coordinates of the prefix, Q users to measure with, K of a list.
 """
@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from recsys.arrays import Float32, Int64
 from recsys.errors import ConfigError, DataError
 from recsys.files.named import inside
 from recsys.retrieval.bundle.loading import Bundle
 from recsys.retrieval.bundle.manifest import REMEDY, BundleManifest, IndexEntry
 from recsys.retrieval.bundle.writing import Addition
-from recsys.retrieval.codecs.base import Float32
-from recsys.retrieval.filters import Int64
 from recsys.retrieval.funnel import Funnel, Searchable, Stage, parse_stages
 from recsys.retrieval.index.faiss_index import build_faiss, load_faiss
 from recsys.retrieval.index.kinds import Index, parse_kind, recall_of, tune

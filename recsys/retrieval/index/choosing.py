@@ -1,4 +1,4 @@
-"""Chooses the index of a bundle by measuring several: the fastest, or the smallest.
+"""Choice of a bundle's index by measurement: the fastest, or the smallest.
 
 Shape legend: N items, D coordinates, Q users to measure with.
 """
@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from recsys.arrays import Float32
 from recsys.errors import DataError, InstallationError
 from recsys.retrieval.bundle.loading import Bundle
 from recsys.retrieval.bundle.manifest import BundleManifest
 from recsys.retrieval.bundle.writing import Addition
-from recsys.retrieval.codecs.base import Float32
 from recsys.retrieval.funnel import Funnel, Searchable
 from recsys.retrieval.index.building import (
     Tuned,

@@ -1,4 +1,4 @@
-"""Indexes over the items' prefixes by Faiss.
+"""Indexes by Faiss over a prefix of the item vectors.
 
 Lists are not visited by number: a user visits those whose centroids' cosines are within a margin of
 the best one's, since some users need many lists and most need few.
@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recsys.arrays import Float32, Int64
 from recsys.errors import DataError
 from recsys.progress import progress
-from recsys.retrieval.codecs.base import Float32, blocks_of
+from recsys.retrieval.codecs.base import blocks_of
 from recsys.retrieval.codecs.codebooks import faiss, use_threads
-from recsys.retrieval.filters import Filters, Int64
+from recsys.retrieval.filters import Filters
 from recsys.retrieval.index.kinds import MOST, Kind, fill, num_lists_for, without
 
 FILE = "index.faiss"
@@ -69,7 +70,7 @@ class FaissIndex:
     def nbytes(self) -> int:
         """Bytes it takes in memory, which are those of its file."""
         count = _Counter()
-        faiss.write_index(self.inner, faiss.PyCallbackIOWriter(count.add))
+        faiss().write_index(self.inner, faiss().PyCallbackIOWriter(count.add))
         return count.total
 
     @property
@@ -101,7 +102,7 @@ class FaissIndex:
         if len(hidden):
             # The selector reads this very array while the search runs.
             shown = np.packbits(1 - hidden, bitorder="little")
-            options["sel"] = faiss.IDSelectorBitmap(shown)
+            options["sel"] = faiss().IDSelectorBitmap(shown)
         use_threads(self.threads)
         if self.kind.codes == "rabitq":
             lengths = np.linalg.norm(users, axis=1, keepdims=True)
@@ -112,9 +113,11 @@ class FaissIndex:
         found: Int64
         if "efSearch" in self.search:
             options["efSearch"] = max(self.search["efSearch"], asked)
-            found = self.inner.search(users, asked, params=faiss.SearchParametersHNSW(**options))[1]
+            found = self.inner.search(users, asked, params=faiss().SearchParametersHNSW(**options))[
+                1
+            ]
         else:
-            given = faiss.SearchParameters(**options) if options else None
+            given = faiss().SearchParameters(**options) if options else None
             found = self.inner.search(users, asked, params=given)[1]
         return found
 
@@ -123,12 +126,12 @@ class FaissIndex:
         turned, numbers, scores = self._chosen(users)
         turned, count = np.ascontiguousarray(turned), len(users)
         distances, found = np.empty((count, asked), np.float32), np.empty((count, asked), np.int64)
-        parameters = faiss.SearchParametersIVF(nprobe=numbers.shape[1], **options)
+        parameters = faiss().SearchParametersIVF(nprobe=numbers.shape[1], **options)
         given = (turned, asked, scores, numbers, distances, found)
         # Faiss' own wrapper takes no parameters, and the number of lists must not be kept in the
         # index: several threads may search it.
         x, k, near, keys, out, labels = (
-            faiss.swig_ptr(each) if isinstance(each, np.ndarray) else each for each in given
+            faiss().swig_ptr(each) if isinstance(each, np.ndarray) else each for each in given
         )
         self._lists.search_preassigned_c(count, x, k, keys, near, out, labels, False, parameters)
         return found
@@ -160,7 +163,7 @@ class FaissIndex:
     @cached_property
     def _lists(self) -> Any:
         """The index of lists; it is inside a rotation, where there is one."""
-        return faiss.extract_index_ivf(self.inner)
+        return faiss().extract_index_ivf(self.inner)
 
     def multiply_adds(self, users: Float32, keep: int) -> float:
         """For one user, counted while `users [B, d]` are searched."""
@@ -173,14 +176,14 @@ class FaissIndex:
             visited = float(sizes[numbers].sum(axis=1).mean())
             return float(self._lists.nlist * dim + visited * each + once)
         if "efSearch" in self.search:
-            faiss.cvar.hnsw_stats.reset()
+            faiss().cvar.hnsw_stats.reset()
             self._ask(users, min(keep, self.inner.ntotal), np.zeros(0, np.uint8))
-            return float(faiss.cvar.hnsw_stats.ndis / len(users) * each + once)
+            return float(faiss().cvar.hnsw_stats.ndis / len(users) * each + once)
         return float(self.inner.ntotal * each + once)
 
     def save(self, folder: Path) -> str:
         """Writes the index in faiss's own format."""
-        faiss.write_index(self.inner, str(folder / FILE))
+        faiss().write_index(self.inner, str(folder / FILE))
         return FILE
 
 
@@ -243,7 +246,7 @@ def build_faiss(
             f"few; leave opq out ({kind.name.removeprefix('opq,')})"
         )
     use_threads(threads)
-    inner = faiss.index_factory(dim, _recipe(kind, dim, num_rows), faiss.METRIC_INNER_PRODUCT)
+    inner = faiss().index_factory(dim, _recipe(kind, dim, num_rows), faiss().METRIC_INNER_PRODUCT)
     most = max(1 << 16, _POINTS * num_lists_for(num_rows))
     _train(inner, kind, read(np.arange(0, num_rows, -(-num_rows // most))))
     with progress() as bar:
@@ -260,10 +263,10 @@ def _train(inner: Any, kind: Kind, rows: Float32) -> None:
     core = inner
     if kind.rotated:
         # Of as many centroids as the codes have: Faiss would turn the space for 256.
-        quantizer = faiss.ProductQuantizer(inner.d, kind.parts, kind.bits)
+        quantizer = faiss().ProductQuantizer(inner.d, kind.parts, kind.bits)
         quantizer.cp.min_points_per_centroid = 1
-        rotation, core = inner.chain.at(0), faiss.downcast_index(inner.index)
-        rotation = faiss.downcast_VectorTransform(rotation)
+        rotation, core = inner.chain.at(0), faiss().downcast_index(inner.index)
+        rotation = faiss().downcast_VectorTransform(rotation)
         rotation.pq = quantizer
     if kind.structure == "ivf":
         core.cp.max_points_per_centroid = _POINTS
@@ -284,7 +287,7 @@ def load_faiss(
         DataError: faiss cannot read it.
     """
     try:
-        inner = faiss.read_index(str(path))
+        inner = faiss().read_index(str(path))
     except RuntimeError as error:
         raise DataError(f"{path} cannot be read by faiss ({error}); export it again") from error
     return FaissIndex(kind, inner, dict(search), threads)

@@ -1,4 +1,4 @@
-"""Kinds of indexes by name, what all of them can do, and tuning them by measuring.
+"""Kinds of indexes by name, the index protocol, and tuning.
 
     flat | ivf | hnsw        every item, lists of nearest centroids, or a graph (Faiss)
     ...,sq8                  codes of 8 bits a coordinate
@@ -27,9 +27,9 @@ from typing import Protocol
 
 import numpy as np
 
+from recsys.arrays import Float32, Int64
 from recsys.errors import ConfigError
-from recsys.retrieval.codecs.base import Float32
-from recsys.retrieval.filters import Filters, Int64
+from recsys.retrieval.filters import Filters
 from recsys.retrieval.routing import overlaps
 
 KINDS = (

@@ -1,4 +1,4 @@
-"""Indexes over the items' prefixes by ScaNN: a tree of leaves, 4-bit codes by the anisotropic loss.
+"""Indexes by ScaNN over a prefix of the item vectors.
 
 What an item loses along its own direction costs more than what it loses across, since that is what
 moves the scores of those who want it: Guo et al., Accelerating Large-Scale Inference with
@@ -21,11 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from recsys.errors import DataError, InstallationError
+from recsys.arrays import Float32, Int64
+from recsys.errors import DataError
+from recsys.extras import extra
 from recsys.files.named import inside
 from recsys.progress import progress
-from recsys.retrieval.codecs.base import Float32, blocks_of
-from recsys.retrieval.filters import Filters, Int64
+from recsys.retrieval.codecs.base import blocks_of
+from recsys.retrieval.filters import Filters
 from recsys.retrieval.index.kinds import MOST, Kind, fill, num_lists_for
 
 FOLDER, FILE = "scann", "scann_assets.pbtxt"
@@ -223,11 +225,6 @@ def import_scann() -> Any:
     Raises:
         InstallationError: it is not installed.
     """
-    try:
-        from scann.scann_ops.py import scann_ops_pybind  # an extra: Linux alone has it
-    except ImportError as error:
-        raise InstallationError(
-            "indexes of the kind scann are of ScaNN, which is not installed: "
-            "pip install 'recsys[scann]' (Linux alone; elsewhere choose ivf,pqx4)"
-        ) from error
+    with extra("scann"):
+        from scann.scann_ops.py import scann_ops_pybind
     return scann_ops_pybind

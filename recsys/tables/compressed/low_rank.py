@@ -1,4 +1,4 @@
-"""Low-rank tables: a short trained code for every index, and one linear map for all.
+"""Low-rank tables: a short trained code for each index, and one linear map for all.
 
 Shape legend: N indices, R rank, D embedding_dim.
 """

@@ -1,4 +1,4 @@
-"""Quantized tables: a row is a few small codes into codebooks that are trained with the model.
+"""Quantized tables: rows as codes into codebooks that are trained with the model.
 
 product: the row is cut into M parts, each the nearest of C codewords (Jegou et al., TPAMI 2011;
 trained end to end: Chen et al., Differentiable Product Quantization, ICML 2020).

@@ -1,4 +1,4 @@
-"""Rows of learned width: each index keeps as long a prefix as it deserves, zeros after it.
+"""Tables with rows of learned width: zeros after a learned prefix.
 
 Pruning by magnitude on the way (Zhu and Gupta 2017), whole slices of coordinates at a time and
 always from the end, as nested vectors allow: the slices whose numbers are largest on average stay.

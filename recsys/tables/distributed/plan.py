@@ -1,4 +1,4 @@
-"""How a table is cut over processes, and what that costs: arithmetic alone, no engine.
+"""Plans for cutting a table over processes, and their costs.
 
 Shape legend: N rows, D embedding_dim, W processes.
 """

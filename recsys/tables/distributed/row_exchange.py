@@ -1,4 +1,4 @@
-"""Reading rows of a sharded table: who needs them asks who holds them, and nobody else.
+"""Point-to-point lookup of rows of a sharded table.
 
 For lookups without a gradient (evaluation, candidates, export). Training goes through the engine.
 

@@ -1,4 +1,4 @@
-"""Tensors spread over processes, on disk by torch.distributed.checkpoint, as safetensors.
+"""Files of tensors spread over processes, as safetensors.
 
 Each process writes what it holds, in files of bounded size; what was written by W processes is read
 by any number of them, however they have cut the tensor, or whole. The folder must be one that all

@@ -1,4 +1,4 @@
-"""The only importer of torchrec: a table spread over processes, updated while backward runs.
+"""Sharded tables by torchrec.
 
 What is known of the engine, and heeded here (torchrec 1.8 on gloo):
 - Bags of length one, not EmbeddingCollection, which corrupts memory with uneven column shards.
@@ -25,7 +25,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError, InstallationError, RunError
+from recsys.errors import ConfigError, RunError
+from recsys.extras import extra
 from recsys.processes import current, ensure_group
 from recsys.tables.distributed.plan import Shard, ShardedConfig, cut
 from recsys.tables.distributed.row_exchange import RowExchange
@@ -37,7 +38,7 @@ from recsys.tables.distributed.shard_files import (
     saved_shapes,
 )
 
-try:
+with extra("shard"):
     from fbgemm_gpu.split_embedding_configs import EmbOptimType
     from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
         SplitTableBatchedEmbeddingBagsCodegen,
@@ -61,11 +62,6 @@ try:
     from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
     from torchrec.modules.embedding_modules import EmbeddingBagCollection
     from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
-except (ImportError, OSError) as error:
-    raise InstallationError(
-        f"a sharded table needs torchrec and fbgemm, which cannot be imported ({error}); "
-        "`recsys doctor` says what does not fit and prints the line that mends it"
-    ) from error
 
 _NAME = "rows"
 _BLOCK = 1 << 14

@@ -1,4 +1,4 @@
-"""The plain table: one trainable row per item in one tensor."""
+"""Dense tables: one trainable row for each index in one tensor."""
 
 from typing import Literal
 

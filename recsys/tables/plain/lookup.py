@@ -1,4 +1,4 @@
-"""Rows of a tensor by index, as much of each as a granularity asks for."""
+"""Rows of a tensor by index, at a granularity."""
 
 import torch
 from torch import Tensor

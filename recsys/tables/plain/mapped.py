@@ -1,4 +1,4 @@
-"""A table larger than memory: weights and optimizer state, row by row, in a file that is mapped.
+"""Mapped tables: weights and optimizer state in a file larger than memory.
 
 A step reads and writes, in place, the rows it touches. Losses over the full catalogue take the
 gradient of every row: train with sampled negatives.

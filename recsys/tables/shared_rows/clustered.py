@@ -1,4 +1,4 @@
-"""Clustered tables: indices of one cluster share a row.
+"""Clustered tables: the indices of a cluster share a row.
 
 Which index belongs to which cluster is known before training: from the graph of who had what
 (GraphHash: Wu et al., WWW 2025) or from feature vectors; `clusters.py` finds them and `assign`

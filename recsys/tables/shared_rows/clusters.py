@@ -1,4 +1,4 @@
-"""Finding clusters before training: communities of the interaction graph, k-means of vectors.
+"""Clusters of items: communities of the interaction graph, k-means of vectors.
 
 Graph: users and items are the nodes, an edge is a user who had an item. Modularity (Newman and
 Girvan 2004) with a resolution is maximized by the Leiden algorithm (Traag et al. 2019) of igraph;
@@ -15,14 +15,13 @@ import random
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recsys.errors import InstallationError
+from recsys.arrays import Int64
+from recsys.extras import extra
 from recsys.progress import progress
 
-Int64 = npt.NDArray[np.int64]
 _STEPS = 12
 """Of bisection: the resolution is then known to one part in about four thousand."""
 _HIGHEST = 1e5
@@ -95,13 +94,8 @@ def _communities(graph: Any, resolution: float, seed: int) -> Int64:
 
 
 def _import_igraph() -> Any:
-    try:
-        import igraph  # an extra: most users cluster nothing
-    except ImportError as error:
-        raise InstallationError(
-            "clusters of the interaction graph are found by igraph, which is not installed: "
-            "pip install 'recsys[cluster]'"
-        ) from error
+    with extra("cluster"):
+        import igraph
     return igraph
 
 

@@ -1,4 +1,4 @@
-"""Hashed tables: several indices share rows, and a vector is put together from a few of them.
+"""Hashed tables: each vector is a combination of a few shared rows.
 
 | method              | a vector is                                          | from |
 |---------------------|------------------------------------------------------|------|

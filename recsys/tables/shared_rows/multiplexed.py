@@ -1,4 +1,4 @@
-"""One table for several features: each has a range of keys of its own in one shared space.
+"""One table for several features, each with its own range of keys.
 
 Coleman et al., Unified Embedding: Battle-Tested Feature Representations for Web-Scale ML Systems,
 NeurIPS 2023. With a hashed table beneath, users, items and whatever else share one pool of rows,

@@ -1,4 +1,4 @@
-"""What items without an id are made of, fitted to targets of which some are such items.
+"""Fits embeddings of cold items on validation targets.
 
 Training sees items of its own time alone. What is new later is wanted more, or less, than its
 content by itself tells. How much, the validation part of a global-time split shows: items that
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from recsys.granularity import Granularities, prefix_norms
+from recsys.granularity import Granularities
+from recsys.prefixes import prefix_logits
 from recsys.towers.cold_start.late_content import start_content
 from recsys.towers.fusion import GatedSum
 from recsys.towers.items import IDS, ItemTower
@@ -57,6 +58,14 @@ class Fit:
     steps: int
 
 
+@dataclass(frozen=True)
+class AdamSteps:
+    """How long, and how fast."""
+
+    most: int
+    learning_rate: float
+
+
 def fit_newcomers(
     tower: ItemTower,
     new: Tensor,
@@ -64,8 +73,7 @@ def fit_newcomers(
     scales: Tensor,
     granularities: Granularities,
     *,
-    steps: int,
-    learning_rate: float,
+    adam: AdamSteps,
     content: bool = False,
     on_step: Callable[[], None] = lambda: None,
 ) -> Fit:
@@ -77,8 +85,7 @@ def fit_newcomers(
         targets: of users spread over the data.
         scales: `[G]` of the scores.
         granularities: sizes, weights and normalization.
-        steps: of Adam, at most.
-        learning_rate: of Adam.
+        adam: the steps of the optimizer.
         content: also what content is mapped by, from nothing; items with an id do not read it.
         on_step: called after every step.
     """
@@ -106,16 +113,16 @@ def fit_newcomers(
         vectors = functional_call(tower.fusion, fusion, (parts, present))
         return _likelihood(vectors, targets, scales, granularities, apart=apart)
 
-    optimizer = torch.optim.Adam(moved, lr=learning_rate)
+    optimizer = torch.optim.Adam(moved, lr=adam.learning_rate)
     with torch.no_grad():
         best = before = float(loss(apart=True))
     kept, kept_at = [tensor.detach().clone() for tensor in moved], 0
-    for step in range(1, steps + 1):
+    for step in range(1, adam.most + 1):
         optimizer.zero_grad()
         torch.autograd.backward(loss(apart=False))
         optimizer.step()
         on_step()
-        if step % _LOOK_EVERY == 0 or step == steps:
+        if step % _LOOK_EVERY == 0 or step == adam.most:
             with torch.no_grad():
                 value = float(loss(apart=True))
             if value < best:
@@ -159,17 +166,10 @@ def _likelihood(
     place_of = torch.cumsum(which, 0) - 1
     rows, places = place_of[targets.rows[mine]], targets.places[mine]
     users, others, own = targets.users[which], targets.others[:, which], targets.own[:, mine]
-    row_norms, column_norms = None, None
-    if granularities.normalize:
-        row_norms, column_norms = (prefix_norms(side, granularities) for side in (users, items))
     shares = torch.where(places >= 0, targets.weight, 1.0)
     shares = shares / shares.sum()
-    products, total = torch.zeros(()), torch.zeros(())
-    for g, (lo, hi) in enumerate(granularities.slices):
-        products = products + users[:, lo:hi] @ items[:, lo:hi].T
-        logits = products * scales[g]
-        if row_norms is not None and column_norms is not None:
-            logits = logits / row_norms[g][:, None] / column_norms[g]
+    total = torch.zeros(())
+    for g, logits in enumerate(prefix_logits(users, items, scales, granularities)):
         everything = torch.logaddexp(others[g], logits.logsumexp(1))[rows]
         chosen = torch.where(places >= 0, logits[rows, places.clamp_min(0)], own[g])
         total = total + granularities.normalized_weights[g] * shares @ (everything - chosen)

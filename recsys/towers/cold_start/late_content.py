@@ -1,4 +1,4 @@
-"""Content that comes to a model of ids after training: it makes the vectors of new items alone.
+"""Content added to a trained model of ids, for new items alone.
 
 Items with an id stay what they are, to the last bit, so users who have had no new item get of them
 what they got, but for what new items displace. DropoutNet (Volkovs et al., NeurIPS 2017) and CLCRec
