@@ -33,7 +33,7 @@ _PREFIX = "step-"
 
 
 class TrainState(StrictModel):
-    """Where a run stands: `index` batches of `epoch` are done."""
+    """The position of a run: `index` batches of `epoch` are done."""
 
     step: int = 0
     epoch: int = 0
@@ -44,6 +44,8 @@ class TrainState(StrictModel):
     best_epoch: int = 0
     seconds: float = 0.0
     """Wall time of training so far, over all sessions."""
+    ended: str | None = None
+    """Why a callback ended training before its time."""
 
 
 def save_weights(model: nn.Module, path: Path, processes: Processes = ALONE) -> None:

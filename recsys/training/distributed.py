@@ -22,7 +22,7 @@ from recsys.processes import Processes
 
 @dataclass(frozen=True)
 class Share:
-    """What a process takes of a batch."""
+    """The share of a batch that one process takes."""
 
     batch: Batch
     weight: float

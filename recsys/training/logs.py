@@ -21,7 +21,7 @@ LOG = "log.jsonl"
 
 
 class RunLog:
-    """Appends records that carry a `step`; a resumed run first drops those it will write again."""
+    """Appends records with their `step`; a resumed run first drops the records it will repeat."""
 
     def __init__(self, folder: Path, epochs: int, step: int) -> None:
         """`epochs` finished and `step` of the checkpoint; records of later epochs are removed."""
@@ -64,7 +64,7 @@ class RunLog:
 
 
 class NoLog:
-    """The log of a process that writes none: another one does."""
+    """The log of a process that leaves the writing to another process."""
 
     def write(self, event: str, step: int, scalars: dict[str, float], **more: Any) -> None:
         """Nothing."""

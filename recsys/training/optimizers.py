@@ -17,7 +17,7 @@ from recsys.tables.row_optimizers import adamw_rows, touched_rows
 
 
 class OptimizerConfig(StrictModel):
-    """AdamW and its schedule."""
+    """Options of AdamW and its schedule."""
 
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
@@ -41,7 +41,7 @@ class OptimizerConfig(StrictModel):
 
 
 class RowAdamW(torch.optim.AdamW):
-    """AdamW that updates, of a parameter with a sparse gradient, the rows the step has touched.
+    """AdamW that updates only the rows used by a step, where a parameter has a sparse gradient.
 
     Their moments stand still meanwhile (as in the LazyAdam of TensorFlow), so a step costs what
     its batch costs, however large the table is. Dense gradients are torch's own affair.

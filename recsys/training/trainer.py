@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Protocol, cast
@@ -37,6 +36,7 @@ from recsys.processes import ALONE, Processes
 from recsys.progress import console, progress
 from recsys.tables import note_events, note_progress, penalty_of
 from recsys.tables.distributed.plan import sharded_tables
+from recsys.training.callbacks import Callback, Event, Moment, Validation
 from recsys.training.checkpoint import (
     WEIGHTS,
     TrainState,
@@ -61,7 +61,7 @@ CHECKPOINTS = "checkpoints"
 
 
 class TrainerConfig(StrictModel):
-    """How long to train, and when to look."""
+    """Options of the length of training, of validation and of early stopping."""
 
     epochs: int = Field(default=20, ge=1)
     """At most this many; exactly this many when nothing is held out to stop by."""
@@ -100,7 +100,7 @@ class TrainerConfig(StrictModel):
 
 
 class Trainable(Protocol):
-    """What the loop asks of a model, beside being an nn.Module."""
+    """The methods the loop needs from a model, which is also an nn.Module."""
 
     @property
     def granularities(self) -> Granularities:
@@ -110,16 +110,6 @@ class Trainable(Protocol):
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """The loss of one batch."""
         ...
-
-
-@dataclass(frozen=True)
-class Validation:
-    """One look at the held-out part."""
-
-    value: float
-    """What early stopping goes by, higher is better."""
-    figures: dict[str, float]
-    """What the log keeps, e.g. `ndcg@10/d64`."""
 
 
 class StoppedError(RunError):
@@ -137,6 +127,7 @@ def train(
     sampler: NegativeSampler | None,
     validate: Callable[[], Validation] | None,
     processes: Processes = ALONE,
+    callback: Callback | None = None,
 ) -> TrainState:
     """Trains until the epochs or the patience end; the best weights stand in `folder`.
 
@@ -150,6 +141,7 @@ def train(
         sampler: draws negatives; None: full softmax.
         validate: called after every `validate_every` epochs; None: train all epochs.
         processes: those that train together, each calling this; the first one writes the files.
+        callback: called after every step, epoch and validation; what it answers ends training.
 
     Returns:
         The final state.
@@ -158,7 +150,7 @@ def train(
         StoppedError: SIGTERM or Ctrl-C came; the state is saved.
         RunError: the loss is no longer finite.
     """
-    loop = _Loop(model, batches, config, folder, sampler, validate, processes)
+    loop = _Loop(model, batches, config, folder, sampler, validate, processes, callback)
     with (
         open_log(folder, loop.state.epoch, loop.state.step, silent=not processes.first) as log,
         progress("{task.fields[note]}") as bar,
@@ -177,15 +169,18 @@ class _Loop:
         sampler: NegativeSampler | None,
         validate: Callable[[], Validation] | None,
         processes: Processes = ALONE,
+        callback: Callback | None = None,
     ) -> None:
         self.model, self.batches, self.config, self.folder = model, batches, config, folder
         self.nested = cast(Trainable, model)
-        self.sampler, self.validate = sampler, validate
+        self.sampler, self.validate, self.callback = sampler, validate, callback
         self.processes, self.sharded = processes, [table for _, table in sharded_tables(model)]
         self.optimizer = build_optimizer(model, config.optimizer)
-        self.state = load_checkpoint(folder / CHECKPOINTS, model, self.optimizer) or TrainState()
+        found = load_checkpoint(folder / CHECKPOINTS, model, self.optimizer) or TrainState()
+        self.state = found.model_copy(update={"ended": None})  # whoever ended it is asked again
         self.clock = time.monotonic() - self.state.seconds
         self.saved = time.monotonic()
+        self.loss = math.nan
 
     def run(self, log: RunLog | NoLog, bar: Progress) -> None:
         """Epoch after epoch; a resumed one starts in the middle."""
@@ -193,22 +188,51 @@ class _Loop:
         with _stop_signals() as stop:
             while not self._finished():
                 for _ in self._epoch(bar, task):
-                    asked, due = self.processes.any(bool(stop.asked), self._checkpoint_due())
-                    if asked or due:
+                    asked, due, ended = self.processes.any(
+                        bool(stop.asked), self._checkpoint_due(), self._tell("step")
+                    )
+                    if asked or due or ended:
                         self._save()
                     if asked:
                         raise StoppedError(
                             f"stopped by {stop.asked or 'another process'}; the state of step "
                             f"{self.state.step} is saved, continue with --resume"
                         )
-                self._end_epoch(log)
-                self._save()
+                    if ended:
+                        break
+                else:
+                    self._end_epoch(log)
+                    self._save()
+                self._note_end()
 
     def _finished(self) -> bool:
         state = self.state
         waited = state.epoch - state.best_epoch
         impatient = self.validate is not None and waited >= self.config.patience
-        return state.epoch >= self.config.epochs or impatient
+        return bool(state.ended) or state.epoch >= self.config.epochs or impatient
+
+    def _tell(self, event: Event, found: Validation | None = None) -> bool:
+        """Calls the callback, if there is one; whether it wants training to end."""
+        if self.callback is None:
+            return False
+        state, summed = self.state, self.loss
+        answer = self.callback(Moment(event, state.epoch, state.step, summed, found))
+        if answer:
+            self._move(ended=answer)
+        return bool(answer)
+
+    def _note_end(self) -> None:
+        """Ends all processes where one was told to.
+
+        The weights of the moment are kept where none have been validated.
+        """
+        (ended,) = self.processes.any(bool(self.state.ended))
+        if not ended:
+            return
+        self._move(ended=self.state.ended or "another process")
+        if self.state.best_value is None:
+            self._keep_best(None)
+        self._save()
 
     def _epoch(self, bar: Progress, task: TaskID) -> Iterator[None]:
         """Runs what is left of the current epoch, one step at a time."""
@@ -222,11 +246,10 @@ class _Loop:
             losses = self._step(batch, (state.epoch + index / num_batches) / self.config.epochs)
             sums = losses if not index else losses + torch.tensor(self.state.loss_sums).double()
             self._move(step=self.state.step + 1, index=index + 1, loss_sums=tuple(sums.tolist()))
+            self.loss = float(sums[-1]) / (index + 1)
             done += len(batch.targets)
             rate = done / (time.monotonic() - started)
-            note = (
-                f"epoch {state.epoch + 1}  loss {sums[-1] / (index + 1):.3f}  {rate:,.0f} items/s"
-            )
+            note = f"epoch {state.epoch + 1}  loss {self.loss:.3f}  {rate:,.0f} items/s"
             bar.update(task, completed=self.state.step, total=total, note=note)
             yield
 
@@ -285,6 +308,8 @@ class _Loop:
         epoch = self.state.epoch
         scalars = {"loss": total, **losses}
         log.write("train", state.step, scalars, epoch=epoch, seconds=self._seconds())
+        self.loss = total
+        self._tell("epoch")
         if self.validate is None:
             self._keep_best(None)
         elif epoch % self.config.validate_every == 0 or epoch == self.config.epochs:
@@ -294,6 +319,7 @@ class _Loop:
                 self._keep_best(found.value)
             figures = {"value": found.value, **found.figures}
             log.write("valid", state.step, figures, epoch=epoch, seconds=self._seconds())
+            self._tell("validation", found)
             if not console.is_terminal:  # no bar to look at
                 console.print(f"epoch {epoch}: loss {total:.3f}, validation {found.value:.4f}")
 
