@@ -36,6 +36,7 @@ DEMO_SWEEP := 'granularities=[8,16,32]' 'indexes=[scan]' 'keeps=[50,100,200]'
 demo: setup
 	$(BIN)/recsys prepare ml-100k --if-missing
 	$(BIN)/recsys train configs/ml100k_sasrec.yaml $(DEMO_ARGS) --out $(DEMO_RUN) --resume
+	$(BIN)/recsys show $(DEMO_RUN) --user 196 --granularity 16,256
 	$(BIN)/recsys evaluate $(DEMO_RUN)
 	$(BIN)/recsys report $(DEMO_RUN)
 	$(BIN)/recsys tradeoff $(DEMO_RUN) $(DEMO_SWEEP) --users 0

@@ -9,13 +9,25 @@ Every verb of the command line is one call here:
     recsys.train("configs/ml100k_sasrec.yaml", out="runs/demo")
     table = recsys.evaluate("runs/demo")
     recsys.report("runs/demo")
+
+and a frame is enough, without folders:
+
+    data = recsys.Dataset.from_frame(frame, user="user_id", item="item_id", time="ts")
+    model = recsys.fit(data, "sasrec", epochs=20)
+    top = model.recommend(["u1", "u7"], k=10)
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time see `__getattr__`
+    from recsys.data.dataset import Dataset
     from recsys.doctor import diagnose
+    from recsys.library.evaluating import evaluate
+    from recsys.library.show import show
+    from recsys.library.sources.fitting import fit
+    from recsys.library.sources.loading import load
+    from recsys.library.verb import recommend
     from recsys.recipes.bundles.export import export
     from recsys.recipes.bundles.nest import Nesting, nest
     from recsys.recipes.bundles.new_items import vectors_for_new_items
@@ -23,19 +35,27 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time see `__getattr__
     from recsys.recipes.bundles.verify import verify
     from recsys.recipes.evaluating.baselines import evaluate_baselines
     from recsys.recipes.evaluating.bits import bits
-    from recsys.recipes.evaluating.evaluate import compare, evaluate
+    from recsys.recipes.evaluating.evaluate import compare
+    from recsys.recipes.evaluating.lists import evaluate_lists
     from recsys.recipes.evaluating.queries import Measuring
     from recsys.recipes.evaluating.report import report
     from recsys.recipes.evaluating.tradeoff import tradeoff
     from recsys.recipes.training.calibrate import calibrate
     from recsys.recipes.training.cut import cut
     from recsys.recipes.training.train import train
+    from recsys.recipes.training.tune import tune
     from recsys.runs.loading import load_run
     from recsys.studies import study
 
 _VERBS = {
+    "fit": "recsys.library.sources.fitting",
+    "load": "recsys.library.sources.loading",
+    "recommend": "recsys.library.verb",
+    "show": "recsys.library.show",
+    "evaluate_lists": "recsys.recipes.evaluating.lists",
     "train": "recsys.recipes.training.train",
-    "evaluate": "recsys.recipes.evaluating.evaluate",
+    "evaluate": "recsys.library.evaluating",
+    "tune": "recsys.recipes.training.tune",
     "compare": "recsys.recipes.evaluating.evaluate",
     "evaluate_baselines": "recsys.recipes.evaluating.baselines",
     "report": "recsys.recipes.evaluating.report",
@@ -52,14 +72,16 @@ _VERBS = {
     "diagnose": "recsys.doctor",
 }
 _OPTIONS = {
+    "Dataset": "recsys.data.dataset",
     "IndexOptions": "recsys.recipes.bundles.search_options",
     "Measuring": "recsys.recipes.evaluating.queries",
     "Nesting": "recsys.recipes.bundles.nest",
     "RoutedStages": "recsys.recipes.bundles.search_options",
 }
-"""What some verbs take."""
+"""What some verbs take, and the data they begin with."""
 
 __all__ = [
+    "Dataset",
     "IndexOptions",
     "Measuring",
     "Nesting",
@@ -71,13 +93,19 @@ __all__ = [
     "diagnose",
     "evaluate",
     "evaluate_baselines",
+    "evaluate_lists",
     "export",
+    "fit",
+    "load",
     "load_run",
     "nest",
+    "recommend",
     "report",
+    "show",
     "study",
     "tradeoff",
     "train",
+    "tune",
     "vectors_for_new_items",
     "verify",
 ]

@@ -10,6 +10,7 @@ from recsys.baselines.base import Baseline, BaselineConfig, lacks_of_baseline
 from recsys.baselines.ease import EaseConfig, ease_obstacle
 from recsys.baselines.item_knn import ItemKNNConfig, item_knn_obstacle
 from recsys.baselines.popularity import PopularityConfig, RecentPopularityConfig
+from recsys.baselines.sequential_rules import SequentialRulesConfig, sequential_rules_obstacle
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, DataError
@@ -24,6 +25,7 @@ BASELINES: Registry[type[BaselineConfig]] = Registry(
         "popularity": "recsys.baselines.popularity:PopularityConfig",
         "recent_popularity": "recsys.baselines.popularity:RecentPopularityConfig",
         "item_knn": "recsys.baselines.item_knn:ItemKNNConfig",
+        "sequential_rules": "recsys.baselines.sequential_rules:SequentialRulesConfig",
         "ease": "recsys.baselines.ease:EaseConfig",
         "als": "recsys.baselines.als:AlsConfig",
         "bpr": "recsys.baselines.als:BprConfig",
@@ -50,7 +52,7 @@ def fit_baseline(
         DataError: it reads item features, and none are given.
     """
     if config.item_features and features is None:
-        raise DataError(f"{config.name} is made of item features, and none were given")
+        raise DataError(f"{config.name} needs item features, and none were given")
     fitted = config.fit(histories, num_items, features)
     if not isinstance(fitted, VectorModel | ScoreModel):
         raise ConfigError(
@@ -68,7 +70,7 @@ def label_of(config: BaselineConfig, *, timed: bool) -> str:
 
 @dataclass(frozen=True)
 class DefaultBaselines:
-    """What is always printed beside a neural model."""
+    """The baselines that are always printed beside a neural model."""
 
     configs: tuple[BaselineConfig, ...]
     left_out: dict[str, str]
@@ -76,7 +78,7 @@ class DefaultBaselines:
 
 
 def default_baselines(num_items: int, lengths: Int64 | None = None) -> DefaultBaselines:
-    """Popularity, recent popularity, item-kNN and EASE, but for those that would take too much.
+    """Popularity, recent popularity, item-kNN, rules and EASE, but for what would take too much.
 
     Args:
         num_items: N.
@@ -84,9 +86,16 @@ def default_baselines(num_items: int, lengths: Int64 | None = None) -> DefaultBa
     """
     obstacles = {
         "item_knn": None if lengths is None else item_knn_obstacle(lengths),
+        "sequential_rules": None if lengths is None else sequential_rules_obstacle(lengths),
         "ease": ease_obstacle(EaseConfig(), num_items),
     }
-    configs = (PopularityConfig(), RecentPopularityConfig(), ItemKNNConfig(), EaseConfig())
+    configs = (
+        PopularityConfig(),
+        RecentPopularityConfig(),
+        ItemKNNConfig(),
+        SequentialRulesConfig(),
+        EaseConfig(),
+    )
     return DefaultBaselines(
         tuple(config for config in configs if obstacles.get(config.name) is None),
         {name: reason for name, reason in obstacles.items() if reason is not None},

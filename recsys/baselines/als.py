@@ -8,7 +8,7 @@ Shape legend: B users of the batch, U users fitted, N items, D coordinates.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ class AlsConfig(BaselineConfig):
 
 
 class BprConfig(BaselineConfig):
-    """Matrix factorization trained to rank an item of the history above another."""
+    """Matrix factorization, trained to rank items of the history above other items."""
 
     name: Literal["bpr"] = "bpr"
     granularities: Granularities = Granularities(sizes=(8, 16, 32, 64))
@@ -68,7 +68,7 @@ class BprConfig(BaselineConfig):
 
 @dataclass(frozen=True)
 class Als:
-    """User vectors are solved for from the history that is given, also of users never seen."""
+    """ALS: user vectors are computed from the given history, also for users not in training."""
 
     granularities: Granularities
     solver: AlternatingLeastSquares
@@ -89,13 +89,15 @@ class Als:
 
 @dataclass(frozen=True)
 class Bpr:
-    """User vectors are the trained ones: what a user did after training is not looked at."""
+    """BPR: user vectors are the trained rows; interactions after training are ignored."""
 
     granularities: Granularities
     items: Float32
     """`[N, D]`, the bias in the first coordinate, so that every prefix holds it."""
     users: Float32
     """`[U + 1, D]`, 1 in the first coordinate; the last row is for users that were not fitted."""
+    by_index: ClassVar[bool] = True
+    """Users are known by index; their histories are not looked at."""
 
     def item_vectors(self) -> Tensor:
         """`[N, D]`."""

@@ -1,4 +1,4 @@
-"""The contract of a baseline: a config class that fits it."""
+"""The base class of baseline configs, each of which fits its model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Choices = dict[str, tuple[float, ...]]
 
 
 class BaselineConfig(StrictModel):
-    """A simple model to beat and its settings; a class adds those of its own."""
+    """Settings of a baseline and the method that fits it; subclasses add their own settings."""
 
     name: str
     """The name the baseline is registered by."""

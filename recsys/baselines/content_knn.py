@@ -26,7 +26,7 @@ from recsys.granularity import Granularities
 
 
 class ContentKNNConfig(BaselineConfig):
-    """Neighbours by content."""
+    """Settings of neighbours by content."""
 
     name: Literal["content_knn"] = "content_knn"
     features: tuple[str, ...] = Field(default=("text",), min_length=1)

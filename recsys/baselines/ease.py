@@ -55,7 +55,7 @@ class EaseConfig(BaselineConfig):
 
 @dataclass(frozen=True)
 class Ease:
-    """Score of an item: the sum of the weights from the items of the history to it."""
+    """Score of an item: the sum of its weights from the items of the history."""
 
     weights: Tensor
     """`[N, N]` float32, zero diagonal."""

@@ -32,7 +32,7 @@ _MOST_PAIRS = 20_000_000_000
 
 
 class ItemKNNConfig(BaselineConfig):
-    """Neighbourhoods of items."""
+    """Settings of item neighbourhoods."""
 
     name: Literal["item_knn"] = "item_knn"
     neighbours: int = Field(default=100, ge=1)
@@ -68,7 +68,7 @@ class ItemKNN:
         return torch.from_numpy(self.own_scores(histories).toarray())
 
     def shared_scores(self) -> Tensor:
-        """`[N]`: 0 for all that is no neighbour of the history."""
+        """`[N]`: 0 for all that is not a neighbour of the history."""
         return torch.zeros(self.similarities.shape[0])
 
     def own_scores(self, histories: Histories) -> sp.csr_matrix:

@@ -35,7 +35,7 @@ class PopularityConfig(BaselineConfig):
 
 
 class RecentPopularityConfig(BaselineConfig):
-    """Items by the number of their recent interactions, equals by all of them."""
+    """Items by the number of their recent interactions; ties by the number of all of them."""
 
     name: Literal["recent_popularity"] = "recent_popularity"
     share: float = Field(default=0.1, gt=0, le=1)
@@ -69,7 +69,7 @@ class RecentPopularityConfig(BaselineConfig):
 
 @dataclass(frozen=True)
 class Popularity:
-    """The same scores for everyone."""
+    """A model with the same scores for every user."""
 
     item_scores: Tensor
     """`[N]` float32."""

@@ -36,7 +36,7 @@ def rounding(size: int) -> float:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Lists beside the lists they should be."""
+    """Comparison of lists with the expected lists."""
 
     same: int
     """Users whose lists are the same, item by item."""

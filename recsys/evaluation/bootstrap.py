@@ -21,7 +21,7 @@ _BLOCK_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Two figures of the same users, resampled together; every interval is a percentile one."""
+    """Two figures of the same users, resampled together, with percentile intervals."""
 
     difference: float
     """Mean of the second minus mean of the first."""
@@ -44,7 +44,7 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class Resampled:
-    """P figures of the same U users, and what their means would be with other such users."""
+    """P figures of the same U users, and their means over bootstrap samples of the users."""
 
     means: Float64
     """`[P]`."""

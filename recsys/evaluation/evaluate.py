@@ -46,7 +46,7 @@ FAST_METRICS = ("recall", "ndcg")
 
 @dataclass(frozen=True)
 class RankingOptions:
-    """How a ranking is computed."""
+    """Options of the computation of a ranking."""
 
     granularities: Granularities | None = None
     """Prefixes to measure instead of the model's own (any sizes up to D); what it does not name,
@@ -63,7 +63,7 @@ class RankingOptions:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What goes into the table of an evaluation."""
+    """Options of the table of an evaluation."""
 
     run: str = "run"
     """The name in the table."""
@@ -79,7 +79,7 @@ class EvaluationOptions:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Where a model put the targets of every user, and what it recommended instead."""
+    """Ranks of the targets of every user, and how often each item was recommended."""
 
     held_out: HeldOut
     sizes: tuple[int | None, ...]
@@ -257,6 +257,11 @@ def evaluate(
         ProtocolError: the split is not the protocol's, or the model has seen its targets.
         ConfigError, DataError, GranularityError, RunError: as `rank_held_out`.
     """
+    if fit_on == "all":
+        raise ProtocolError(
+            "a model fitted on all rows has seen every target, so no figure of it says anything; "
+            "measure the run it takes its epochs from (recsys train --like RUN fit_on=all)"
+        )
     if part == "valid" and fit_on == "train+valid":
         raise ProtocolError(
             "a model fitted on train+valid has seen the validation targets; "

@@ -20,7 +20,7 @@ from recsys.errors import DataError
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The users that can be measured: those with a history and a target."""
+    """The users that are measured: those with a history and a target."""
 
     users: Int64
     """`[U]` user indices, ascending."""
@@ -129,7 +129,7 @@ def fit_histories(dataset: Dataset, split: Split, fit_on: str) -> Histories:
     """The rows a model may be fitted on, one history for every user (some may be empty).
 
     Raises:
-        ProtocolError: `fit_on` is neither train nor train+valid.
+        ProtocolError: `fit_on` is neither train, train+valid nor all.
     """
     users = np.arange(dataset.num_users)
     return select(dataset, users, split.start, split.fit_end(fit_on))

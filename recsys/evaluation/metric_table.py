@@ -35,7 +35,7 @@ _UNTUNED = "their default settings (measured by an earlier version; run `recsys 
 
 @dataclass(frozen=True)
 class MetricTable:
-    """Figures in long form with the protocol card they were taken under."""
+    """Figures in long form, with the card of their protocol."""
 
     card: ProtocolCard
     rows: pl.DataFrame
@@ -90,7 +90,7 @@ def load_table(path: Path) -> MetricTable:
         ranks = ranks_from_json(tree["ranks"]) if "ranks" in tree else None
     except (ValueError, TypeError, KeyError, pl.exceptions.PolarsError) as error:
         raise RunError(
-            f"{path} is no metrics file ({error}); run `recsys evaluate` again"
+            f"{path} is not a metrics file ({error}); run `recsys evaluate` again"
         ) from error
     return MetricTable(parse(ProtocolCard, card, str(path)), rows, ranks)
 

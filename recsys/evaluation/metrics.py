@@ -28,7 +28,7 @@ def checked_cutoffs(ks: Sequence[int]) -> tuple[int, ...]:
     """Each cutoff once, ascending.
 
     Raises:
-        ConfigError: there are none, or one is no whole number of 1 or more.
+        ConfigError: there are none, or one is not a whole number of 1 or more.
     """
     given = [ks] if isinstance(ks, str) else list(ks)
     whole = all(isinstance(k, int | np.integer) and not isinstance(k, bool) for k in given)

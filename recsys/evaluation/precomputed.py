@@ -22,7 +22,7 @@ from recsys.progress import progress
 
 @dataclass(frozen=True)
 class FixedVectors:
-    """A `VectorModel` that looks its vectors up; users are known by index, not by history."""
+    """A `VectorModel` with given vectors; users are known by index, not by history."""
 
     items: Tensor
     """`[N, D]`."""

@@ -6,12 +6,12 @@ from recsys.config import StrictModel
 from recsys.data.dataset import DatasetManifest, SplitRule
 from recsys.errors import ProtocolError
 
-FitOn = Literal["train", "train+valid"]
+FitOn = Literal["train", "train+valid", "all"]
 Part = Literal["valid", "test"]
 
 
 class Protocol(StrictModel):
-    """How held-out interactions are turned into figures."""
+    """The rules by which held-out interactions become figures."""
 
     name: str
     split: Literal["leave-last-out", "global-time"]
@@ -69,7 +69,7 @@ def find_protocol(name: str) -> Protocol:
 
 
 class ProtocolCard(StrictModel):
-    """Everything two figures must share before they may be compared."""
+    """The settings that two figures must share to be comparable."""
 
     protocol: str
     dataset: str
@@ -140,7 +140,7 @@ def make_card(
         raise ProtocolError(f"part {part!r} is not among {get_args(Part)}")
     if rule.name != protocol.split:
         raise ProtocolError(
-            f"protocol {protocol.name} wants the split {protocol.split}, the run was trained on "
+            f"protocol {protocol.name} needs the split {protocol.split}, the run was trained on "
             f"{rule.name}; choose another protocol or train with protocol={protocol.name}"
         )
     return ProtocolCard(

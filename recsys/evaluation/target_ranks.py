@@ -1,4 +1,4 @@
-"""Ranks of every target in every run of a table, for paired comparison by user.
+"""Ranks of every target in every run of a table, for paired comparison of users.
 
 Shape legend: U users, M targets of them all (jagged).
 """

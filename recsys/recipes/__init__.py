@@ -1,1 +1,1 @@
-"""Verbs: one function for each command."""
+"""Recipes: one function for each command."""

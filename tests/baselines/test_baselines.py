@@ -130,10 +130,12 @@ def test_ease_refuses_a_regularization_that_vanishes_in_its_precision():
 def test_the_default_baselines_name_what_is_left_out_and_why():
     few, many = default_baselines(1000), default_baselines(1_000_000, np.full(10, 100_000))
     assert [config.name for config in few.configs] == [
-        "popularity", "recent_popularity", "item_knn", "ease",
+        "popularity", "recent_popularity", "item_knn", "sequential_rules", "ease",
     ]  # fmt: skip
     assert few.left_out == {}
-    assert [config.name for config in many.configs] == ["popularity", "recent_popularity"]
+    assert [config.name for config in many.configs] == [
+        "popularity", "recent_popularity", "sequential_rules",
+    ]  # fmt: skip
     assert "GiB are allowed; ask for it with more (recsys baselines" in many.left_out["ease"]
     assert "ask for it: recsys baselines DATA item_knn" in many.left_out["item_knn"]
 

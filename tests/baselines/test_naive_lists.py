@@ -12,6 +12,7 @@ from recsys.baselines.content_knn import ContentKNNConfig
 from recsys.baselines.ease import EaseConfig
 from recsys.baselines.item_knn import ItemKNNConfig
 from recsys.baselines.popularity import PopularityConfig, RecentPopularityConfig
+from recsys.baselines.sequential_rules import SequentialRulesConfig
 from recsys.data.dataset import Dataset
 from recsys.data.features.loading import load_features
 from recsys.data.features.manifest import FeatureOrigin
@@ -29,6 +30,7 @@ SETTINGS = {
     "popularity": PopularityConfig(),
     "recent_popularity": RecentPopularityConfig(share=0.2),
     "item_knn": ItemKNNConfig(neighbours=6, shrinkage=3),
+    "sequential_rules": SequentialRulesConfig(reach=3, last=3, shrinkage=2),
     "ease": EaseConfig(l2=4),
     "als": AlsConfig(granularities=ONE, iterations=3),
     "bpr": BprConfig(granularities=ONE, iterations=3),
@@ -90,6 +92,19 @@ def naive_scores(name, model, data: Dataset, split: Split, histories: list[list[
             for j in sorted(near, key=lambda j: (-np.float32(near[j]), j))[:6]:
                 weights[i, j] = near[j]
         return h @ weights
+    if name == "sequential_rules":
+        counts = np.zeros((num_items, num_items))
+        for items in rows:
+            for place, first in enumerate(items):
+                for step, second in enumerate(items[place + 1 : place + 4], 1):
+                    counts[first, second] += 1 / step
+        shares = counts / (counts.sum(1, keepdims=True) + 2)
+        had = np.bincount(np.concatenate(rows).astype(int), minlength=num_items)
+        scores = np.tile(had / had.max() * 1e-6, (len(histories), 1))
+        for row, items in enumerate(histories):
+            for back, item in enumerate(reversed(items[-3:]), 1):
+                scores[row] += shares[item] / back
+        return scores
     if name == "ease":
         inverse = np.linalg.inv(x.T @ x + 4 * np.eye(num_items))
         weights = inverse / -np.diag(inverse)

@@ -90,7 +90,8 @@ def test_the_chosen_values_are_printed_with_the_baseline_and_kept_in_its_file(da
         "popularity",
         f"recent_popularity share={chosen[1].share:g}",
         f"item_knn neighbours={chosen[2].neighbours} shrinkage={chosen[2].shrinkage:g}",
-        f"ease l2={chosen[3].l2:g}",
+        f"sequential_rules reach={chosen[3].reach} last={chosen[3].last}",
+        f"ease l2={chosen[4].l2:g}",
     ]
 
 

@@ -98,7 +98,7 @@ def test_output_that_cannot_be_printed_is_told(raising):
 def test_an_unforeseen_error_says_where_to_report_it_and_debug_shows_its_trace(raising, place):
     raising(KeyError("prefix [8]"))
     said = call("doctor").stderr
-    assert said.startswith("error: KeyError: 'prefix [8]'. This is a fault of recsys")
+    assert said.startswith("error: KeyError: 'prefix [8]'. This is a bug of recsys")
     assert "Traceback" not in said
     result = invoke(*place)
     assert "Traceback (most recent call last)" in result.stderr and result.exit_code == 1

@@ -12,7 +12,7 @@ def test_a_run_that_is_a_link_to_another_is_refused(tmp_path, name):
     (tmp_path / "run").mkdir()
     (tmp_path / name).write_text("{}")
     (tmp_path / "run" / name).symlink_to(tmp_path / name)
-    with pytest.raises(DataError, match="leads out of its folder"):
+    with pytest.raises(DataError, match="points outside its folder"):
         (load_run_info if name == "run.json" else load_config)(tmp_path / "run")
 
 
@@ -24,5 +24,5 @@ def test_a_table_that_is_a_link_to_that_of_another_run_is_not_compared(tmp_path,
     place = tmp_path / "run" / linked
     place.parent.mkdir(parents=True)
     place.symlink_to(tmp_path / "other" / linked)
-    with pytest.raises(DataError, match="leads out of its folder"):
+    with pytest.raises(DataError, match="points outside its folder"):
         compare([tmp_path / "run"], protocol=protocol)

@@ -60,7 +60,7 @@ def test_evaluate_measures_the_run_beside_the_four_baselines(run):
     table = load_table(run / "metrics" / "test-s3rec.json")
     names = table.rows["run"].unique(maintain_order=True).to_list()
     assert [name.split()[0] for name in names] == [
-        "one", "popularity", "recent_popularity", "item_knn", "ease",
+        "one", "popularity", "recent_popularity", "item_knn", "sequential_rules", "ease",
     ]  # fmt: skip
     assert table.rows.filter(pl.col("run") == "one")["granularity"].unique().to_list() == [4, 8]
     assert table.card.fit_on == "train" and table.card.filter_seen
@@ -101,7 +101,7 @@ def test_compare_puts_runs_of_one_card_side_by_side(run, place, data):
     recsys.evaluate(second, with_baselines=False)
     names = recsys.compare([run, second]).rows["run"].unique(maintain_order=True).to_list()
     assert [name.split()[0] for name in names] == [
-        "one", "two", "popularity", "recent_popularity", "item_knn", "ease",
+        "one", "two", "popularity", "recent_popularity", "item_knn", "sequential_rules", "ease",
     ]  # fmt: skip
     assert "two" in call("compare", run, second)
     text = recsys.report(run, [second], out=place / "both")[1].read_text()
@@ -123,7 +123,7 @@ def test_report_names_the_page_last(run):
 def test_what_was_not_evaluated_is_said(place, data):
     bare = recsys.train(config(data, trainer={"epochs": 1}), out=place / "bare")
     assert "run `recsys evaluate` first" in call("report", bare, code=1)
-    assert "is no run folder" in call("evaluate", place, code=1)
+    assert "is not a run folder" in call("evaluate", place, code=1)
     assert "'train' is not among" in call("evaluate", bare, "--split", "train", code=2)
 
 
@@ -170,7 +170,7 @@ def test_baselines_are_measured_by_name(data, place):
     strong = recsys.evaluate_baselines(data, ["ease"], ["ease.l2=5000"])
     weak = recsys.evaluate_baselines(data, ["ease"], ["ease.l2=5"])
     assert strong.rows["value"].to_list() != weak.rows["value"].to_list()
-    assert "is not named" in call("baselines", data, "popularity", "ease.l2=5", code=1)
+    assert "is not among the named" in call("baselines", data, "popularity", "ease.l2=5", code=1)
     output = call("baselines", data, "popularity", "--fit-on", "train+valid")
     assert "fitted on train+valid" in output
     assert "there is no baseline named 'magic'; known: popularity" in call(

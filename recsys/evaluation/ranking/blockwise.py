@@ -31,7 +31,7 @@ _UNSCORED = -2139095041
 
 @dataclass(frozen=True)
 class Shape:
-    """The extent of the scores that are ranked."""
+    """The shape of the scores that are ranked."""
 
     sizes: int
     """G, the number of granularities."""

@@ -29,7 +29,7 @@ SPARE_PLACES = 896
 
 
 class CompiledRanking:
-    """Item vectors made ready to rank users against."""
+    """Item vectors prepared for ranking by the compiled kernels."""
 
     def __init__(
         self, items: torch.Tensor, granularities: Granularities, budget_bytes: int
@@ -53,7 +53,7 @@ class CompiledRanking:
         """Ranks `[G, B]` of one target per user: the unseen items scored as high or higher.
 
         A target that is itself among the seen items is not told apart here. `own [G, B]`: the
-        scores of the targets, where they are known and the targets are no items of these.
+        scores of the targets, where they are known and the targets are not items of these.
         """
         batch = _Batch.of(users, self.dim, seen)
         if own is None:
@@ -121,7 +121,7 @@ class CompiledRanking:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Users as the kernels take them: a multiple of eight, flat."""
+    """Users in the form the kernels expect: padded to a multiple of eight, flat."""
 
     vectors: Float32
     """`[B' * D]`; zeros for the users that are none."""

@@ -28,7 +28,7 @@ Numbers = TypeVar("Numbers", npt.NDArray[np.int64], npt.NDArray[np.float32])
 
 @runtime_checkable
 class RowVectors(Protocol):
-    """A model that can give the vectors of some items without those of all."""
+    """A model that can compute the vectors of some items alone."""
 
     def item_vectors_at(self, items: Tensor) -> Tensor:
         """`[R]` int64 -> `[R, D]`; all processes call it together, with items of their own."""
@@ -36,7 +36,7 @@ class RowVectors(Protocol):
 
 
 class SharedRanking:
-    """As `CompiledRanking`, of a catalogue of which this process has a share."""
+    """Like `CompiledRanking`, where each process holds a share of the catalogue."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Makes a scorer from a model of any kind.
+"""Construction of a scorer from a model of any kind.
 
 Shape legend: B users of a batch, N items, D coordinates, G granularities.
 """

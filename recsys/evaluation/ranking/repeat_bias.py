@@ -24,7 +24,7 @@ from recsys.layers.jagged import to_indices
 
 
 class RepeatRanking:
-    """As the ranking it is made of, for one batch of users."""
+    """Another ranking with the bias added, for one batch of users."""
 
     def __init__(
         self,

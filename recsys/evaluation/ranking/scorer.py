@@ -27,7 +27,7 @@ A tensor is only good until the next one is asked for, and is not to be written 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A model made ready to be ranked."""
+    """A model prepared for ranking."""
 
     sizes: tuple[int | None, ...]
     """The granularities, ascending; `(None,)` for a ScoreModel."""
@@ -48,7 +48,7 @@ class Scorer:
 
 @dataclass(frozen=True)
 class VectorScorer(Scorer):
-    """Of a VectorModel."""
+    """Scorer of a VectorModel."""
 
     users: Callable[[Histories], Tensor]
     """`[B, D]` float32 user vectors, known to be finite."""
@@ -60,7 +60,7 @@ class VectorScorer(Scorer):
 
 @dataclass(frozen=True)
 class SharedScorer(Scorer):
-    """Of a SharedModel."""
+    """Scorer of a SharedModel."""
 
     shared: SharedScores
     own: Callable[[Histories], sp.csr_matrix]

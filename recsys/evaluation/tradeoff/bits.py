@@ -34,7 +34,7 @@ Split = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Found:
-    """Tiers in memory, and what a scan of them reaches."""
+    """Tiers in memory, and the recall of a scan of them."""
 
     tiers: tuple[TierSpec, ...]
     nbytes: float
@@ -45,7 +45,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Bought:
-    """What a budget buys."""
+    """The best split of a budget, with its recall."""
 
     budget: float
     """Bytes of one item in memory."""
@@ -70,7 +70,7 @@ def spend(scans: TierScans, edges: Sequence[int], budgets: Sequence[float]) -> l
     if not edges or not within or list(edges) != sorted(set(edges)):
         raise ConfigError(
             f"buckets that end at {list(edges)}: ascending numbers of coordinates from 1 to "
-            f"{scans.dim - 1} are expected (the last ones are left to rank by)"
+            f"{scans.dim - 1} are expected (the last coordinates are left for ranking)"
         )
     with progress() as bar:
         task = bar.add_task("scans of tiers", total=None)
@@ -79,7 +79,7 @@ def spend(scans: TierScans, edges: Sequence[int], budgets: Sequence[float]) -> l
 
 
 class _Spending:
-    """The search for splits; what was scanned for one budget serves the others."""
+    """The search for splits; scans made for one budget are reused for the others."""
 
     def __init__(
         self, scans: TierScans, edges: tuple[int, ...], scanned: Callable[[], None]
@@ -96,7 +96,7 @@ class _Spending:
         if not fitting:
             raise ConfigError(
                 f"{budget:g} bytes an item store not even the first {self.edges[0]} coordinates; "
-                "allow more bytes, or end the first bucket sooner"
+                "allow more bytes, or use a shorter first bucket"
             )
         self._grow(budget)
         fits = [split for split, found in self.known.items() if found.nbytes <= budget]

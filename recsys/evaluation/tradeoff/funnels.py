@@ -48,7 +48,7 @@ _COUNTED = 1024
 
 @dataclass(frozen=True)
 class _Finding:
-    """A way to find candidates."""
+    """A first stage that finds candidates."""
 
     items: InMemory
     granularity: int
@@ -61,7 +61,7 @@ class _Finding:
 
 @dataclass(frozen=True)
 class _Found:
-    """What all users get."""
+    """The lists of all users."""
 
     items: Int64
     """`[B, K]`."""
@@ -71,7 +71,7 @@ class _Found:
 
 @dataclass
 class _Counting:
-    """An index that counts the rows it leaves short: the funnel scans every item for them."""
+    """An index that counts its incomplete lists; the funnel scans every item for those users."""
 
     index: Index
     num_items: int
@@ -169,7 +169,7 @@ def measure_tiers(
 
 
 class _Measuring:
-    """The users of a sweep and what exact search gives them, to measure funnels against."""
+    """The users of a sweep and their exact results, with which funnels are compared."""
 
     def __init__(
         self,

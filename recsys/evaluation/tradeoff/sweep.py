@@ -30,7 +30,7 @@ _SHIFTS: dict[Cascade, int] = {"direct": 0, "halving": 1, "quartering": 2}
 
 
 class Sweep(StrictModel):
-    """Which funnels are measured: all combinations."""
+    """The funnels that are measured: all combinations of the options."""
 
     granularities: tuple[int, ...]
     """Of the candidates."""
@@ -54,7 +54,7 @@ class Sweep(StrictModel):
 
 @dataclass(frozen=True)
 class Queries:
-    """Whom the funnels are measured with."""
+    """The users with whom funnels are measured."""
 
     users: Float32
     """`[B, D]`."""
@@ -80,7 +80,7 @@ class Queries:
         """
         if len(self) < 2:
             raise DataError(
-                "a funnel is chosen on some users and measured on others; there is one alone"
+                "a funnel is chosen on some users and measured on others; there is only one user"
             )
         return self._rows(np.arange(0, len(self), 2)), self._rows(np.arange(1, len(self), 2))
 
@@ -100,7 +100,7 @@ class Queries:
 
 @dataclass(frozen=True)
 class Point:
-    """One funnel and what it reaches."""
+    """One funnel with its measured quality and costs."""
 
     granularity: int
     codec: str
@@ -147,7 +147,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """All points of a sweep, and the exact search they stand beside."""
+    """All points of a sweep, and the exact search they are compared with."""
 
     points: tuple[Point, ...]
     exact: Point
@@ -187,7 +187,7 @@ def mark_best(points: Sequence[Point]) -> list[Point]:
 
 @dataclass(frozen=True)
 class Choice:
-    """The funnel to take, and how sure it is to keep what was asked for."""
+    """The chosen funnel, and how certain it is to keep the requested quality."""
 
     point: Point
     sure: bool

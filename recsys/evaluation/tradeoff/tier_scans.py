@@ -31,7 +31,7 @@ def with_the_rest(tiers: Sequence[TierSpec], dim: int) -> list[TierSpec]:
 
 
 class TierScans:
-    """Items and users, beside what exact search finds for them."""
+    """Items and users, with the exact results of the users."""
 
     def __init__(
         self,

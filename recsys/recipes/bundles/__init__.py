@@ -1,1 +1,1 @@
-"""Verbs that make and check bundles."""
+"""Recipes that make and check bundles."""

@@ -70,9 +70,9 @@ def export(
         The folder of the new version.
 
     Raises:
-        RunError: it is no run.
+        RunError: it is not a run.
         ConfigError: the tiers, the index, the stages, the routing or the tower cannot be.
-        DataError: something else stands at `out`.
+        DataError: something else exists at `out`.
         InstallationError: what the tower is exported with, or the index built with, is missing.
     """
     checked, index = check_format(form), IndexOptions.of(index)
@@ -81,7 +81,9 @@ def export(
     indexed = index.kind is not None
     if not (Path(source) / RUN).is_file() and is_bundle(source):
         if routed is not None:
-            raise ConfigError(f"{source} is a bundle; routing is learned of a run, export that")
+            raise ConfigError(
+                f"{source} is a bundle; routing is learned from a run, so export the run"
+            )
         bundle = load_bundle(source)
         sizes = Granularities(sizes=bundle.manifest.sizes, normalize=bundle.normalize)
         specs = parse_tiers(_tiers(tiers, sizes, checked, indexed), bundle.dim)

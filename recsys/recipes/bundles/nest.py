@@ -29,7 +29,7 @@ Method = Literal["pca", "learned", "none"]
 
 @dataclass(frozen=True)
 class Nesting:
-    """How vectors are made nested."""
+    """Options of the rotation that makes vectors nested."""
 
     method: Method = "learned"
     """`pca`; `learned`: also from what users tell of scores; `none`: as they are."""
@@ -43,7 +43,7 @@ class Nesting:
 
 @dataclass(frozen=True)
 class Nested:
-    """What became of the vectors."""
+    """The result of nesting vectors."""
 
     folder: Path
     """The new version of the bundle."""

@@ -34,7 +34,8 @@ def vectors_for_new_items(source: str | Path, features: NewFeatures) -> Float32:
     table = getattr(LoadedRun(source).model, "table", None)
     if not isinstance(table, ItemTower):
         raise ConfigError(
-            f"the items of {source} are made of ids alone, and new items have none; train with "
+            f"the items of {source} are made of ids alone, and new items have no trained id; train "
+            "with "
             "model.items"
         )
     return new_item_tower(table).vectors(features)

@@ -28,7 +28,7 @@ from recsys.runs.loading import LoadedRun
 
 @dataclass(frozen=True)
 class Parity:
-    """A bundle beside its run, over the users of the test part."""
+    """Comparison of a bundle with its run, over the users of the test part."""
 
     num_users: int
     k: int
@@ -69,7 +69,7 @@ class Parity:
                 f"float32 explains {self.tolerance:.1e}"
             )
         if not self.stages.holds:
-            found.append(f"stages that keep all items are no exact search: {self.stages.worst}")
+            found.append(f"stages that keep all items are not exact search: {self.stages.worst}")
         if self.exact and not self.score_difference <= self.tolerance:
             found.append(
                 f"a score differs from the run's by {self.score_difference:.1e} of what it adds "

@@ -37,10 +37,7 @@ def routing_of(loaded: LoadedRun, stages: str | None, keep: float) -> Addition:
     """
     if stages is None or "," not in stages:
         found = "none are given" if stages is None else f"{stages!r} is one"
-        raise ConfigError(
-            f"routing needs two stages at least, or there is nowhere to stop; {found}: add "
-            "--stages 32:200,256"
-        )
+        raise ConfigError(f"routing needs at least two stages; {found}: add --stages 32:200,256")
     sizes = [stage.granularity for stage in parse_stages(stages, K)]
     if sizes != sorted(set(sizes)):
         raise ConfigError(

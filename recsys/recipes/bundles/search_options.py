@@ -1,4 +1,4 @@
-"""How a bundle that is written shall be searched: the index and the stages."""
+"""Search options of a new bundle: its index and its stages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class IndexOptions:
 
 @dataclass(frozen=True)
 class RoutedStages:
-    """Stages of which users may stop at an earlier one."""
+    """Stages with routing: users may stop at an early stage."""
 
     stages: str | None
     """`32:200,256`."""
@@ -52,12 +52,12 @@ def search_parts(
     """What goes into a bundle for its first stage: an index, the funnel.
 
     Raises:
-        ConfigError: there is no such index or preference, or the stages are no funnel.
+        ConfigError: there is no such index or preference, or the stages are not a funnel.
     """
     if index.kind == AUTO:
         return [_chosen(index, stages)]
     if index.memory is not None or index.prefer != "speed":
-        raise ConfigError(f"memory and prefer choose among indexes: --index {AUTO}")
+        raise ConfigError(f"memory and prefer are options of --index {AUTO}")
     # Lists of an index are tuned with so many: a stage that keeps fewer is told before building.
     least = 1 if index.kind is None else MEASURED_K
     parsed = None if stages is None else parse_stages(stages, least)
@@ -65,8 +65,8 @@ def search_parts(
         check_stages(parsed, indexed=index.kind is not None)
         if index.kind is not None and len(parsed) == 1:
             raise ConfigError(
-                f"stages {stages!r} rank every item, no index finds candidates for them; name how "
-                f"many go on ({stages}:200,{tiers[-1].hi}), or leave the index out"
+                f"stages {stages!r} rank every item, so they need no index; give the number of "
+                f"candidates  ({stages}:200,{tiers[-1].hi}), or leave the index out"
             )
     size = tiers[0].hi if parsed is None else parsed[0].granularity
     additions = []
@@ -84,7 +84,9 @@ def _chosen(index: IndexOptions, stages: str | None) -> Addition:
     if index.prefer not in get_args(Prefer):
         raise ConfigError(f"prefer {index.prefer!r} is not among {get_args(Prefer)}")
     if index.memory is not None and not index.memory > 0:
-        raise ConfigError(f"memory is {index.memory}; bytes an item, more than 0, are expected")
+        raise ConfigError(
+            f"memory is {index.memory}; a number of bytes for each item above 0 is expected"
+        )
     prefer = cast(Prefer, index.prefer)
     return chosen_index_of(index.recall, most=index.memory, prefer=prefer, show=print_candidates)
 

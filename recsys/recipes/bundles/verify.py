@@ -1,4 +1,4 @@
-"""`recsys verify`: every byte of a bundle compared with what was written."""
+"""`recsys verify`: every file of a bundle compared with its checksum."""
 
 from __future__ import annotations
 

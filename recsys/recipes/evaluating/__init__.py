@@ -1,1 +1,1 @@
-"""Verbs that measure a run and report figures."""
+"""Recipes that measure runs and report figures."""

@@ -30,7 +30,7 @@ from recsys.recipes.evaluating.baseline_settings import tune
 
 
 class BaselinesConfig(StrictModel):
-    """Which baselines to fit, each with its options."""
+    """The baselines to fit, each with its options."""
 
     models: tuple[AnyBaselineConfig, ...] = Field(default=())
     """Empty: popularity, recent popularity, item-kNN and (where it fits in memory) EASE."""
@@ -38,12 +38,12 @@ class BaselinesConfig(StrictModel):
 
 @dataclass(frozen=True)
 class Figures:
-    """Which figures are taken."""
+    """Metrics and cutoffs of the figures."""
 
     ks: Sequence[int] = DEFAULT_KS
     """Metric cutoffs."""
     metrics: tuple[str, ...] = ()
-    """More of them, by name."""
+    """Further metrics, by name."""
 
 
 def evaluate_baselines(
@@ -59,29 +59,38 @@ def evaluate_baselines(
 ) -> MetricTable:
     """Fits baselines on a dataset folder and measures them.
 
-    Settings that are not given are chosen on the validation part (`recipes.tuning`).
+    Settings that are not given are chosen on the validation part (`baseline_settings`).
 
     Args:
         data: a dataset folder.
-        names: which ones; empty: those always printed beside a neural model.
-        overrides: `NAME.key=value` options of the named ones, e.g. `ease.l2=50`.
+        names: the baselines; empty: `DefaultBaselines`.
+        overrides: `NAME.key=value` options of the named baselines, e.g. `ease.l2=50`.
         protocol: a preset, see `recsys.evaluation.protocol`.
         part: `valid` or `test`.
         fit_on: `train` or `train+valid`.
         ks: metric cutoffs.
-        metrics: more of them, by name.
+        metrics: further metrics, by name.
 
     Raises:
         ConfigError: an unknown name. DataError, ProtocolError: see their messages.
     """
     dataset, preset = load_dataset(data), find_protocol(protocol)
-    own = dataset.manifest.split
-    split = make_split(dataset, own if own.name == preset.split else SplitRule(name=preset.split))
+    split = split_of(dataset, protocol)
     chosen = choose(names, dataset, overrides)
     figures = Figures(ks, tuple(metrics))
     return measure_baselines(
         chosen, dataset, split, preset, part, fit_on, figures, named=bool(names)
     )
+
+
+def split_of(dataset: Dataset, protocol: str) -> Split:
+    """The split of a protocol, by the data set's own rule where it has one of that name.
+
+    Raises:
+        ProtocolError: there is no such protocol. DataError: the data cannot be split so.
+    """
+    own, wanted = dataset.manifest.split, find_protocol(protocol).split
+    return make_split(dataset, own if own.name == wanted else SplitRule(name=wanted))
 
 
 def choose(
@@ -95,7 +104,9 @@ def choose(
     given = {name: [o for o in overrides if o.startswith(f"{name}.")] for name in names}
     if strangers := [o for o in overrides if not any(o in own for own in given.values())]:
         owner = strangers[0].partition("=")[0].rpartition(".")[0] or strangers[0]
-        raise ConfigError(f"{owner} has options but is not named; name it as well")
+        raise ConfigError(
+            f"{owner} has options but is not among the named baselines; name it as well"
+        )
     changes = {
         name: apply_overrides({}, [o.removeprefix(f"{name}.") for o in own])
         for name, own in given.items()
@@ -136,7 +147,7 @@ def measure_baselines(
                 style="yellow",
             )
         return evaluate(
-            fit_baseline(config, histories, dataset.num_items, _features(config, dataset)),
+            fit_baseline(config, histories, dataset.num_items, features_of(config, dataset)),
             dataset,
             split,
             protocol=protocol,
@@ -149,7 +160,7 @@ def measure_baselines(
     return join_tables([table_of(config) for config in configs])
 
 
-def _features(config: BaselineConfig, dataset: Dataset) -> ItemFeatures | None:
+def features_of(config: BaselineConfig, dataset: Dataset) -> ItemFeatures | None:
     """What a baseline reads of the items."""
     names = config.item_features
     return load_features(dataset.folder, names) if names else None

@@ -23,45 +23,45 @@ from recsys.serving.export import repeats_of, user_vectors
 
 @dataclass(frozen=True)
 class Measuring:
-    """Whom searches are measured with, and how."""
+    """The users with whom searches are measured, and the settings of the measurement."""
 
     protocol: str | None = None
     """A preset; None: the one the run was trained under."""
     num_users: int | None = 2000
-    """Chosen by, and as many measured; evenly spread. None: all."""
+    """The number of users, for choosing and again for measuring, evenly spread. None: all."""
     threads: int | None = None
-    """Of the searches; None: all cores."""
+    """Threads of the searches; None: all cores."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What searches are measured on: items, users, and words for a report."""
+    """The items and users on which searches are measured, and a report's text about them."""
 
     vectors: Float32
     sizes: tuple[int, ...]
     normalize: bool
     choosing: Queries
-    """Whom something is chosen with."""
+    """The users with whom a choice is made."""
     measuring: Queries
-    """Whom what was chosen is measured with: nothing was chosen by them."""
+    """The users with whom the choice is measured; they take no part in it."""
     under: str
     parts: tuple[str, str]
-    """Who both are, in words."""
+    """A description of both groups of users."""
 
 
 def open_source(folder: Path, measuring: Measuring) -> Source:
     """A run, whose validation users choose and whose test users measure; or a bundle.
 
-    A run that was fitted to its validation part, and a bundle, have no such two parts: every second
-    user serves to choose, the others to measure.
+    A bundle, or a run that was fitted to its validation part, has no two such parts: every second
+    user is used for the choice, the others for the measurement.
 
     Args:
-        folder: of the run or the bundle.
-        measuring: with whom.
+        folder: the run or the bundle.
+        measuring: the users and the settings.
 
     Raises:
         RunError, DataError: the source cannot be read.
-        ProtocolError: the protocol wants another split.
+        ProtocolError: the protocol needs another split.
     """
     if (folder / RUN).is_file():
         return _of_run(LoadedRun(folder), measuring.protocol, measuring.num_users)
@@ -113,13 +113,13 @@ def queries_of(
     and scored as the model does where it does not.
 
     Raises:
-        ProtocolError: something was fitted to the part, or the protocol wants another split.
+        ProtocolError: something was fitted to the part, or the protocol needs another split.
     """
     preset = find_protocol(protocol or loaded.config.protocol)
     loaded.check_part(part)
     if loaded.split.rule.name != preset.split:
         raise ProtocolError(
-            f"protocol {preset.name} wants the split {preset.split}, the run was trained on "
+            f"protocol {preset.name} needs the split {preset.split}, the run was trained on "
             f"{loaded.split.rule.name}; choose another protocol"
         )
     held = held_out(loaded.dataset, loaded.split, part)

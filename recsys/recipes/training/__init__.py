@@ -1,1 +1,1 @@
-"""Verbs that make or change a trained run."""
+"""Recipes that make or change a trained run."""

@@ -65,7 +65,7 @@ def calibrate(
         The new run folder.
 
     Raises:
-        RunError: `run` is no run, something stands at `out`, or no validation target is new.
+        RunError: `run` is not a run, something exists at `out`, or no validation target is new.
         ConfigError: the run's items are not made of ids, and content of its own or of `overrides`;
             or the weight is none.
         DataError: the data set lacks a feature.
@@ -73,7 +73,9 @@ def calibrate(
     loaded, folder = LoadedRun(run), Path(out)
     check_empty(folder)
     if not 0 < weight < float("inf"):
-        raise ConfigError(f"weight {weight} is no weight of new targets; a number above 0 is")
+        raise ConfigError(
+            f"weight {weight} is not a weight of new targets; a number above 0 is expected"
+        )
     if overrides:
         _give_content(loaded, overrides)
     model, tower = _parts(loaded)
@@ -109,7 +111,7 @@ def _give_content(loaded: LoadedRun, overrides: Sequence[str]) -> None:
     own = loaded.config.model
     if own.pairs or getattr(own, "items", True) is not None:
         raise ConfigError(
-            f"{loaded.folder} is no run of ids alone by a model of histories with the section "
+            f"{loaded.folder} is not a run of ids alone by a model of histories with the section "
             "items (such as sasrec), so content cannot be added; leave "
             f"{', '.join(overrides)} out, or train without model.items"
         )

@@ -49,11 +49,13 @@ def _of_graph(
 def _of_feature(table: ClusteredTable, dataset: Dataset, *, of_users: bool) -> Tensor:
     name = table.config.feature
     if of_users:
-        raise ConfigError("features are of items; a table of users can be clustered by: graph")
+        raise ConfigError("features belong to items; cluster a table of users with by: graph")
     if name is None:
         raise ConfigError("table.by: features needs the name of one: set table.feature")
     features = load_features(dataset.folder, [name])
     if name not in features.vectors:
-        raise ConfigError(f"feature {name!r} is no vector, so it has no clusters; choose another")
+        raise ConfigError(
+            f"feature {name!r} holds no vectors, so it has no clusters; choose another"
+        )
     vectors = torch.from_numpy(features.vectors[name].rows(np.arange(dataset.num_items)))
     return vector_clusters(vectors, table.num_clusters, seed=table.config.seed)

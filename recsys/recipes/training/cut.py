@@ -47,7 +47,7 @@ def cut(run: str | Path, out: str | Path, *, granularity: int) -> Path:
         The new run folder.
 
     Raises:
-        RunError: `run` is no run, something stands at `out`, or what was cut is not the same.
+        RunError: `run` is not a run, something exists at `out`, or what was cut is not the same.
         ConfigError: the model is not nested.
         GranularityError: the run has no such granularity.
     """
@@ -120,7 +120,8 @@ def cut_weights(whole: torch.nn.Module, small: torch.nn.Module) -> None:
         origin = given.get(name)
         if origin is None or origin.dim() != tensor.dim() or not _fits(tensor, origin):
             raise ConfigError(
-                f"{name} {tuple(tensor.shape)} of the smaller model is no corner of a tensor of "
+                f"{name} {tuple(tensor.shape)} of the smaller model is not the leading block of a "
+                "tensor of "
                 f"this run; {_TABLES}"
             )
         cut_out[name] = origin[tuple(slice(length) for length in tensor.shape)]

@@ -1,4 +1,4 @@
-"""Remarks on a training run: what to know before its figures are used.
+"""Remarks on a training run, for readers of its figures.
 
 Shape legend: N items, D embedding_dim.
 """
@@ -35,7 +35,7 @@ def rows_left_out(config: RunConfig, split: Split, num_targets: int) -> list[str
         num_targets: those of an epoch.
     """
     pairs = config.model.pairs
-    # Of a sequence the first row is no target.
+    # Of a sequence the first row is not a target.
     lengths = np.maximum(split.fit_end(config.fit_on) - split.start - (not pairs), 0)
     possible = int(lengths.sum())
     if 2 * num_targets >= possible:

@@ -22,6 +22,7 @@ from recsys.models import Model
 from recsys.processes import Processes, joined
 from recsys.progress import console
 from recsys.recipes.training.clusters import assign_clusters
+from recsys.recipes.training.like import config_like
 from recsys.recipes.training.remarks import rows_left_out, tell, trained_oddly
 from recsys.runs.config import RunConfig, read_config
 from recsys.runs.folder import change_length, create_run, training
@@ -30,17 +31,20 @@ from recsys.runs.loading import build_model, find_data
 from recsys.runs.records import METRICS, RUN, load_config, load_run_info, update_run_info
 from recsys.tables.distributed.plan import sharded_tables
 from recsys.towers.items import ItemTower
+from recsys.training.callbacks import Callback, Validation
 from recsys.training.checkpoint import WEIGHTS, TrainState, load_weights
-from recsys.training.trainer import Validation, drop_checkpoints
+from recsys.training.trainer import drop_checkpoints
 from recsys.training.trainer import train as train_loop
 
 
 def train(
-    config: str | Path | RunConfig,
+    config: str | Path | RunConfig | None = None,
     overrides: Sequence[str] = (),
     *,
     out: str | Path,
     resume: bool = False,
+    like: str | Path | None = None,
+    callback: Callback | None = None,
 ) -> Path:
     """Trains a model and leaves a run folder.
 
@@ -48,10 +52,14 @@ def train(
     and of the catalogue that is ranked, the first one writes the files.
 
     Args:
-        config: a YAML file, or a config object.
+        config: a YAML file, or a config object; None with `like`.
         overrides: `key=value` changes to the file; none with a config object.
         out: the run folder; several processes must see the same one.
         resume: continue the run that stands there; a finished one is left as it is.
+        like: a finished run, whose config is taken, and its best epoch as the number of epochs
+            where nothing is held out (`fit_on=all`).
+        callback: called with a `Moment` after every step, epoch and validation. Where it answers
+            with a reason, training ends there, and the run is finished with its best weights.
 
     Returns:
         The run folder.
@@ -61,24 +69,42 @@ def train(
         StoppedError: SIGTERM or Ctrl-C came; the state is saved.
         PeerError: another process of the run has failed, with its reason.
     """
+    if (config is None) == (like is None):
+        raise ConfigError("name a config file, or a run to train alike (like), and not both")
     if isinstance(config, RunConfig) and overrides:
         raise ConfigError(
             f"overrides {list(overrides)} change a file, and a config object was given; "
             "change the object (model_copy), or give the file"
         )
-    settings = config if isinstance(config, RunConfig) else read_config(config, overrides)
+    settings = _settings(config, overrides, like)
     threads = torch.get_num_threads()
     try:
         with joined() as processes, torch.random.fork_rng(devices=[]):
             if processes.first and not isinstance(config, RunConfig):
                 tell(idle_options(settings))
-            _train(settings, Path(out), processes, resume=resume)
+            _train(settings, Path(out), processes, resume=resume, callback=callback)
     finally:  # threads and random numbers of the caller are as they were
         torch.set_num_threads(threads)
     return Path(out)
 
 
-def _train(settings: RunConfig, folder: Path, processes: Processes, *, resume: bool) -> None:
+def _settings(
+    config: str | Path | RunConfig | None, overrides: Sequence[str], like: str | Path | None
+) -> RunConfig:
+    if like is not None:
+        return config_like(like, overrides)
+    assert config is not None
+    return config if isinstance(config, RunConfig) else read_config(config, overrides)
+
+
+def _train(
+    settings: RunConfig,
+    folder: Path,
+    processes: Processes,
+    *,
+    resume: bool,
+    callback: Callback | None,
+) -> None:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     if not processes.first:
@@ -115,7 +141,7 @@ def _train(settings: RunConfig, folder: Path, processes: Processes, *, resume: b
     (left,) = processes.any(processes.first and _is_left(folder, settings))
     if left:
         with training(folder) if processes.first else nullcontext():
-            _finish(settings, dataset, split, model, batches, folder, processes)
+            _finish(settings, dataset, split, model, batches, folder, processes, callback)
 
 
 def _is_left(folder: Path, config: RunConfig) -> bool:
@@ -132,6 +158,7 @@ def _finish(
     batches: TrainBatches,
     folder: Path,
     processes: Processes,
+    callback: Callback | None,
 ) -> None:
     """Trains to the end, and says so in the run folder."""
     if processes.first:
@@ -141,16 +168,24 @@ def _finish(
     if processes.first:
         tell(rows_left_out(config, split, batches.num_tokens))
     torch.set_num_threads(load_run_info(folder)["threads"])  # the same number repeats bits
-    state = _fit(config, dataset, split, model, batches, folder, processes)
+    state = _fit(config, dataset, split, model, batches, folder, processes, callback)
     if not processes.first:
         return
-    if state.epoch < config.trainer.epochs:
+    if state.ended:
+        console.print(f"ended in epoch {state.epoch} of {config.trainer.epochs}: {state.ended}")
+    elif state.epoch < config.trainer.epochs:
         console.print(
             f"stopped after epoch {state.epoch} of {config.trainer.epochs}: no better validation "
             f"for {config.trainer.patience} epochs (trainer.patience)"
         )
     remove(folder / METRICS)  # of weights that were not the last
-    update_run_info(folder, state="finished", best_epoch=state.best_epoch, seconds=state.seconds)
+    update_run_info(
+        folder,
+        state="finished",
+        best_epoch=state.best_epoch,
+        seconds=state.seconds,
+        ended=state.ended,
+    )
     if processes.world_size == 1 and not any(sharded_tables(model)):
         load_weights(model, folder / WEIGHTS)
         tell(trained_oddly(model.eval()))
@@ -166,6 +201,7 @@ def _fit(
     batches: TrainBatches,
     folder: Path,
     processes: Processes,
+    callback: Callback | None,
 ) -> TrainState:
     draws = config.loss.draws
     sampler = None if draws is None else NegativeSampler(draws, batches.target_counts())
@@ -180,6 +216,7 @@ def _fit(
         if held_out
         else None,
         processes=processes,
+        callback=callback,
     )
 
 

@@ -50,7 +50,7 @@ def test_the_verb_nests_and_the_bundle_is_measured(files, tmp_path):
         "--sizes", "2,4,8,16", "--tiers", "0:8:int8:ram,8:16:fp16:mmap", "--normalize",
         "--stages", "8:50,16",
     )  # fmt: skip
-    assert "prefixes miss" in printed and "is whole" in call("verify", out)
+    assert "prefixes lose" in printed and "is whole" in call("verify", out)
     assert load_bundle(out).manifest.stages == "8:50,16"
     content = recsys.tradeoff(
         out,
@@ -158,7 +158,7 @@ def test_ids_of_vectors_stand_for_one_row_each(tmp_path):
     with pytest.raises(DataError, match="lists of String, not of numbers"):
         read_vectors(tmp_path / "a.parquet")
     (tmp_path / "cut.npy").write_bytes(b"")
-    with pytest.raises(DataError, match="no whole npy"):
+    with pytest.raises(DataError, match="not a complete npy"):
         read_vectors(tmp_path / "cut.npy")
 
 
@@ -245,8 +245,8 @@ def test_a_floor_nobody_reaches_is_said(run):
 
 def test_what_cannot_be_measured_is_refused(run, tmp_path):
     assert "unknown key" in call("tradeoff", run, "keep=[12]", code=1)
-    assert "wants the split global-time" in call(
+    assert "needs the split global-time" in call(
         "tradeoff", run, "--protocol", "global-time", code=1
     )
-    with pytest.raises((RunError, DataError), match="is no bundle"):
+    with pytest.raises((RunError, DataError), match="is not a bundle"):
         recsys.tradeoff(tmp_path)

@@ -142,7 +142,7 @@ def test_a_model_cut_from_a_calibrated_run_remembers_it(run, place):
 
 def test_a_weight_that_is_none_is_refused(run, place):
     for weight in (0.0, -1.0, float("nan")):
-        with pytest.raises(ConfigError, match="is no weight of new targets"):
+        with pytest.raises(ConfigError, match="is not a weight of new targets"):
             recsys.calibrate(run, place / "refused", weight=weight)
     assert not (place / "refused").exists()
 
@@ -164,7 +164,7 @@ def test_content_is_added_by_gates_alone_and_nothing_else_is_changed(run, plain,
         recsys.calibrate(plain, place / "x", wanted)
     with pytest.raises(ConfigError, match=r"nothing but model\.items"):
         recsys.calibrate(plain, place / "x", ["trainer.epochs=3"])
-    with pytest.raises(ConfigError, match="no run of ids alone by a model of histories"):
+    with pytest.raises(ConfigError, match="not a run of ids alone by a model of histories"):
         recsys.calibrate(run, place / "x", ["model.items.features=[text]"])
 
 

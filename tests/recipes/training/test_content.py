@@ -128,7 +128,7 @@ def test_nothing_can_be_taken_from_a_run_of_ids_alone(place, data, run):
     plain = recsys.train(config(data, trainer={"epochs": 1}), out=place / "plain1")
     with pytest.raises(ConfigError, match="ids alone"):
         recsys.evaluate(plain, without=["text"])
-    with pytest.raises(ConfigError, match="ids alone, and new items have none"):
+    with pytest.raises(ConfigError, match="ids alone, and new items have no trained id"):
         recsys.vectors_for_new_items(plain, {"text": np.ones((1, 3))})
     output = call("evaluate", run, "--without", "sound", "--no-baselines", code=1)
     assert "made of ids, text, genres, year" in output

@@ -62,7 +62,7 @@ def test_rows_that_are_cut_without_having_been_trained_so_short_are_told(tmp_pat
 
 
 def test_targets_that_a_short_history_leaves_out_are_counted_as_the_model_takes_them(tmp_path):
-    """Of a sequence the first row is no target, of pairs each row is one."""
+    """Of a sequence the first row is not a target, of pairs each row is one."""
     dataset = checkerboard(tmp_path / "board")
     split = make_split(dataset)
     rows = int((split.train_end - split.start).sum())

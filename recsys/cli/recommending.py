@@ -1,0 +1,118 @@
+"""The verbs that recommend: recommend, show, evaluate-lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recsys.cli.arguments import (
+    JsonFlag,
+    MetricsOption,
+    PartOption,
+    checked_part,
+    names,
+    numbers,
+    one_of,
+)
+
+Source = Annotated[Path, typer.Argument(help="A run folder, a bundle, or a baseline's name.")]
+
+
+def recommend(
+    source: Source,
+    out: Annotated[Path, typer.Option(help="File: .parquet, .csv or .jsonl.")],
+    users: Annotated[
+        Path | None, typer.Option(help="User ids: .txt, or a table with user_id.")
+    ] = None,
+    histories: Annotated[
+        Path | None, typer.Option(help="A table with user_id, item_id, timestamp.")
+    ] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="All known users.")] = False,
+    k: Annotated[int, typer.Option("-k", help="Length of the lists.")] = 10,
+    granularity: Annotated[int | None, typer.Option(help="Prefix to rank by [all].")] = None,
+    stages: Annotated[str | None, typer.Option(help="Rank in stages: 32:200,256.")] = None,
+    allow: Annotated[Path | None, typer.Option(help="Item ids, the only ones.")] = None,
+    block: Annotated[Path | None, typer.Option(help="Item ids nobody gets.")] = None,
+    seen: Annotated[
+        bool, typer.Option("--filter-seen/--with-seen", help="Nothing of the history.")
+    ] = True,
+    fallback: Annotated[
+        str | None, typer.Option(help="popularity: for those without a history [no list].")
+    ] = None,
+    order: Annotated[
+        str | None, typer.Option(help="given: histories stand in their order, without times.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Dataset folder of a baseline.")] = None,
+) -> None:
+    """Lists for many users into a file; a killed command goes on where it was."""
+    from recsys.library.verb import recommend as write
+
+    path = write(
+        source,
+        out,
+        users=users,
+        histories=histories,
+        everyone=everyone,
+        data=data,
+        order=None if order is None else one_of("--order", order, ("given", "time")),
+        allow=allow,
+        block=block,
+        k=k,
+        granularity=granularity,
+        stages=stages,
+        filter_seen=seen,
+        fallback=fallback,
+    )
+    print(f"recommended: {path}")
+
+
+def show(
+    source: Source,
+    user: Annotated[str | None, typer.Option(help="External id [the first user].")] = None,
+    granularity: Annotated[str | None, typer.Option(help="Prefixes: 16,256 [all].")] = None,
+    k: Annotated[int, typer.Option("-k", help="Length of the lists.")] = 10,
+    last: Annotated[int, typer.Option(help="Items of the history to show.")] = 5,
+) -> None:
+    """What a user had last and what is recommended, by title."""
+    from recsys.library.show import show as display
+
+    sizes = numbers("--granularity", granularity) if granularity else []
+    display(source, user, granularities=sizes, k=k, last=last)
+
+
+def evaluate_lists(
+    lists: Annotated[Path, typer.Argument(help="A table: user_id, item_id, and rank or score.")],
+    data: Annotated[Path, typer.Argument(help="The dataset folder the lists are for.")],
+    protocol: Annotated[str, typer.Option(help="Preset, see `recsys evaluate`.")] = "s3rec",
+    split: PartOption = "test",
+    fit_on: Annotated[str, typer.Option(help="What their model was fitted on.")] = "train",
+    name: Annotated[str | None, typer.Option(help="Name in the table [of the file].")] = None,
+    ks: Annotated[str, typer.Option(help="Cutoffs, by comma.")] = "10",
+    metrics: MetricsOption = None,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="An evaluated run to show with it; repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the table.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measures anybody's recommendations under our protocols: another library's, say."""
+    from recsys.cli.evaluating import show_table
+    from recsys.recipes.evaluating.lists import evaluate_lists as measure
+
+    wanted = numbers("--ks", ks)
+    table: Any = measure(
+        lists,
+        data,
+        protocol=protocol,
+        part=checked_part(split),
+        fit_on=one_of("--fit-on", fit_on, ("train", "train+valid")),
+        ks=wanted,
+        metrics=names(metrics),
+        name=name,
+        beside=beside or (),
+    )
+    show_table(table, as_json, names(metrics), wanted)
+    if out is not None:
+        table.save(out)

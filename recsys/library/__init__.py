@@ -1,0 +1,1 @@
+"""The library: data frames in, recommendations by external ids out, thin over the recipes."""

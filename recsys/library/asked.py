@@ -1,0 +1,169 @@
+"""Whom lists are asked for: users by id, or histories in any form, as indices.
+
+Shape legend: B users or histories, T items of all histories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recsys.arrays import Int32, Int64
+from recsys.data.parsing.frames import Order, as_frame, times_of
+from recsys.errors import DataError
+from recsys.library.ids import Ids, as_series, id_series, unknown_frame
+
+_NONE = pl.Series([], dtype=pl.String)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Users, or histories, in the order in which they were given, each id once."""
+
+    ids: pl.Series
+    """`[B]` as given, named user_id."""
+    users: Int64
+    """`[B]` indices; -1: unknown."""
+    unknown: pl.DataFrame
+    """What is not known: kind, id, rows."""
+    items: Int32 | None = None
+    """`[T]` items of the histories that were given; None: users were asked for, by their own."""
+    offsets: Int64 | None = None
+    """`[B + 1]`."""
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def rows(self, rows: Int64) -> Asked:
+        """Some of them."""
+        ids, users = self.ids.gather(pl.Series(rows)), self.users[rows]
+        if self.items is None or self.offsets is None:
+            return Asked(ids, users, self.unknown)
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        return Asked(ids, users, self.unknown, self.items[places], offsets)
+
+    def slice(self, lo: int, hi: int) -> Asked:
+        """Those from `lo` to before `hi`; nothing is copied."""
+        ids, users = self.ids.slice(lo, hi - lo), self.users[lo:hi]
+        if self.items is None or self.offsets is None:
+            return Asked(ids, users, self.unknown)
+        edges = self.offsets[lo : hi + 1]
+        items = self.items[edges[0] : edges[-1]]
+        return Asked(ids, users, self.unknown, items, edges - edges[0])
+
+    def parts(self, size: int) -> Iterator[Asked]:
+        """All, in pieces of `size`."""
+        for lo in range(0, len(self), size):
+            yield self.slice(lo, min(lo + size, len(self)))
+
+
+def asked_users(users: Any, known: Ids) -> Asked:
+    """Users by id: a list, an array, a series, or a frame with a column user_id.
+
+    Raises:
+        DataError: it is none of these, or an id is none.
+    """
+    if _is_frame(users):
+        frame = as_frame(users, "the users")
+        _check_column(frame, "user_id", "users")
+        users = frame["user_id"]
+    given = as_series(users, "users").alias("user_id")
+    text = id_series(given, "users")
+    first = text.is_first_distinct()
+    given, text = given.filter(first), text.filter(first)
+    found = known.find(text)
+    return Asked(given, found, unknown_frame(text.filter(pl.Series(found < 0)), _NONE))
+
+
+def asked_histories(histories: Any, order: Order | None, users: Ids, items: Ids) -> Asked:
+    """Histories: a mapping of user id -> item ids, oldest first, or a frame.
+
+    A frame has the columns user_id and item_id, and timestamp or order='given'; lists of items in
+    item_id are taken in their order.
+
+    Raises:
+        DataError: it is none of these, an id is none, or nothing says how rows are ordered.
+    """
+    given, owners, ids = (
+        _of_mapping(histories) if isinstance(histories, Mapping) else _of_frame(histories, order)
+    )
+    text = id_series(given, "users of the histories")
+    first = text.is_first_distinct()
+    index = Ids(text.filter(first), "user").find(text)
+    owners = index[owners]
+    found = items.find(ids)
+    stays = np.argsort(owners, kind="stable")
+    stays = stays[found[stays] >= 0]
+    lengths = np.bincount(owners[stays], minlength=int(first.sum()))
+    return Asked(
+        given.filter(first).alias("user_id"),
+        users.find(text.filter(first)),
+        unknown_frame(_NONE, ids.filter(pl.Series(found < 0))),
+        found[stays].astype(np.int32),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+    )
+
+
+def _of_mapping(histories: Mapping[Any, Any]) -> tuple[pl.Series, Int64, pl.Series]:
+    """Ids of users `[B]`, and of each item its user's place and its own id."""
+    lists = list(histories.values())
+    for owner, listed in histories.items():
+        if isinstance(listed, str | bytes) or not isinstance(listed, Iterable):
+            raise DataError(
+                f"the history of {owner!r} is {listed!r}; a list of item ids is expected"
+            )
+    rows = [list(listed) for listed in lists]
+    owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows]).astype(np.int64)
+    ids = id_series(list(chain.from_iterable(rows)), "items of the histories")
+    return as_series(list(histories), "users of the histories"), owners, ids
+
+
+def _of_frame(table: Any, order: Order | None) -> tuple[pl.Series, Int64, pl.Series]:
+    frame = as_frame(table, "the histories")
+    for column in ("user_id", "item_id"):
+        _check_column(frame, column, "histories")
+    if frame.schema["item_id"].is_nested():
+        return _of_lists(frame)
+    rows = np.arange(len(frame))
+    if "timestamp" in frame.columns and order != "given":
+        times, _ = times_of(frame, None)
+        rows = np.argsort(times.to_physical().to_numpy(), kind="stable")
+    elif order != "given":
+        raise DataError(
+            f"nothing says in which order the histories' rows are to be taken; found "
+            f"{frame.columns}: give a column timestamp, or say order='given'"
+        )
+    ids = id_series(frame["item_id"], "items of the histories")
+    return frame["user_id"], rows, ids.gather(pl.Series(rows))
+
+
+def _of_lists(frame: pl.DataFrame) -> tuple[pl.Series, Int64, pl.Series]:
+    """Of rows with lists of items, each in its order."""
+    lists = frame["item_id"]
+    if isinstance(lists.dtype, pl.Array):
+        lists = lists.arr.to_list()
+    if not isinstance(lists.dtype, pl.List):
+        raise DataError(
+            f"item_id of the histories holds {lists.dtype}; ids, or lists of ids, are expected"
+        )
+    lengths = lists.list.len().fill_null(0)
+    items = id_series(lists.filter(lengths > 0).explode(), "items of the histories")
+    return frame["user_id"], np.repeat(np.arange(len(frame)), lengths.to_numpy()), items
+
+
+def _is_frame(given: Any) -> bool:
+    return not isinstance(given, pl.Series) and (
+        isinstance(given, pl.LazyFrame) or hasattr(given, "columns")
+    )
+
+
+def _check_column(frame: pl.DataFrame, column: str, what: str) -> None:
+    if column not in frame.columns:
+        raise DataError(f"the {what} have no column {column}; found {frame.columns}: rename it")

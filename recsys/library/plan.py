@@ -1,0 +1,169 @@
+"""One request for lists, made ready once for any number of batches of users.
+
+Shape legend: B users, N items, K length of the lists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recsys.arrays import Int64
+from recsys.data.histories import Histories
+from recsys.errors import ConfigError, DataError
+from recsys.library.asked import Asked
+from recsys.library.engines.engine import Engine, Found, Lister
+from recsys.library.ids import Ids, id_series
+from recsys.library.output import list_frame
+from recsys.progress import console
+
+FALLBACKS = ("popularity",)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What everybody who is asked for gets."""
+
+    engine: Engine
+    names: Ids
+    lister: Lister
+    k: int
+    filter_seen: bool
+    popular: Found | None
+    """`[1, K]` for those without a history; None: they get nothing."""
+
+    def check(self, asked: Asked) -> None:
+        """Refuses histories that nothing can be said of, before anything is done.
+
+        Raises:
+            DataError: some are empty, and there is no fallback.
+        """
+        if asked.offsets is None or self.popular is not None:
+            return
+        empty = np.flatnonzero(np.diff(asked.offsets) == 0)
+        if len(empty):
+            shown = ", ".join(repr(name) for name in asked.ids.gather(pl.Series(empty[:3])))
+            raise DataError(
+                f"{len(empty):,} of {len(asked):,} histories hold no known item ({shown}"
+                f"{', ...' * (len(empty) > 3)}); say fallback='popularity' to give them the most "
+                "popular items, or leave them out"
+            )
+
+    def answered(self, asked: Asked) -> Int64:
+        """Rows that the model can say something of."""
+        known = asked.users >= 0
+        if asked.offsets is None:
+            return np.flatnonzero(known)
+        some = np.diff(asked.offsets) > 0
+        return np.flatnonzero(some & known if self.engine.by_index else some)
+
+    def histories(self, asked: Asked) -> Histories:
+        """Of rows that all can be answered."""
+        if asked.items is None or asked.offsets is None:
+            return self.engine.own_histories(asked.users)
+        return Histories(asked.users, asked.items, asked.offsets)
+
+    def frame(self, asked: Asked) -> pl.DataFrame:
+        """user_id, item_id, rank and score of one batch, in its order."""
+        rows = self.answered(asked)
+        size = (len(asked), self.k)
+        items, scores = np.full(size, -1, np.int64), np.full(size, -np.inf, np.float32)
+        if len(rows):
+            kept = asked.rows(rows)
+            items[rows], scores[rows] = self.lister.lists(
+                self.histories(kept), own=asked.items is None, k=self.k,
+                filter_seen=self.filter_seen,
+            )  # fmt: skip
+        if self.popular is not None:
+            others = np.setdiff1d(np.arange(len(asked)), rows)
+            items[others], scores[others] = self.popular
+        return list_frame(asked.ids, items, scores, self.names)
+
+
+def make_plan(
+    engine: Engine,
+    names: Ids,
+    *,
+    k: int,
+    size: int | None,
+    stages: str | None,
+    allowed: Int64 | None,
+    filter_seen: bool,
+    fallback: str | None,
+) -> Plan:
+    """Checks a request and makes its search ready; arguments as of `Recommender.recommend`,
+    with the items of `allowed_of`.
+
+    Raises:
+        ConfigError: the stages or the fallback cannot be.
+        DataError: no item may be recommended.
+        GranularityError: it cannot be ranked by that prefix.
+    """
+    if fallback is not None and fallback not in FALLBACKS:
+        raise ConfigError(f"fallback {fallback!r} is not among {FALLBACKS}; None: there is none")
+    lister = engine.lister(k, size, stages, allowed)
+    popular = None if fallback is None else _most_popular(engine.popularity(), allowed, k)
+    return Plan(engine, names, lister, k, filter_seen, popular)
+
+
+def allowed_of(names: Ids, allow: Any, block: Any) -> Int64 | None:
+    """Ascending indices of the items that may be recommended; None: all."""
+    if allow is None and block is None:
+        return None
+    kept = np.arange(len(names)) if allow is None else _found(names, allow, "allowed items")
+    kept = (
+        np.unique(kept)
+        if block is None
+        else np.setdiff1d(kept, _found(names, block, "blocked items"))
+    )
+    if not len(kept):
+        raise DataError("no item is left to be recommended by what is allowed and blocked")
+    return kept
+
+
+def _found(names: Ids, ids: Any, what: str) -> Int64:
+    given = id_series(_column(ids), what)
+    found = names.find(given)
+    lost = given.filter(pl.Series(found < 0))
+    if len(lost):
+        shown = ", ".join(repr(name) for name in lost.head(3))
+        console.print(
+            f"{len(lost):,} of {len(given):,} {what} are unknown ({shown}): they do nothing",
+            style="yellow", markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    return found[found >= 0]
+
+
+def _column(ids: Any) -> Any:
+    """The column item_id of a frame; anything else as it is."""
+    framed = hasattr(ids, "columns") and not isinstance(ids, pl.Series)
+    return ids["item_id"] if framed and "item_id" in ids.columns else ids
+
+
+def checked_items(names: Ids, ids: Any, what: str) -> Int64:
+    """Indices of item ids.
+
+    Raises:
+        DataError: one is unknown.
+    """
+    given = id_series(_column(ids), what)
+    found = names.find(given)
+    lost = given.filter(pl.Series(found < 0))
+    if len(lost):
+        shown = ", ".join(repr(name) for name in lost.head(3))
+        raise DataError(
+            f"{len(lost):,} of {len(given):,} {what} are unknown ({shown}); `model.items` are all"
+        )
+    return found
+
+
+def _most_popular(counts: Int64, allowed: Int64 | None, k: int) -> Found:
+    """`[1, K]` items by their interactions, equals by index."""
+    places = np.arange(len(counts)) if allowed is None else allowed
+    best = places[np.lexsort((places, -counts[places]))[:k]]
+    items, scores = np.full((1, k), -1, np.int64), np.full((1, k), -np.inf, np.float32)
+    items[0, : len(best)], scores[0, : len(best)] = best, counts[best]
+    return items, scores

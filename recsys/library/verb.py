@@ -1,0 +1,84 @@
+"""`recsys recommend`: files in, lists of a run, a baseline or a bundle into a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from recsys.data.parsing.files import read_table
+from recsys.data.parsing.frames import Order
+from recsys.errors import ConfigError
+from recsys.files.atomic import sha256_of
+from recsys.library.batches import PART, check_form, write_lists
+from recsys.library.sources.loading import load
+from recsys.retrieval.bundle.versions import find_bundle, is_bundle
+
+_TELLING = ("model.safetensors", "bundle.sha256", "baseline.json")
+"""Files whose bytes tell one run, bundle or baseline from another."""
+
+
+def recommend(
+    source: str | Path,
+    out: str | Path,
+    *,
+    users: str | Path | None = None,
+    histories: str | Path | None = None,
+    everyone: bool = False,
+    data: str | Path | None = None,
+    order: Order | None = None,
+    allow: str | Path | None = None,
+    block: str | Path | None = None,
+    part: int = PART,
+    **options: Any,
+) -> Path:
+    """Writes the lists of many users; the same command goes on where it was killed.
+
+    Args:
+        source: a run folder, a bundle, or with `data` the name of a baseline.
+        out: a file named .parquet, .csv or .jsonl.
+        users: a file of ids: .txt with one a line, or a table with the column user_id.
+        histories: a table (.parquet, .csv, .jsonl) with user_id, item_id and timestamp.
+        everyone: all users that the source knows.
+        data: a dataset folder: of a baseline.
+        order: `given`: rows of the histories stand in their order.
+        allow, block: files of item ids: .txt, or a table with the column item_id.
+        part: users whose lists are written at once.
+        options: k, granularity, stages, filter_seen, fallback: as of `Recommender.recommend`.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError, DataError, GranularityError, RunError, BusyError: see their messages.
+    """
+    check_form(out)
+    if [users is not None, histories is not None, everyone].count(True) != 1:
+        raise ConfigError("say for whom: --users FILE, --histories FILE or --all, one of them")
+    model = load(source, data=data)
+    asked = model.asked(
+        model.users if everyone else None if users is None else read_table(users, "user_id"),
+        None if histories is None else read_table(histories, "item_id"),
+        order=order,
+    )
+    lists: dict[str, Any] = {
+        name: None if file is None else read_table(file, "item_id")
+        for name, file in (("allow", allow), ("block", block))
+    }
+    plan = model.plan(**lists, **options)
+    request = {
+        "source": _fingerprint(Path(source)),
+        "data": None if data is None else str(data),
+        **options,
+        **{
+            name: None if file is None else sha256_of(Path(file))
+            for name, file in (("allow", allow), ("block", block))
+        },
+    }
+    return write_lists(plan, asked, out, request, size=part)
+
+
+def _fingerprint(source: Path) -> str:
+    """Tells what is in a run, a bundle or a baseline; of a name, the name."""
+    folder = find_bundle(source) if is_bundle(source) else source
+    found = [folder / name for name in _TELLING if (folder / name).is_file()]
+    return ", ".join(sha256_of(file)[:16] for file in found) or str(source)
