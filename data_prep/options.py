@@ -96,7 +96,7 @@ class PrepareOptions(StrictModel):
     min_rating: float | None = None
     """Leaves out interactions whose rating (weight) is lower."""
     deduplicate: Deduplicate = "none"
-    """Of a (user, item) pair that stands there several times, keep all, the first or the last."""
+    """Of a (user, item) pair that occurs several times, keep all, the first or the last."""
     min_user_count: int = Field(default=1, ge=1)
     """Iterative k-core: every user that stays has at least so many interactions."""
     min_item_count: int = Field(default=1, ge=1)
@@ -132,7 +132,7 @@ class PrepareOptions(StrictModel):
     quote: Quote | None = None
     """csv and tsv: what encloses fields. Default: `"` in csv, or where a header has it; `none`."""
     comment: str | None = Field(default=None, min_length=1)
-    """csv and tsv: lines that begin with it are no rows."""
+    """csv and tsv: lines that begin with it are not rows."""
     literal_nulls: bool = False
     """Ids like NULL, None or NA are ids; otherwise they are refused."""
 

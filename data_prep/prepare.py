@@ -47,7 +47,7 @@ def _local(name: str, read: Callable[[Path, PrepareOptions, Path], RawData]) -> 
 
     def from_source(source: Path | None, options: PrepareOptions, workspace: Path) -> RawData:
         if source is None:
-            raise DataError(f"{name} has no place to be downloaded from; give --source PATH")
+            raise DataError(f"{name} cannot be downloaded; give --source PATH")
         if not exists(source):
             raise DataError(f"there is no {source}; give the right --source")
         return read(source, options, workspace)
@@ -125,7 +125,7 @@ def find_source(name: str) -> Source:
 
     Raises:
         DataError: there is none.
-        ConfigError: it cannot be imported, or is no source.
+        ConfigError: it cannot be imported, or is not a source.
     """
     if name in SOURCES:
         return SOURCES[name]
@@ -153,7 +153,7 @@ def prepare(
 
     Raises:
         DataError: the name is unknown, the source is absent or malformed, nothing is left after
-            filtering, or something that is no dataset folder, or one with features, stands at
+            filtering, or something that is not a dataset folder, or one with features, stands at
             `out`.
         ConfigError: an option is given that this data set does not read.
         DownloadError: the official place cannot be reached.
@@ -184,7 +184,7 @@ def _make(
 ) -> Dataset:
     if read is None:
         if source is not None:
-            raise ConfigError(f"{name} is made, not read; leave out --source {source}")
+            raise ConfigError(f"{name} is generated, not read; leave out --source {source}")
         return write_synthetic(options, out)
     # Unpacked files are as large as the data, so they go beside it and not to /tmp.
     with scratch_folder(out) as workspace:
@@ -193,7 +193,7 @@ def _make(
 
 
 def _content_hash(out: Path) -> str | None:
-    """Of the data set that stands there; None: there is none that can be read."""
+    """Of the data set that exists; None: there is none that can be read."""
     try:
         return load_manifest(out).content_hash
     except RecsysError:

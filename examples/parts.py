@@ -58,7 +58,7 @@ class Hinge(LossConfig):
     ) -> NestedLossOutput:
         """`users [T, D]`, `items [K + T, D]`: of the negatives, then of each token's target."""
         k, losses = len(negatives.items), []
-        own = negatives.items == targets[:, None]  # a target is no negative of itself
+        own = negatives.items == targets[:, None]  # a target is not a negative of itself
         for size in granularities.sizes:
             u, v = (truncate(x, size, normalize=granularities.normalize) for x in (users, items))
             missing = self.margin + u @ v[:k].T - (u * v[k:]).sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""`python -m recsys` is the console script."""
+"""`python -m recsys`: the same as the command `recsys`."""
 
 from recsys.cli import app
 

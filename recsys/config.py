@@ -45,7 +45,7 @@ def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> dict[str, Any
     """Returns `tree` with `a.b=value` overrides put in; values are read as YAML.
 
     Raises:
-        ConfigError: an override has no `=`, or walks through something that is no mapping.
+        ConfigError: an override has no `=`, or walks through something that is not a mapping.
     """
     result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(tree))
     for override in overrides:

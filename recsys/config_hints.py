@@ -1,4 +1,4 @@
-"""Messages about wrong config values: the key as the file has it, and the nearest known key."""
+"""Messages about wrong config values: the key as written in the file, and the nearest known key."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _classes(readers: Iterable[Reader], given: object) -> list[type[BaseModel]]:
 
 
 def _child(tree: object, part: int | str) -> object:
-    """What stands there; None: nothing."""
+    """The value at that place; None: nothing."""
     try:
         found: object = tree[part]  # type: ignore[index]
     except (TypeError, LookupError):

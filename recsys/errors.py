@@ -1,4 +1,4 @@
-"""Errors a user can cause, as one exception tree.
+"""Errors that a user can cause, as one exception tree.
 
 Each message says what was found, what is allowed and what to do.
 """
@@ -20,7 +20,7 @@ class DataError(RecsysError):
 
 
 class ChecksumError(DataError):
-    """A file's bytes are not the bytes that were promised."""
+    """A file differs from its recorded checksum."""
 
 
 class DownloadError(DataError):
@@ -32,7 +32,7 @@ class RunError(RecsysError):
 
 
 class BusyError(RecsysError):
-    """Another process is writing there."""
+    """Another process is writing to the same folder."""
 
 
 class ProtocolError(RecsysError):
@@ -40,7 +40,7 @@ class ProtocolError(RecsysError):
 
 
 class GranularityError(RecsysError):
-    """A granularity was asked for that does not exist."""
+    """The requested granularity does not exist."""
 
 
 class InstallationError(RecsysError):

@@ -1,4 +1,4 @@
-"""Extras: the optional parts of the package, what each is for, and the error where one is missing.
+"""Extras: optional parts of the package, their purposes, and the error for a missing one.
 
 `pip install recsys` reads data sets and bundles and serves. Whatever needs more says so by one of
 the two functions here, with the line that installs it.
@@ -29,6 +29,7 @@ EXTRAS = {
     "train": Extra("training, evaluating and exporting models", ("torch", "scipy", "tensorboardX")),
     "baselines": Extra("the baselines ALS and BPR", ("implicit", "threadpoolctl")),
     "report": Extra("report pages and plots", ("matplotlib", "jinja2")),
+    "tune": Extra("searches over a space of configs", ("optuna",)),
     "export": Extra("writing user towers as ONNX", ("torch", "onnx", "onnxscript", "onnxruntime")),
     "serve": Extra("running the user tower of a bundle", ("onnxruntime",)),
     "faiss": Extra("product codes, and indexes of the kinds flat, ivf and hnsw", ("faiss",)),
@@ -79,9 +80,9 @@ def extra(name: str, purpose: str = "") -> Iterator[None]:
         if found is not None:
             raise missing(name, found.partition(".")[0], purpose) from error
         raise InstallationError(
-            f"what is needed for {purpose or EXTRAS[name].purpose} is installed and cannot be "
-            f"loaded ({error}); `recsys doctor` says what does not fit and prints the line that "
-            "mends it"
+            f"the packages for {purpose or EXTRAS[name].purpose} are installed but cannot be "
+            f"loaded ({error}); `recsys doctor` names the conflict and prints the command that "
+            "fixes it"
         ) from error
 
 

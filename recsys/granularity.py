@@ -15,7 +15,7 @@ from recsys.errors import GranularityError
 
 
 class Granularities(StrictModel):
-    """Nested prefix lengths with what the loss needs to know of each.
+    """Nested prefix lengths, with the loss weight and score scale of each.
 
     Shape legend: G granularities, D = `embedding_dim` = the last size.
     """

@@ -34,7 +34,7 @@ class VectorModel(Protocol):
 
 @runtime_checkable
 class RepeatModel(Protocol):
-    """A VectorModel that may score what a user has had by more than its vectors."""
+    """A VectorModel that may add a bias to the scores of items the user has had."""
 
     def score_of_repeats(self, sizes: tuple[int, ...]) -> Tensor | None:
         """`[G]` what is added to these scores (to cosines, where prefixes are normalized) when
@@ -54,7 +54,7 @@ class ScoreModel(Protocol):
 
 @runtime_checkable
 class FlatModel(Protocol):
-    """A VectorModel whose vectors are not to be cut: its figures are of no granularity."""
+    """A VectorModel whose vectors must not be truncated; its figures have no granularity."""
 
     @property
     def flat(self) -> bool:
@@ -64,7 +64,7 @@ class FlatModel(Protocol):
 
 @runtime_checkable
 class SharedModel(Protocol):
-    """A ScoreModel whose scores are the same for everyone, but for a few items of each user."""
+    """A ScoreModel whose scores are the same for all users, except for a few items of each user."""
 
     def shared_scores(self) -> Tensor:
         """`[N]`."""

@@ -46,7 +46,7 @@ def prefix_norms(vectors: Tensor, granularities: Granularities) -> Tensor:
 
 
 class _PrefixNorms(torch.autograd.Function):
-    """Takes no memory as large as the vectors but for their gradient, once."""
+    """Norms of prefixes; the gradient is the only array as large as the vectors."""
 
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, slices: list[tuple[int, int]]) -> Tensor:

@@ -37,7 +37,7 @@ _PATIENCE = timedelta(minutes=30)
 
 
 class _Store(Protocol):
-    """What all processes can read and write, also when one of them is gone."""
+    """A store that all processes can read and write, also after one of them has died."""
 
     def clone(self) -> _Store: ...
     def check(self, keys: list[str]) -> bool: ...
@@ -184,7 +184,7 @@ def joined() -> Iterator[Processes]:
 
 
 class _News:
-    """Hears of a failure as soon as it is known: whoever tells it may be gone a moment later."""
+    """Receives the news of a failure at once, because its sender may die a moment later."""
 
     def __init__(self, store: _Store) -> None:
         self.reason: str | None = None
@@ -225,7 +225,7 @@ def _meet() -> _Store:
         )
     except ValueError as error:
         raise ConfigError(
-            f"WORLD_SIZE says there are other processes, but {error}; start them with torchrun"
+            f"WORLD_SIZE asks for other processes, but {error}; start them with torchrun"
         ) from error
     shared: _Store = store
     return shared
@@ -239,8 +239,9 @@ def _explain(store: _Store, news: _News, processes: Processes, error: BaseExcept
         raise PeerError(f"process {processes.rank} stops because {found}") from error
     if silent:
         raise PeerError(
-            f"another process of the run went without a word (killed, out of memory, or cut off); "
-            f"process {processes.rank} noticed by: {_one_line(error)}. Start all of them again "
+            f"another process of the run ended without a message (killed, out of memory, or "
+            f"disconnected); process {processes.rank} noticed it by:  {_one_line(error)}. Start "
+            "all of them again "
             "with --resume"
         ) from error
     reason = f"process {processes.rank} failed with {type(error).__name__}: {error}"

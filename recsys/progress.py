@@ -20,7 +20,7 @@ console = make_console(stderr=True)
 
 @contextmanager
 def progress(*extra: str) -> Iterator[Progress]:
-    """A bar with share, count, elapsed time and ETA, on stderr, silent where that is no terminal.
+    """A bar with share, count, elapsed time and ETA, on stderr; hidden if that is not a terminal.
 
     `extra` names task fields shown behind the bar, as a format, e.g. "{task.fields[rate]}".
     """

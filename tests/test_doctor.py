@@ -93,7 +93,7 @@ def test_an_extra_that_is_not_installed_is_no_fault_and_has_a_line_that_adds_it(
     stream = io.StringIO()
     print_findings([], Console(file=stream, width=100), [report])
     assert "to add an extra:\n  pip install 'recsys[report]'" in stream.getvalue()
-    assert "to mend it" not in stream.getvalue()
+    assert "to fix it" not in stream.getvalue()
 
 
 def test_an_extra_of_another_version_is_wrong_and_has_a_line_that_mends_it():
@@ -101,13 +101,13 @@ def test_an_extra_of_another_version_is_wrong_and_has_a_line_that_mends_it():
     assert not report.ok and report.found.startswith("matplotlib 3.1.0 is not >=3")
     stream = io.StringIO()
     print_findings([], Console(file=stream, width=100), [report])
-    assert "to mend it:\n  pip install 'recsys[report]'" in stream.getvalue()
+    assert "to fix it:\n  pip install 'recsys[report]'" in stream.getvalue()
 
 
 def test_extras_that_name_others_need_those_too():
     missing = extras_of({"scipy": None})
     assert {name for name, found in missing.items() if "scipy" in found.found} == {
-        *("train", "baselines", "export", "cluster", "shard")
+        *("train", "baselines", "export", "cluster", "shard", "tune")
     }
 
 

@@ -3,7 +3,7 @@
 python -m benchmarks.retrieval 100000                          vectors made up
 python -m benchmarks.retrieval 1000000 --like runs/beauty_sasrec --structured
 python -m benchmarks.retrieval --run runs/synthetic_1m         vectors as they were trained
-python -m benchmarks.retrieval --folder FOLDER                 vectors that stand there
+python -m benchmarks.retrieval --folder FOLDER                 vectors in FOLDER
 python -m benchmarks.retrieval 10000000 --within 2 --latency   10M: ways of at most 2 GB alone
 
 Everything is built in `--folder`, once, each way in a process of its own: that takes long and need

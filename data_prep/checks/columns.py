@@ -101,7 +101,9 @@ def _named(columns: Columns) -> dict[str, str]:
     named = {target: column for target, column in given.items() if column is not None}
     twice = [column for column in named.values() if list(named.values()).count(column) > 1]
     if twice and not set(twice) <= {columns.time, columns.order}:
-        raise DataError(f"column {twice[0]!r} is named for two things; name a column for each")
+        raise DataError(
+            f"column {twice[0]!r} is named for two options; name a different column for each"
+        )
     return named
 
 
@@ -184,7 +186,7 @@ def _check_values(table: Table, frame: pl.DataFrame, named: Mapping[str, str]) -
         )
         what = why_no_id(found) if target in _IDS else _wrong(found)
         few = wrong * _MANY <= len(frame)
-        remedy = "mend or remove them, or name" if few else "name"
+        remedy = "correct or remove them, or name" if few else "name"
         raise DataError(
             f"{table.where(row)}: column {column!r} {what} where {kind} is expected "
             f"({wrong:,} such rows of {len(frame):,}); {remedy} another column with "

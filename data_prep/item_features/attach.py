@@ -106,7 +106,7 @@ def match_rows(ours: pl.Series, theirs: pl.Series, source: str) -> tuple[Int64, 
     if found < len(ours):
         notes.append(f"{len(ours) - found:,} of {len(ours):,} items have nothing in {source}")
     if found < len(theirs):
-        notes.append(f"{len(theirs) - found:,} of {len(theirs):,} ids of {source} are no items")
+        notes.append(f"{len(theirs) - found:,} of {len(theirs):,} ids of {source} are not items")
     return rows, tuple(notes)
 
 

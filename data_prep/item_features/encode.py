@@ -80,7 +80,7 @@ def encode_images(
 
     if (images is None) == (url_column is None):
         raise ConfigError(
-            "pictures come from one place: give --images PATH (called ITEM_ID.jpg) or "
+            "pictures come from a single source: give --images PATH (called ITEM_ID.jpg) or "
             "--url-column NAME"
         )
     encoder = load_image_encoder(model)

@@ -133,7 +133,7 @@ def _onnx(path: Path) -> ImageEncoder:
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except refusals as error:
-        raise DataError(f"{path} is no ONNX model that can be run ({error})") from error
+        raise DataError(f"{path} is not an ONNX model that can be run ({error})") from error
     first = session.get_inputs()[0]
     shape = first.shape
     if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):

@@ -41,7 +41,7 @@ class ImageInputs:
         """The picture of one item as RGB.
 
         Raises:
-            BadInputError: the file is broken, or is no picture.
+            BadInputError: the file is broken, or is not a picture.
         """
         try:
             with Image.open(io.BytesIO(self.read(item))) as picture:
@@ -117,7 +117,7 @@ def _opened_tar(images: Path) -> tuple[dict[str, int], Callable[[str], bytes]]:
         members = {part.name: part for part in archive.getmembers() if part.isfile()}
     except (tarfile.TarError, OSError) as error:
         raise DataError(
-            f"{images} is no zip or tar file ({error}); give one of pictures"
+            f"{images} is not a zip or tar file ({error}); give one of pictures"
         ) from error
 
     def read(name: str) -> bytes:

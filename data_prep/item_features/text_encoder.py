@@ -36,7 +36,7 @@ class TextEncoder:
 
         Raises:
             InstallationError: the extra `text` is not installed.
-            DataError: the folder is absent, is no model, or has its weights as pickles alone.
+            DataError: the folder is absent, is not a model, or has its weights as pickles alone.
             DownloadError: the hub does not give the model.
         """
         require("text", "sentence_transformers")
@@ -115,4 +115,4 @@ def _loaded(folder: Path) -> Any:
             str(folder), local_files_only=True, model_kwargs={"use_safetensors": True}
         )
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{folder} is no sentence-transformers model ({error})") from error
+        raise DataError(f"{folder} is not a sentence-transformers model ({error})") from error

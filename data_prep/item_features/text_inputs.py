@@ -68,6 +68,6 @@ def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
     elif dtype == pl.String:
         value = value.str.replace_all("|", ", ", literal=True)
     elif not dtype.is_numeric():
-        raise DataError(f"column {name!r} holds {dtype}, which is no text; name another column")
+        raise DataError(f"column {name!r} holds {dtype}, which is not text; name another column")
     text = value.cast(pl.String).str.strip_chars()
     return pl.when(text != "").then(text)

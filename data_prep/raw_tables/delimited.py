@@ -1,7 +1,7 @@
 """Delimited text (csv, tsv) as a lazy table of text columns.
 
 polars reads the rows. What it would read without a word though it is wrong is looked for first:
-rows that are too short, quotes that enclose nothing, bytes that are no text.
+rows that are too short, quotes that enclose nothing, bytes that are not text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def scan_delimited(part: Part, plain: Path, dialect: Dialect, workspace: Path) -
     None where it holds no row, not even a header.
 
     Raises:
-        DataError: a row has too few or too many fields, or bytes are no text.
+        DataError: a row has too few or too many fields, or bytes are not text.
     """
     file = _File(part.name, plain, dialect, workspace)
     if file.is_empty:
@@ -70,10 +70,10 @@ class _File:
         if found.nul or not sound:
             fault = self.explain()
             if fault is not None:
-                raise DataError(f"{fault}; mend the file, or name the right delimiter and quote")
+                raise DataError(f"{fault}; correct the file, or name the right delimiter and quote")
 
     def frame(self) -> pl.LazyFrame:
-        """All columns as text; blank lines are no rows."""
+        """All columns as text; blank lines are not rows."""
         dialect = self._dialect
         names = dialect.names or [str(number + 1) for number in range(self._width)]
         frame = pl.scan_csv(
@@ -97,7 +97,7 @@ class _File:
             return frame.collect_schema().names()
         except (pl.exceptions.PolarsError, OSError) as error:
             found = self.explain() or f"{self._name} cannot be read: {str(error).splitlines()[0]}"
-            raise DataError(f"{found}; mend the first line") from error
+            raise DataError(f"{found}; correct the first line") from error
 
     def where(self, row: int) -> str:
         """The name of a row of the frame."""

@@ -24,7 +24,7 @@ class Dialect:
     quote: str | None = None
     """What encloses a field that holds the delimiter; None: nothing does."""
     comment: str | None = None
-    """Lines that begin with it are no rows."""
+    """Lines that begin with it are not rows."""
     header: bool = True
     """The first row holds the names of the columns."""
     names: tuple[str, ...] | None = None
@@ -38,7 +38,7 @@ class QuoteError(Exception):
 def records(plain: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """Line number and fields of every row, blank lines left out.
 
-    Bytes that are no UTF-8 come as surrogates.
+    Bytes that are not UTF-8 come as surrogates.
 
     Raises:
         QuoteError: a quote is not closed, or text follows a closed one.
@@ -74,7 +74,7 @@ def _fault(line: int, error: str) -> str:
 
 
 class _Lines:
-    """Lines of a file that are no comments; knows the number of the last one."""
+    """Lines of a file that are not comments; knows the number of the last one."""
 
     def __init__(self, plain: Path, comment: str | None) -> None:
         self.number = 0

@@ -21,7 +21,7 @@ from recsys.progress import console
 _NAMED = 5
 _BLOCK = 1 << 20
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
-"""Stands where bytes were no UTF-8: harmless in the text of a review, not in an id."""
+"""Stands where bytes were not UTF-8: harmless in the text of a review, not in an id."""
 
 
 def scan_fields(
@@ -43,7 +43,7 @@ def scan_fields(
         DataError: the file is absent, damaged or empty, or has more malformed lines.
     """
     plain = text_file(path, encoding, workspace)
-    # A name in brackets is no pattern.
+    # A name in brackets is not a pattern.
     frame = pl.scan_ndjson(
         glob.escape(str(plain.absolute())), schema=dict.fromkeys(fields, pl.String)
     )

@@ -42,7 +42,7 @@ def scan_json_lines(part: Part, plain: Path, usual: tuple[str, ...] = ()) -> Tab
     for field in usual:
         if field not in schema and _holds(plain, f'"{field}"'.encode()):
             schema[field] = pl.String()
-    # A name in brackets is no pattern.
+    # A name in brackets is not a pattern.
     frame = pl.scan_ndjson(glob.escape(str(plain.absolute())), schema=schema)
 
     def where(row: int) -> str:
@@ -72,13 +72,13 @@ def _object(name: str, number: int, line: str) -> dict[str, Any]:
     except ValueError as error:
         whole = " or its array in several lines" if line.strip() in ("[", "{") else ""
         raise DataError(
-            f"{name} line {number} is no JSON ({error}); one object a line is read, no array of "
-            f"them{whole}. Mend it"
+            f"{name} line {number} is not JSON ({error}); each line must be one object, "
+            f"not an array of them{whole}. Correct the file"
         ) from error
     if not isinstance(row, dict):
         raise DataError(
-            f"{name} line {number} is no JSON object; one a line is expected (jq -c '.[]' writes "
-            "an array so)"
+            f"{name} line {number} is not a JSON object; each line must be one (`jq -c '.[]'` "
+            "writes an array in this form)"
         )
     return row
 
@@ -88,12 +88,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the field {twice!r} is there twice")
+        raise ValueError(f"the field {twice!r} occurs twice")
     return row
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number there; null is")
+    raise ValueError(f"{name} is not a number in JSON; write null")
 
 
 def _lines(plain: Path) -> Iterator[tuple[int, str]]:
@@ -130,13 +130,13 @@ def _first_fault(name: str, plain: Path, schema: dict[str, pl.DataType]) -> str 
         try:
             row = json.loads(line, parse_constant=_no_number)
         except json.JSONDecodeError as error:
-            return f"{name} line {number} is no JSON ({error.msg} at character {error.pos + 1})"
+            return f"{name} line {number} is not JSON ({error.msg} at character {error.pos + 1})"
         except ValueError as error:
-            return f"{name} line {number} is no JSON ({error})"
+            return f"{name} line {number} is not JSON ({error})"
         if not isinstance(row, dict):
-            return f"{name} line {number} is no JSON object"
+            return f"{name} line {number} is not a JSON object"
         for field, value in row.items():
             is_list = value is None or isinstance(value, list)
             if isinstance(schema.get(field), pl.List) and not is_list:
-                return f"{name} line {number}: {field!r} is no list, as it is on other lines"
+                return f"{name} line {number}: {field!r} is not a list, as it is on other lines"
     return None

@@ -99,7 +99,7 @@ def _unpack(part: Part, workspace: Path, layers: int) -> list[Part]:
         _refuse_foreign(part)
         return [part]
     if not layers:
-        raise DataError(f"{part.name} is packed in itself again and again; unpack it by hand")
+        raise DataError(f"{part.name} contains itself, packed again; unpack it by hand")
     with _damage_named(part):
         if packing == "zip":
             inside = list(_from_zip(part, workspace))

@@ -73,7 +73,7 @@ def _check_once(parts: list[Part]) -> None:
         for key in (os.path.realpath(part.path), str(plain_name(Path(part.name)))):
             if files.setdefault(key, part.name) is not part.name:
                 raise DataError(
-                    f"{files[key]} and {part.name} seem to be one file twice; remove one of them, "
+                    f"{files[key]} and {part.name} seem to be the same file; remove one of them, "
                     "or give a pattern that matches one"
                 )
 
@@ -146,7 +146,7 @@ def _walk(folder: Path, above: set[str]) -> Iterator[Path]:
     """Data files below a folder; links are followed, and a circle of them is refused."""
     real = os.path.realpath(folder)
     if real in above:
-        raise DataError(f"{folder} links to a folder that it stands in; give another folder")
+        raise DataError(f"{folder} links to a folder that contains it; give another folder")
     for path in folder.iterdir():
         if is_hidden(path.name):
             _check_hidden(folder, path)
@@ -155,7 +155,7 @@ def _walk(folder: Path, above: set[str]) -> Iterator[Path]:
         elif path.exists():
             yield path
         else:
-            raise DataError(f"{path} is a link to nothing; remove it")
+            raise DataError(f"{path} is a broken link; remove it")
 
 
 def _check_hidden(folder: Path, path: Path) -> None:
@@ -165,7 +165,7 @@ def _check_hidden(folder: Path, path: Path) -> None:
             "as plain parquet and give that"
         )
     if path.name == "_temporary":
-        raise DataError(f"{folder} is what an unfinished Spark job left; let it run to its end")
+        raise DataError(f"{folder} is left from an unfinished Spark job; let the job finish")
     if not path.name.startswith("._") and _suffix(path) in _TABLES:
         raise DataError(
             f"{path.name} in {folder} is hidden by the first character of its name; rename or "

@@ -55,7 +55,7 @@ class Table:
     def unreadable(self, error: Exception) -> DataError:
         """The error for a file that polars refused."""
         found = self.explain() or f"{self.file} cannot be read: {str(error).splitlines()[0]}"
-        return DataError(f"{found}; mend or remove the row, or name the right format and delimiter")
+        return DataError(f"{found}; correct or remove the row, or name the format and delimiter")
 
 
 @dataclass(frozen=True)

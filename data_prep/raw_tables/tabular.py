@@ -46,7 +46,7 @@ class TableFormat:
     quote: str | None = None
     """csv and tsv: what encloses fields; "none": nothing; None: what is usual."""
     comment: str | None = None
-    """csv and tsv: lines that begin with it are no rows."""
+    """csv and tsv: lines that begin with it are not rows."""
     header: bool = True
     """csv and tsv: the first row holds names; without, columns are numbered from 1."""
     names: tuple[str, ...] | None = None

@@ -32,7 +32,7 @@ _MISREAD = re.compile(r"[\x00\x80-\x9f]")
 def _known(name: str) -> str:
     try:
         found = codecs.lookup(name)
-        "".encode(name)  # refuses what is no text, such as base64
+        "".encode(name)  # refuses what is not text, such as base64
     except (LookupError, ValueError) as error:
         near = difflib.get_close_matches(name.lower(), ("utf-8", "utf-16", *_USUAL), 1, 0.0)[0]
         raise ValueError(f"no encoding is called {name!r}; did you mean {near!r}?") from error
@@ -81,7 +81,7 @@ def _with_usual_line_ends(plain: Path, workspace: Path) -> Path:
 
 
 def not_utf8(line: bytes) -> str:
-    """What to say of a line that is no UTF-8: which encodings would read it, and as what."""
+    """What to say of a line that is not UTF-8: which encodings would read it, and as what."""
     start = next((at for at, byte in enumerate(line) if byte > 127), 0)
     start = max(0, start - _SHOWN // 2)
     readings = {}

@@ -83,7 +83,7 @@ def _interactions(
     generation: Generation, source: Path, options: PrepareOptions, workspace: Path
 ) -> tuple[Table, Columns, tuple[str, ...]]:
     if not source.is_file():
-        raise DataError(f"{source} is no file; give one file of reviews or ratings with --source")
+        raise DataError(f"{source} is not a file; give a file of reviews or ratings by --source")
     kind = kind_of(source)
     if kind == "jsonl":
         columns = generation.columns

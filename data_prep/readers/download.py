@@ -21,7 +21,7 @@ _REMEDY = "check the network, or fetch the file yourself and give it with --sour
 
 
 def download(url: str, target: Path, *, sha256: str | None = None, md5: str | None = None) -> Path:
-    """Fetches `url` to `target`, unless it stands there; a broken-off download goes on.
+    """Fetches `url` to `target`, unless it exists; a broken-off download goes on.
 
     What has arrived is kept in `<target>.part`, and in `<target>.part.version` which version of the
     file it is of; `target` appears only once it is whole and its checksums are right. Of several
@@ -30,7 +30,7 @@ def download(url: str, target: Path, *, sha256: str | None = None, md5: str | No
     Args:
         url: the address.
         target: where the file shall stand.
-        sha256: hex checksum it must have, if known; a file that stands there must have it too.
+        sha256: hex checksum it must have, if known; a file that exists must have it too.
         md5: the same, as older archives publish it.
 
     Raises:
@@ -131,13 +131,13 @@ def _fetch_rest(url: str, part: _Part, bar: Progress, task: TaskID) -> None:
     ) as response:
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.begin("")
-            raise httpx.ReadError("what had arrived before is no beginning of this file")
+            raise httpx.ReadError("the part downloaded before is not the beginning of this file")
         response.raise_for_status()
         resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
         found = _version_of(response)
         if resumed and version and found and found != version:  # a place that knows no If-Range
             part.begin("")
-            raise httpx.ReadError("what had arrived before is of another version of this file")
+            raise httpx.ReadError("the part downloaded before is of another version of this file")
         if not resumed:
             part.begin(found)
         start = start if resumed else 0

@@ -182,7 +182,7 @@ def _unpacked(release: Release, source: Path, workspace: Path) -> Path:
                     member.filename = Path(member.filename).name
                     archive.extract(member, folder)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{source} is no whole zip file ({error}); fetch it again") from error
+        raise DataError(f"{source} is not a complete zip file ({error}); fetch it again") from error
     return folder
 
 

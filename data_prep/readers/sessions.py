@@ -15,8 +15,8 @@ _ROW = "__row"
 def one_row_each(table: Table, columns: Columns) -> Table:
     """The table with its lists of items, times, ratings or positions spread over rows.
 
-    What is no list (the user, the time of a session) is the same for all of a list; an empty list
-    is no row.
+    Columns without lists (the user, the time of a session) hold for every value of a list; an empty
+    list gives no row.
 
     Raises:
         DataError: users are lists, items are none where times are, or lists of one row differ in
@@ -67,5 +67,5 @@ def _check_lengths(table: Table, lists: list[str]) -> None:
     if len(found):
         raise DataError(
             f"{table.where(int(found[_ROW][0]))}: the lists {', '.join(lists)} are absent or of "
-            "unequal length; mend or remove the row"
+            "unequal length; correct or remove the row"
         )

@@ -68,7 +68,7 @@ def write_synthetic(options: PrepareOptions, out: Path) -> Dataset:
     filtered = (options.min_rating, options.deduplicate, options.min_user_count)
     if (*filtered, options.min_item_count) != (None, "none", 1, 1):
         raise ConfigError(
-            "synthetic is made with the sizes that are asked for and takes no filters; leave out "
+            "synthetic is generated with the given sizes and takes no filters; leave out "
             "min_rating, deduplicate, min_user_count and min_item_count"
         )
     sizes = options.synthetic

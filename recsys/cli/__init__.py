@@ -1,4 +1,4 @@
-"""The command line: arguments -> recipes, nothing else."""
+"""The command line: reads arguments and calls recipes, nothing else."""
 
 from recsys.cli.app import app
 

@@ -1,35 +1,53 @@
-"""The application: all verbs in their panels, and the options that stand before a verb."""
+"""The typer application: all verbs in their panels, and the options before a verb."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from recsys.cli import bundles, costs, data, evaluating, machine, studies, training
+from recsys.cli import (
+    bundles,
+    costs,
+    data,
+    evaluating,
+    machine,
+    recommending,
+    studies,
+    training,
+)
 from recsys.cli.errors import debug, explained
 
-PANELS = {
+PANELS: dict[str, tuple[Any, ...]] = {
     "Data": (data.prepare, data.encode, data.attach, data.columns),
-    "Training": (training.train, training.cut, training.calibrate),
+    "Training": (training.train, training.tune, training.cut, training.calibrate),
     "Evaluation": (
         evaluating.evaluate,
         evaluating.baselines,
         evaluating.compare,
         evaluating.report,
     ),
+    "Recommending": (recommending.recommend, recommending.show, recommending.evaluate_lists),
     "Studies": (studies.study,),
     "Costs": (costs.tradeoff, costs.bits),
     "Bundles": (bundles.export, bundles.verify, bundles.nest),
     "Machine": (machine.doctor,),
 }
+
+
+def name_of(verb: Callable[..., None]) -> str:
+    """As it is typed: evaluate-lists."""
+    return verb.__name__.replace("_", "-")
+
+
 _WHOLE = 200
-"""Characters of a verb's first line: it is wrapped, not cut."""
+"""Longest first line of a verb's help, in characters. It is wrapped, not cut."""
 
 
 class _Verbs(TyperGroup):
-    """The verbs; `--debug` may stand anywhere among their arguments."""
+    """The group of verbs; `--debug` is accepted anywhere among their arguments."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Puts `--debug` before the verb, where it belongs."""
@@ -40,7 +58,7 @@ class _Verbs(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """Lists the verbs by panel, as plain text: rich would read brackets as markup."""
         for panel, verbs in PANELS.items():
-            commands = [self.commands[verb.__name__] for verb in verbs]
+            commands = [self.commands[name_of(verb)] for verb in verbs]
             with formatter.section(panel):
                 formatter.write_dl(
                     [(str(each.name), each.get_short_help_str(_WHOLE)) for each in commands]
@@ -65,10 +83,12 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def options(
-    trace: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
+    trace: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[  # noqa: ARG001
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print and stop."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
     ] = False,
 ) -> None:
     """Recommender systems on nested embeddings: prepare, train, evaluate, compare, report."""
@@ -77,4 +97,4 @@ def options(
 
 for _verbs in PANELS.values():
     for _verb in _verbs:
-        app.command(name=_verb.__name__)(explained(_verb))
+        app.command(name=name_of(_verb))(explained(_verb))

@@ -1,4 +1,4 @@
-"""Arguments that several verbs share, and checks of what was typed."""
+"""Arguments that several verbs share, and checks of their values."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ from typing import Annotated, Any
 
 import typer
 
-Data = Annotated[Path, typer.Argument(help="A dataset folder, as `recsys prepare` leaves it.")]
-Run = Annotated[Path, typer.Argument(help="A run folder, as `recsys train` leaves it.")]
-PartOption = Annotated[str, typer.Option("--split", help="Held-out part: valid or test.")]
+Data = Annotated[Path, typer.Argument(help="A dataset folder, made by `recsys prepare`.")]
+Run = Annotated[Path, typer.Argument(help="A run folder, made by `recsys train`.")]
+PartOption = Annotated[str, typer.Option("--split", help="The held-out part: valid or test.")]
 ProtocolOption = Annotated[
-    str | None, typer.Option(help="Preset: s3rec, fmrlrec, gsasrec, hstu, global-time.")
+    str | None,
+    typer.Option(help="Evaluation protocol: s3rec, fmrlrec, gsasrec, hstu, global-time."),
 ]
 MetricsOption = Annotated[
     str | None,
-    typer.Option(help="More metrics to show, by comma: mrr, precision, my_package.my_module:rbp."),
+    typer.Option(
+        help="Further metrics, separated by commas: mrr, precision, my_package.my_module:rbp."
+    ),
+]
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print the protocol card and the rows as JSON.")
 ]
 ResultsOption = Annotated[
     Path | None, typer.Option(help="Keep the figures for a page: results/NAME.json.")
 ]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print card and rows as JSON.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the config.")
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace those of the config."),
 ]
 
 
@@ -32,19 +38,19 @@ def checked_part(text: str) -> Any:
 
 
 def names(text: str | None) -> tuple[str, ...]:
-    """Names by comma."""
+    """Names separated by commas."""
     return tuple(filter(None, (name.strip() for name in (text or "").split(","))))
 
 
 def numbers(option: str, text: str) -> list[int]:
-    """Whole numbers by comma; raises BadParameter for anything else."""
+    """Integers separated by commas; raises BadParameter for anything else."""
     if not all(number.strip().isdigit() for number in text.split(",")):
         raise typer.BadParameter(f"{text!r} is not of the form 8,16,32", param_hint=option)
     return [int(number) for number in text.split(",")]
 
 
 def one_of(option: str, text: str, allowed: tuple[str, ...]) -> Any:
-    """The text, if it is allowed; raises BadParameter if it is not."""
+    """The text, if it is among `allowed`; raises BadParameter otherwise."""
     if text not in allowed:
         raise typer.BadParameter(f"{text!r} is not among {allowed}", param_hint=option)
     return text

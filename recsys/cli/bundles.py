@@ -1,4 +1,4 @@
-"""The verbs that make and check bundles: export, verify, nest."""
+"""Verbs that make and check bundles: export, verify, nest."""
 
 from __future__ import annotations
 
@@ -14,29 +14,35 @@ def export(
     source: Annotated[Path, typer.Argument(help="A run folder; or a bundle, for other tiers.")],
     out: Annotated[Path, typer.Argument(help="Folder of all versions of the bundle.")],
     tiers: Annotated[
-        str | None, typer.Option(help="lo:hi:CODEC:ram|mmap by comma [int8 to 32, then fp16].")
+        str | None,
+        typer.Option(help="lo:hi:CODEC:ram|mmap by comma [default: int8 to 32, then fp16]."),
     ] = None,
-    users: Annotated[bool, typer.Option(help="User vectors and histories too.")] = True,
-    user_codec: Annotated[str, typer.Option(help="How user vectors are stored.")] = "fp32",
+    users: Annotated[bool, typer.Option(help="Export user vectors and histories as well.")] = True,
+    user_codec: Annotated[str, typer.Option(help="The codec of user vectors.")] = "fp32",
     tower: Annotated[
         bool | None,
-        typer.Option("--tower/--no-tower", help="The user tower as ONNX [where it can be]."),
+        typer.Option(
+            "--tower/--no-tower", help="Export the user tower as ONNX [default: if possible]."
+        ),
     ] = None,
     index: Annotated[
-        str | None, typer.Option(help="Of the first stage: ivf,pqx4 or another kind, or auto.")
+        str | None,
+        typer.Option(help="The index of the first stage: ivf,pqx4 or another kind, or auto."),
     ] = None,
     recall: Annotated[float, typer.Option(help="What the index is tuned to.")] = 0.99,
     memory: Annotated[
-        float | None, typer.Option(help="Bytes an item that index auto may take [any].")
+        float | None,
+        typer.Option(help="Most bytes for each item of index auto [default: no limit]."),
     ] = None,
-    prefer: Annotated[str, typer.Option(help="Of index auto: speed or memory.")] = "speed",
+    prefer: Annotated[str, typer.Option(help="The aim of index auto: speed or memory.")] = "speed",
     stages: Annotated[str | None, typer.Option(help="The funnel to serve by: 32:200,256.")] = None,
     route: Annotated[
         float | None,
-        typer.Option(help="Users may stop early; the share of ndcg@10 to keep, say 0.99."),
+        typer.Option(help="Let users stop early; the share of ndcg@10 to keep, say 0.99."),
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", help="Of the tiers: raw, safetensors or parquet.")
+        str,
+        typer.Option("--format", help="The file format of the tiers: raw, safetensors or parquet."),
     ] = "raw",
 ) -> None:
     """Writes a run as a bundle of tiers: versioned, checksummed, served without torch."""
@@ -59,11 +65,11 @@ def export(
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="A bundle, as `recsys export` leaves it.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle, made by `recsys export`.")],
     run: Annotated[
-        Path | None, typer.Option(help="Its run: what the bundle finds, beside its evaluation.")
+        Path | None, typer.Option(help="The run of the bundle, to compare their results.")
     ] = None,
-    users: Annotated[int, typer.Option(help="Users to compare with; 0: all.")] = 2000,
+    users: Annotated[int, typer.Option(help="The number of users to compare; 0: all.")] = 2000,
 ) -> None:
     """Finds any flipped byte, missing file or foreign version in a bundle."""
     from recsys.recipes.bundles.verify import verify as check
@@ -81,10 +87,13 @@ def verify(
 def nest(
     vectors: Annotated[Path, typer.Argument(help="Item vectors, .npy or .parquet.")],
     out: Annotated[Path, typer.Argument(help="Folder of all versions of the bundle.")],
-    users: Annotated[Path | None, typer.Option(help="User vectors, likewise.")] = None,
-    method: Annotated[str, typer.Option(help="learned, pca or none.")] = "learned",
-    sizes: Annotated[str | None, typer.Option(help="8,16,32 [powers of two, and all].")] = None,
-    normalize: Annotated[bool, typer.Option(help="Scores are cosines.")] = False,
+    users: Annotated[Path | None, typer.Option(help="User vectors, .npy or .parquet.")] = None,
+    method: Annotated[str, typer.Option(help="The rotation: learned, pca or none.")] = "learned",
+    sizes: Annotated[
+        str | None,
+        typer.Option(help="Granularities: 8,16,32 [default: powers of two, and the full length]."),
+    ] = None,
+    normalize: Annotated[bool, typer.Option(help="Score by cosine.")] = False,
     tiers: Annotated[str | None, typer.Option(help="As in `recsys export`.")] = None,
     index: Annotated[str | None, typer.Option(help="As in `recsys export`.")] = None,
     recall: Annotated[float, typer.Option(help="What the index is tuned to.")] = 0.99,
@@ -110,6 +119,6 @@ def nest(
         stages=stages,
     )
     print(
-        f"nested: {done.folder}; prefixes miss {done.missed:.1%} of the scores' variance "
-        f"({done.missed_before:.1%} as they were)"
+        f"nested: {done.folder}; prefixes lose {done.missed:.1%} of the scores' variance "
+        f"({done.missed_before:.1%} before the rotation)"
     )

@@ -1,4 +1,4 @@
-"""The verbs that weigh bytes, work and time against quality: tradeoff, bits."""
+"""Verbs that measure quality against bytes, work and time: tradeoff, bits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ def tradeoff(
     source: Annotated[Path, typer.Argument(help="A run folder, or a bundle with users.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="The sweep: codecs=[int8], keeps=[200], ..."),
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Options of the sweep: codecs=[int8], keeps=[200], ..."
+        ),
     ] = None,
     protocol: ProtocolOption = None,
     users: Annotated[int, typer.Option(help="Users of each part; 0: all.")] = 2000,
@@ -23,7 +25,7 @@ def tradeoff(
     out: Annotated[Path | None, typer.Option(help="Folder [RUN/tradeoff].")] = None,
     results: ResultsOption = None,
 ) -> None:
-    """What each byte in memory and each multiplication buys; ends with an export command.
+    """Measures funnels' quality against bytes, work and time; ends with an export command.
 
     Funnels are chosen on the validation part; the chosen one is measured once on the test part.
     """
@@ -49,21 +51,23 @@ def tradeoff(
 def bits(
     source: Annotated[Path, typer.Argument(help="A run folder, or a bundle with users.")],
     bytes_: Annotated[
-        str, typer.Option("--bytes", help="Of one item in memory; several by comma.")
+        str, typer.Option("--bytes", help="Bytes of one item in memory; several budgets by comma.")
     ] = "32",
     edges: Annotated[
-        str | None, typer.Option(help="Where buckets end: 8,16,24 [at the granularities].")
+        str | None, typer.Option(help="Ends of the buckets: 8,16,24 [default: the granularities].")
     ] = None,
-    aim: Annotated[str, typer.Option(help="What finds most: candidates or lists.")] = "candidates",
-    keep: Annotated[int, typer.Option(help="Candidates that are ranked.")] = 100,
+    aim: Annotated[
+        str, typer.Option(help="The recall to maximize: of candidates or of lists.")
+    ] = "candidates",
+    keep: Annotated[int, typer.Option(help="The number of candidates that are ranked.")] = 100,
     k: Annotated[int, typer.Option("-k", help="Length of the lists.")] = 10,
     protocol: ProtocolOption = None,
     users: Annotated[int, typer.Option(help="Users of each part; 0: all.")] = 1000,
     results: ResultsOption = None,
 ) -> None:
-    """How finely to store which coordinates within so many bytes; ends with export commands.
+    """Finds the best codecs of the coordinates for a byte budget; ends with export commands.
 
-    Splits are chosen on the validation part, and measured once on the test part.
+    Splits are chosen on the validation part and measured once on the test part.
     """
     from recsys.recipes.evaluating.bits import bits as split
     from recsys.recipes.evaluating.queries import Measuring

@@ -1,4 +1,4 @@
-"""The verbs that make dataset folders and item features: prepare, encode, attach, columns."""
+"""Verbs that make dataset folders and item features: prepare, encode, attach, columns."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from recsys.console import make_console
 
 
 def prepare(
-    name: Annotated[str | None, typer.Argument(help="A data set; see --list.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The name of a data set; see --list.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options; see --list.")
     ] = None,
     source: Annotated[Path | None, typer.Option(help="Raw file, zip or folder.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Dataset folder [data/NAME].")] = None,
-    if_missing: Annotated[bool, typer.Option(help="Do nothing where a folder stands.")] = False,
-    show: Annotated[bool, typer.Option("--list", help="Names and options, then stop.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Dataset folder [default: data/NAME].")] = None,
+    if_missing: Annotated[bool, typer.Option(help="Do nothing if the folder exists.")] = False,
+    show: Annotated[
+        bool, typer.Option("--list", help="Print names and options, then stop.")
+    ] = False,
 ) -> None:
     """Turns raw ratings into a dataset folder."""
     from data_prep import READERS, SOURCES, PrepareOptions, options_from_text
@@ -27,7 +29,7 @@ def prepare(
     from recsys.data.dataset import load_dataset
 
     if show or name is None:
-        others = dict.fromkeys(READERS.names(), "reader of another package")
+        others = dict.fromkeys(READERS.names(), "a reader from another package")
         own = {key: entry.description for key, entry in SOURCES.items()}
         _print_sources(others | own, PrepareOptions)
         return
@@ -47,20 +49,23 @@ def prepare(
 def encode(
     data: Data,
     modality: Annotated[str, typer.Option(help="text or image.")],
-    name: Annotated[str | None, typer.Option(help="Name of the feature [the modality].")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the feature [default: the modality].")
+    ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Folder, .onnx file or name on the hub [packaged model].")
+        str | None,
+        typer.Option(help="Folder, .onnx file or name on the hub [default: the packaged model]."),
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(help="text: content columns, comma separated.")
+        str | None, typer.Option(help="text: content columns, separated by commas.")
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="image: folder, zip or tar of ITEM_ID.jpg files.")
     ] = None,
-    url_column: Annotated[str | None, typer.Option(help="image: column of addresses.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="image: where downloads are kept.")] = None,
+    url_column: Annotated[str | None, typer.Option(help="image: the column of addresses.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="image: the folder of downloads.")] = None,
 ) -> None:
-    """Texts or pictures of the items -> vectors; a killed run goes on where it was."""
+    """Encodes texts or pictures of items as vectors; the same command resumes a killed run."""
     from data_prep import encode_images, encode_text
 
     name = name or modality
@@ -79,10 +84,12 @@ def attach(
     data: Data,
     vectors: Annotated[Path, typer.Argument(help="npz, npy, parquet, or a dataset folder.")],
     modality: Annotated[str, typer.Option(help="Name of the feature: text, image, ...")],
-    ids: Annotated[Path | None, typer.Option(help="npy: its ids, a npy or text file.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="What made the vectors.")] = None,
+    ids: Annotated[Path | None, typer.Option(help="npy: the file of its ids, npy or text.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="The name of the model that made the vectors.")
+    ] = None,
 ) -> None:
-    """Ready-made vectors, or another data set's feature, by item id; missing ones are marked."""
+    """Adds vectors or another data set's feature to the items, by item id; marks missing ones."""
     from data_prep import attach as add
 
     _print_feature(add(data, vectors, name=modality, ids=ids, encoder=encoder))
@@ -90,11 +97,15 @@ def attach(
 
 def columns(
     data: Data,
-    names: Annotated[list[str], typer.Argument(help="Content columns; year: out of the title.")],
-    delimiter: Annotated[str, typer.Option(help="Between categories of one text.")] = "|",
-    min_count: Annotated[int, typer.Option(help="Rarer categories are left out.", min=1)] = 2,
+    names: Annotated[
+        list[str], typer.Argument(help="Content columns; `year` is read from the title.")
+    ],
+    delimiter: Annotated[str, typer.Option(help="The text between categories.")] = "|",
+    min_count: Annotated[
+        int, typer.Option(help="Categories of fewer items are left out.", min=1)
+    ] = 2,
 ) -> None:
-    """Content columns -> categories and numbers with masks."""
+    """Makes features from content columns: categories and numbers, missing ones marked."""
     from data_prep import featurize_columns
 
     for manifest in featurize_columns(data, names, delimiter=delimiter, min_count=min_count):
@@ -111,7 +122,7 @@ def _print_feature(manifest: Any) -> None:
 def _print_sources(sources: dict[str, str], options: Any) -> None:
     from rich.table import Table
 
-    table = Table("name", "what", title="recsys prepare NAME")
+    table = Table("name", "description", title="recsys prepare NAME")
     for name, description in sources.items():
         table.add_row(name, description)
     console = make_console()

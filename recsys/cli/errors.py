@@ -1,4 +1,4 @@
-"""Errors of verbs: one message on stderr, a trace as well with --debug, and the exit code."""
+"""Errors of verbs: a message on stderr, a traceback with --debug, and the exit code."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from recsys.extras import missing_import
 from recsys.files.system_errors import explain
 
 debug = ContextVar("debug", default=False)
-"""Whether traces are shown."""
+"""Whether tracebacks are shown."""
 
 
 def explained(function: Callable[..., None]) -> Callable[..., None]:
-    """The verb, with its errors told in words."""
+    """The verb, with its errors printed as messages."""
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -30,7 +30,7 @@ def explained(function: Callable[..., None]) -> Callable[..., None]:
             function(*args, **kwargs)
             _flush()
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
-            raise  # of the command line itself: typer tells them
+            raise  # errors of the command line itself: typer prints them
         except Exception as error:
             _tell(error)
             code = error.exit_code if isinstance(error, RecsysError) else 1
@@ -40,11 +40,11 @@ def explained(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _flush() -> None:
-    """Writes what was printed while an error of it can be told."""
+    """Writes the printed text, so that an error of writing becomes a message."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        # Python would try again when it ends, and print a trace.
+        # Python would write again at its end, and print a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         error.filename = "standard output"
         raise
@@ -65,10 +65,10 @@ def _words(error: Exception) -> str:
     if isinstance(error, ImportError) and (known := missing_import(error)):
         return str(known)
     if isinstance(error, MemoryError):
-        return f"memory is short ({error or 'no more could be had'}); free some, or take less data"
+        return f"out of memory ({error or 'an allocation failed'}); free memory, or use less data"
     if isinstance(error, OSError) and error.errno is not None:
         return explain(error)
     return (
-        f"{type(error).__name__}: {error}. This is a fault of recsys: please report it to its "
-        "maintainers, with the command and what it prints with --debug"
+        f"{type(error).__name__}: {error}. This is a bug of recsys: please report it to its "
+        "maintainers, with the command and its output under --debug"
     )

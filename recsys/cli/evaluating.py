@@ -1,9 +1,10 @@
-"""The verbs that measure runs and show their figures: evaluate, baselines, compare, report."""
+"""Verbs that measure runs and show their figures: evaluate, baselines, compare, report."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,16 +27,19 @@ def evaluate(
     run: Run,
     split: PartOption = "test",
     protocol: ProtocolOption = None,
-    baselines: Annotated[bool, typer.Option(help="Measure the baselines too.")] = True,
-    unfinished: Annotated[bool, typer.Option(help="Also when training has not ended.")] = False,
+    baselines: Annotated[bool, typer.Option(help="Measure the baselines as well.")] = True,
+    unfinished: Annotated[
+        bool, typer.Option(help="Allow a run whose training has not ended.")
+    ] = False,
     without: Annotated[
-        list[str] | None, typer.Option(help="A feature, or ids, taken from all items; repeatable.")
+        list[str] | None,
+        typer.Option(help="A feature, or ids, to remove from all items; repeatable."),
     ] = None,
     metrics: MetricsOption = None,
     results: ResultsOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Recall, NDCG and more at every granularity, beside the simple baselines."""
+    """Measures recall, NDCG and more at every granularity, beside the simple baselines."""
     from recsys.recipes.evaluating.evaluate import evaluate as measure
     from recsys.recipes.evaluating.results import keep_table, origin_of
     from recsys.runs.loading import LoadedRun
@@ -48,7 +52,7 @@ def evaluate(
         with_baselines=baselines,
         without=without or (),
         metrics=names(metrics),
-        show=lambda table: _show(table, as_json, names(metrics)),
+        show=lambda table: show_table(table, as_json, names(metrics)),
     )
     if origin:
         keep_table(origin, table, names(metrics))
@@ -61,14 +65,18 @@ def baselines(
         typer.Argument(metavar="[NAME | NAME.KEY=VALUE]...", help="ease, als, ..., ease.l2=50"),
     ] = None,
     split: PartOption = "test",
-    protocol: Annotated[str, typer.Option(help="Preset, see `recsys evaluate`.")] = "s3rec",
-    fit_on: Annotated[str, typer.Option(help="train or train+valid.")] = "train",
+    protocol: Annotated[
+        str, typer.Option(help="Evaluation protocol, see `recsys evaluate`.")
+    ] = "s3rec",
+    fit_on: Annotated[
+        str, typer.Option(help="The parts to fit on: train or train+valid.")
+    ] = "train",
     out: Annotated[Path | None, typer.Option(help="JSON file for the table.")] = None,
     metrics: MetricsOption = None,
     results: ResultsOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fits and measures the simple models to beat; what is not set is chosen on validation."""
+    """Fits and measures simple baselines; settings not given are chosen on the validation part."""
     from recsys.recipes.evaluating.baselines import evaluate_baselines
     from recsys.recipes.evaluating.results import keep_table, origin_of
 
@@ -82,7 +90,7 @@ def baselines(
         fit_on=one_of("--fit-on", fit_on, ("train", "train+valid")),
         metrics=names(metrics),
     )
-    _show(table, as_json, names(metrics))
+    show_table(table, as_json, names(metrics))
     if out is not None:
         table.save(out)
     if origin:
@@ -97,32 +105,39 @@ def compare(
     results: ResultsOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Puts runs side by side; refuses to mix protocol cards."""
+    """Prints the figures of several runs in one table; refuses to mix protocols."""
     from recsys.recipes.evaluating.evaluate import compare as join
     from recsys.recipes.evaluating.results import keep_table, origin_of
 
     origin = origin_of(results, runs) if results else None
     table = join(runs, part=checked_part(split), protocol=protocol)
-    _show(table, as_json, names(metrics))
+    show_table(table, as_json, names(metrics))
     if origin:
         keep_table(origin, table, names(metrics))
 
 
 def report(
     run: Run,
-    beside: Annotated[list[Path] | None, typer.Argument(help="Other runs to show.")] = None,
+    beside: Annotated[
+        list[Path] | None, typer.Argument(help="Other runs to show beside it.")
+    ] = None,
     split: PartOption = "test",
     protocol: ProtocolOption = None,
-    out: Annotated[Path | None, typer.Option(help="Folder [RUN/report].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report [default: RUN/report].")
+    ] = None,
 ) -> None:
-    """One self-contained HTML page, and the same as Markdown and CSV."""
+    """Writes the figures of runs as one HTML page, Markdown and CSV."""
     from recsys.recipes.evaluating.report import report as write
 
     files = write(run, beside or [], part=checked_part(split), protocol=protocol, out=out)
     print(*files[1:], files[0], sep="\n")
 
 
-def _show(table: Any, as_json: bool, metrics: tuple[str, ...]) -> None:
+def show_table(
+    table: Any, as_json: bool, metrics: tuple[str, ...], ks: Sequence[int] = (10,)
+) -> None:
+    """Prints a table of metrics, or its card and rows as JSON."""
     if as_json:
         json.dump({"card": table.card.model_dump(), "rows": table.rows.to_dicts()}, sys.stdout)
         print()
@@ -130,4 +145,4 @@ def _show(table: Any, as_json: bool, metrics: tuple[str, ...]) -> None:
     from recsys.reports.content import ALWAYS_SHOWN
     from recsys.reports.terminal import print_table
 
-    print_table(table, (*ALWAYS_SHOWN, *metrics))
+    print_table(table, (*ALWAYS_SHOWN, *metrics), ks)

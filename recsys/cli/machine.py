@@ -1,4 +1,4 @@
-"""The verb that looks at the installation: doctor."""
+"""The verb that checks the installation: doctor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from recsys.console import make_console
 
 
 def doctor() -> None:
-    """Checks that the installed packages agree, lists the extras, and tells what mends or adds."""
+    """Checks the installed packages and extras, and prints the commands that fix problems."""
     from recsys.doctor import diagnose, extra_findings, installed
     from recsys.doctor.printing import print_findings
 

@@ -1,4 +1,4 @@
-"""The verb for studies of many runs: study."""
+"""The verb that trains and compares many runs: study."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from recsys.cli.arguments import Overrides, ResultsOption
 
 
 def study(
-    config: Annotated[Path, typer.Argument(help="A study file; configs/*_study.yaml are ready.")],
+    config: Annotated[
+        Path, typer.Argument(help="The config of a study; configs/*_study.yaml are ready ones.")
+    ],
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="Study folder [runs/CONFIG].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Study folder [default: runs/CONFIG].")] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="A method to train and measure now; repeatable.")
     ] = None,
     training: Annotated[
-        bool, typer.Option("--train/--no-train", help="Train what is missing, or only tabulate.")
+        bool,
+        typer.Option("--train/--no-train", help="Train missing runs, or only make the tables."),
     ] = True,
     dry: Annotated[bool, typer.Option(help="List the runs and their state, then stop.")] = False,
     results: ResultsOption = None,

@@ -21,7 +21,7 @@ from recsys.errors import DataError
 
 
 class BatchingConfig(StrictModel):
-    """How histories become batches."""
+    """Settings of batches made from histories."""
 
     batch_tokens: int = Field(default=768, ge=1)
     """Targets per batch, about; every target weighs the same whatever its history's length."""
@@ -34,7 +34,7 @@ class BatchingConfig(StrictModel):
 
 @dataclass(frozen=True)
 class Batch:
-    """Histories with a target behind every position, or the pairs of some users."""
+    """Histories with a target for every position, or (user, item) pairs."""
 
     histories: Histories
     targets: Int64
@@ -92,7 +92,7 @@ class TrainBatches:
             hi = hi - history_length
         if not pieces:
             interactions = "a training interaction" if pairs else "two training interactions"
-            raise DataError(f"no user has {interactions}; there is nothing to learn")
+            raise DataError(f"no user has {interactions}; there are no training examples")
         self._users, self._lo, self._hi = (
             np.concatenate(part) for part in zip(*pieces, strict=True)
         )

@@ -10,6 +10,9 @@ Indices are 0..n-1 without gaps; external ids live in the two small tables alone
 Shape legend: U users, N items, T interactions.
 """
 
+import shutil
+import tempfile
+import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -32,7 +35,7 @@ from recsys.data.manifest import (
     write_manifest,
 )
 from recsys.data.mapped_histories import MappedHistories, open_mapped
-from recsys.data.parsing.frames import FrameLike, Order, arrange, as_frame
+from recsys.data.parsing.frames import FrameLike, Order, arrange, as_frame, named_columns
 from recsys.data.read_only import freeze_arrays
 from recsys.errors import DataError
 from recsys.files.atomic import atomic_path
@@ -69,7 +72,7 @@ Number = TypeVar("Number", np.int32, np.int64)
 
 @dataclass(frozen=True)
 class Dataset:
-    """Histories as one jagged array, plus the manifest and the content tables' paths.
+    """A data set: jagged histories, the manifest, and the paths of the content tables.
 
     The array is in memory, or mapped from disk: then read it by `items_at` and `timestamps_at`,
     which hold on to nothing.
@@ -85,9 +88,74 @@ class Dataset:
     """`[T]` seconds since 1970 (or numbers of the source that are none), or None."""
     mapped: MappedHistories | None = None
     """Where `items` and `timestamps` are mapped from, if they are."""
+    temporary: bool = False
+    """Whether the folder goes with this object."""
 
     def __post_init__(self) -> None:
         freeze_arrays(self, "offsets", "items", "timestamps")
+
+    @classmethod
+    def from_frame(
+        cls,
+        interactions: FrameLike,
+        *,
+        user: str = "user_id",
+        item: str = "item_id",
+        time: str | None = None,
+        weight: str | None = None,
+        order: Order | None = None,
+        time_format: str | None = None,
+        items: FrameLike | None = None,
+        name: str = "frame",
+        split: SplitRule | None = None,
+        out: str | Path | None = None,
+    ) -> "Dataset":
+        """A data set of a frame: polars, pandas, Arrow, or anything with Arrow's C stream (DuckDB).
+
+        Rows may stand in any order: by `time` they are sorted, equal times as given. Nothing is
+        left out; what was decided in reading is told, and kept in `manifest.notes`.
+
+        Args:
+            interactions: one row for each; no id is absent, and none is a list or a struct.
+            user, item: columns of ids: text, whole numbers or categories.
+            time: column of times: dates (of a time zone: stored as UTC) or numbers.
+            weight: column of numbers.
+            order: `given`: each user's rows stand in their order already. Without `time` it must
+                be said.
+            time_format: how times are written, where the rows leave it open.
+            items: what is known of the items: the column `item` and any others, a title say.
+            name: the data set's name.
+            split: the split it is meant for.
+            out: a dataset folder to be kept; None: a temporary one, which goes with this object.
+
+        Raises:
+            DataError: a column is missing or holds no such values, or there are no rows.
+        """
+        frame = named_columns(as_frame(interactions, "the frame"), user, item, time, weight, order)
+        content = None if items is None else as_frame(items, "the items")
+        if content is not None and item in content.columns:
+            content = content.rename({item: "item_id"})
+        place = Path(tempfile.mkdtemp(prefix="recsys-")) if out is None else None
+        try:
+            made = write_dataset(
+                place / "data" if place is not None else Path(str(out)),
+                frame.rows,
+                name=name,
+                items=content,
+                order=order or "time",
+                time_format=time_format,
+                split=split,
+                origin=DatasetOrigin(notes=frame.notes),
+            )
+        except BaseException:
+            if place is not None:
+                shutil.rmtree(place)
+            raise
+        if place is None:
+            return made
+        kept = replace(made, temporary=True)
+        weakref.finalize(kept, shutil.rmtree, place, ignore_errors=True)
+        return kept
 
     def items_at(self, positions: Int64) -> Int32:
         """Items at any positions `[P]`."""
@@ -133,8 +201,8 @@ def load_dataset(folder: str | Path, *, mapped: bool = False, verify: bool = Fal
         verify: also compare the sha256 of every file with the manifest (reads them once more).
 
     Raises:
-        DataError: the folder is no dataset folder, or is damaged.
-        ChecksumError: `verify` was asked for and a file is not the one that was written.
+        DataError: the folder is not a dataset folder, or is damaged.
+        ChecksumError: `verify` is set and a file differs from its checksum.
     """
     folder = Path(folder)
     manifest = load_manifest(folder, verify=verify)
@@ -236,7 +304,7 @@ def write_indexed(
         name, items, origin, split: as in `write_dataset`; the notes go to the terminal as well.
 
     Raises:
-        DataError: something that is no dataset folder stands at `folder`, or no item has content.
+        DataError: `folder` exists and is not a dataset folder, or no item has content.
     """
     check_replaceable(Path(folder))
     content, told = (None, ()) if items is None else join_content(item_ids, items)
@@ -254,7 +322,7 @@ def write_indexed(
 
 
 def check_replaceable(folder: Path) -> None:
-    """A dataset folder may be written anew; anything else that stands there is left alone.
+    """A dataset folder may be written anew; anything else that exists is left alone.
 
     Raises:
         DataError: a file, or a folder with something else in it, stands at `folder`.
@@ -265,8 +333,8 @@ def check_replaceable(folder: Path) -> None:
     if folder.is_dir() and known.issuperset(part.name for part in folder.iterdir()):
         return
     raise DataError(
-        f"{folder} stands there and is no dataset folder, so it is not replaced; "
-        "choose another --out or move it away"
+        f"{folder} exists and is not a dataset folder, so it is not replaced; "
+        "choose another --out, or move the folder away"
     )
 
 

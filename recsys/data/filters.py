@@ -65,7 +65,7 @@ def at_least(table: FrameLike, min_weight: float) -> pl.DataFrame:
     frame = as_frame(table, _WHAT)
     if "weight" not in frame.columns:
         raise DataError(
-            f"a minimum rating of {min_weight:g} is asked for, but the data has no ratings; "
+            f"a minimum rating of {min_weight:g} is given, but the data has no ratings; "
             "name the column of the ratings, or leave min_rating out"
         )
     return frame.filter(pl.col("weight") >= min_weight)
@@ -85,7 +85,7 @@ def k_core(table: FrameLike, min_user_count: int, min_item_count: int) -> pl.Dat
     """The largest part where every user and every item has its minimum of rows.
 
     Dropping a user can push an item below its minimum and the other way round, so passes are
-    repeated up to the fixed point; repeated pairs count as often as they stand there.
+    repeated up to the fixed point; repeated pairs count as often as they occur.
     """
     frame = as_frame(table, _WHAT)
     users, items = _codes(frame["user_id"]), _codes(frame["item_id"])

@@ -20,7 +20,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive rows of the table."""
+    """Consecutive rows of `interactions.parquet`."""
 
     users: Int32
     """`[R]` ascending user indices."""

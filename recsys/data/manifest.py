@@ -20,7 +20,7 @@ MANIFEST = "dataset.json"
 
 
 class SplitRule(StrictModel):
-    """How histories are cut into train, validation and test."""
+    """The rule by which histories are split into train, validation and test parts."""
 
     name: Literal["leave-last-out", "global-time"] = "leave-last-out"
     """leave-last-out: last = test, the one before = validation. global-time: two timestamps cut."""
@@ -39,7 +39,7 @@ class SplitRule(StrictModel):
 
 @dataclass(frozen=True)
 class DatasetOrigin:
-    """Where the rows of a data set come from, and what was done to them before."""
+    """The source of the rows of a data set, and the filters applied to them."""
 
     source: str = "a data frame"
     """Address, package or file name; never a local path."""
@@ -54,7 +54,7 @@ class DatasetOrigin:
 
 
 class DatasetManifest(StrictModel):
-    """What `dataset.json` says."""
+    """The fields of `dataset.json`."""
 
     schema_version: int = SCHEMA_VERSION
     name: str
@@ -77,7 +77,7 @@ class DatasetManifest(StrictModel):
 
 
 def load_manifest(folder: Path, *, verify: bool = False) -> DatasetManifest:
-    """Reads and checks `dataset.json`; every file it lists must stand there with its size.
+    """Reads and checks `dataset.json`; every file it lists must exist with its size.
 
     Args:
         folder: the dataset folder.
@@ -86,11 +86,11 @@ def load_manifest(folder: Path, *, verify: bool = False) -> DatasetManifest:
     Raises:
         DataError: no manifest, a foreign schema version, a missing or cut file, or one that is not
             in the folder.
-        ChecksumError: `verify` was asked for and a file's bytes are others.
+        ChecksumError: `verify` is set and a file differs from its checksum.
     """
     path = folder / MANIFEST
     if is_scratch(folder):
-        raise DataError(f"{folder} is what a killed `recsys prepare` left behind; delete it")
+        raise DataError(f"{folder} is left from a killed `recsys prepare`; delete it")
     if not path.is_file():
         raise DataError(f"{folder} is not a dataset folder (no {MANIFEST}); run `recsys prepare`")
     tree = load_yaml(path)

@@ -38,7 +38,7 @@ _TYPES = {".i32": "<i4", ".i64": "<i8"}
 
 
 class MappedManifest(StrictModel):
-    """What `mapped.json` says."""
+    """The fields of `mapped.json`."""
 
     schema_version: int = 1
     content_hash: str
@@ -47,7 +47,7 @@ class MappedManifest(StrictModel):
 
 
 class MappedHistories:
-    """The columns of a data set, read from disk when they are looked at."""
+    """The columns of a data set, mapped from disk and read on access."""
 
     def __init__(self, folder: Path) -> None:
         """Maps the columns of a `mapped` folder; `offsets` alone are read into memory."""
@@ -85,7 +85,7 @@ def open_mapped(
 
     Raises:
         DataError: the data set is damaged, or the columns cannot be written.
-        ChecksumError: `verify` was asked for and a column's bytes are others.
+        ChecksumError: `verify` is set and a column differs from its checksum.
     """
     found = _find(folder / MAPPED, manifest)
     if found is None:

@@ -1,4 +1,4 @@
-"""Sampled negatives shared by a batch, with the probability of each to be drawn.
+"""Sampled negatives shared by a batch, each with its probability of being drawn.
 
 A mixture of three sources: uniform over the catalogue, by training popularity to a power, and the
 batch's own targets. Work per step depends on the number of draws, not on the catalogue.
@@ -13,7 +13,7 @@ from recsys.config import StrictModel
 
 
 class NegativesConfig(StrictModel):
-    """How many negatives come from where."""
+    """The number of negatives from each source."""
 
     uniform: int = Field(default=6144, ge=0)
     """Draws per batch, every item alike; of small catalogues nearly all are drawn, each once. A

@@ -18,7 +18,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Split:
-    """Cut points into `Dataset.items`.
+    """A split: cut points into `Dataset.items`.
 
     User u: training is `[start[u], train_end[u])`, validation `[train_end[u], valid_end[u])`,
     test `[valid_end[u], end[u])`.
@@ -34,8 +34,8 @@ class Split:
         freeze_arrays(self, "start", "train_end", "valid_end", "end")
 
     def fit_end(self, fit_on: str) -> Int64:
-        """`[U]` where the rows a model may be fitted on end: `train` or `train+valid`."""
-        ends = {"train": self.train_end, "train+valid": self.valid_end}
+        """`[U]` where the rows a model may be fitted on end: `train`, `train+valid` or `all`."""
+        ends = {"train": self.train_end, "train+valid": self.valid_end, "all": self.end}
         if fit_on not in ends:
             raise ProtocolError(f"fit_on {fit_on!r} is not among {tuple(ends)}")
         return ends[fit_on]

@@ -1,4 +1,4 @@
-"""Does what is installed fit together, which extras are there, and the lines that mend or add.
+"""Check of the installation: versions that conflict, missing extras, and the commands to fix them.
 
 Nothing that may be broken is imported into this process: a doctor must survive its patient.
 """

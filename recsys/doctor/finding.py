@@ -1,4 +1,4 @@
-"""Findings of the doctor, and the two ways to look: installed versions, and trial imports."""
+"""Findings of the doctor, by installed versions and by trial imports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Importer = Callable[[str], str | None]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     found: str

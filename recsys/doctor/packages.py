@@ -1,4 +1,4 @@
-"""Installed packages against what the core and each extra ask for."""
+"""Check of installed packages against the requirements of the core and of each extra."""
 
 from __future__ import annotations
 

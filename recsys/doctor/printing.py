@@ -1,4 +1,4 @@
-"""Findings of the doctor on a terminal."""
+"""Printing of the doctor's findings on a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def print_findings(
     if extras:
         console.print()
         console.print(_table(("extra", "found", "for", ""), extras))
-    _print_lines("to mend it:", [each for each in (*findings, *extras) if not each.ok], console)
+    _print_lines("to fix it:", [each for each in (*findings, *extras) if not each.ok], console)
     _print_lines("to add an extra:", [each for each in extras if each.absent], console)
 
 

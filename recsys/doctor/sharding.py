@@ -1,4 +1,4 @@
-"""Do torch, fbgemm and torchrec, the packages of sharded tables, fit together?
+"""Check that torch, fbgemm and torchrec, the packages of sharded tables, are compatible.
 
 torchrec checks neither the torch nor the fbgemm it runs on: a wrong pair fails with an undefined
 symbol, and the CUDA build of fbgemm fails on a CPU torch.

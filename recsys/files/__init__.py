@@ -1,1 +1,1 @@
-"""Files on disk: written whole or not at all, and errors of the system explained."""
+"""Files on disk: written whole or not at all, with clear messages for system errors."""

@@ -38,8 +38,8 @@ def atomic_path(path: Path, *, replace: bool = True) -> Iterator[Path]:
     renames leaves readers none until the next writer puts the old one back.
 
     Args:
-        path: what shall stand there.
-        replace: False: a folder that stands there and is not empty stays, and OSError is raised.
+        path: the path of the new file or folder.
+        replace: False: a folder that exists and is not empty stays, and OSError is raised.
 
     Raises:
         OSError: with `path` as its `filename`, also where a library has said it in other words.

@@ -1,4 +1,4 @@
-"""Files named by a manifest: inside its own folder, or refused.
+"""Files named by a manifest: paths outside its own folder are refused.
 
 A folder may come from anywhere, with checksums that fit: what it names is opened for whoever loads
 it, so it names nothing but its own files.
@@ -20,7 +20,7 @@ def inside(folder: Path, name: str) -> Path:
         name: as a manifest writes it: relative, parts by `/`.
 
     Raises:
-        DataError: the name is no plain relative path, or it leads out of the folder by a link.
+        DataError: the name is not a plain relative path, or it leads out of the folder by a link.
     """
     plain = PurePosixPath(name)
     if (
@@ -43,7 +43,7 @@ def inside(folder: Path, name: str) -> Path:
         raise DataError(f"{path} cannot be followed ({error}); copy the folder again") from error
     if home not in found.parents:
         raise DataError(
-            f"{path} leads out of its folder, to {found}; put the file itself there "
+            f"{path} points outside its folder, to {found}; put the file itself there "
             "(`cp --dereference`)"
         )
     return path

@@ -21,7 +21,7 @@ _BYTES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """What is written first, and what follows."""
+    """The header of a file, and the place of each tensor after it."""
 
     head: bytes
     """The header's length and the header, padded with blanks to a multiple of 64 bytes."""

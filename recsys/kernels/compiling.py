@@ -86,7 +86,7 @@ def _imported(module: str) -> Iterator[str]:
 
 
 class _Stamped:
-    """A place for the cache, with the hash in the files' names: versions are never mixed up."""
+    """The place of the cache; file names hold the hash of the sources, so versions stay apart."""
 
     def __init__(self, function: Callable[..., Any], file: str) -> None:
         super().__init__(function, file)  # type: ignore[call-arg]
@@ -116,7 +116,7 @@ class _Place(CompileResultCacheImpl):
 
 
 class _Files(IndexDataCacheFile):
-    """An index and a file per key, whose name tells the key.
+    """One index file and one data file for each key, named by the key.
 
     numba counts its files; two processes that compile for different types at once could then give
     one number to both, and one would run what was compiled for the other's types.

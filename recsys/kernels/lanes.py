@@ -79,7 +79,7 @@ def piece(returns: Any, arguments: str) -> Callable[[Callable[..., Any]], Any]:
 
 @dataclass(frozen=True)
 class Stored:
-    """An array of any numbers, as a writer is given it."""
+    """An array of numbers of any type, as kernels receive it."""
 
     data: Any
     """The pointer to its first element."""
@@ -264,7 +264,7 @@ class Lanes:
 
 
 class Loop:
-    """What the body of a loop sees."""
+    """The values that the body of a loop may use."""
 
     def __init__(self, turn: Any, carried: list[Any]) -> None:
         self.turn = turn

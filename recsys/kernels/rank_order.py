@@ -1,4 +1,4 @@
-"""Keys of scored items: whole numbers that sort as the items rank, equal scores by item.
+"""Sortable keys of scored items: integers in the order of score, ties by item.
 
 A key has the score's level (a whole number that sorts like the score) in its upper and the inverted
 item number in its lower 32 bits. Larger is better. The inverted key (`~key`) has the item itself in
@@ -55,6 +55,12 @@ def levels_of(scores: Float32) -> Int64:
     bits = (np.asarray(scores, np.float32) + np.float32(0)).view(np.int32)
     levels: Int64 = turn_bits(bits).astype(np.int64)
     return levels
+
+
+def scores_of_levels(levels: Int64) -> Float32:
+    """The float32 scores of levels."""
+    scores: Float32 = turn_bits(levels.astype(np.int32)).view(np.float32)
+    return scores
 
 
 compiled_turn_bits, compiled_key_of = kernel(turn_bits), kernel(key_of)

@@ -21,7 +21,7 @@ from recsys.kernels.compiling import kernel
 from recsys.kernels.lanes import LANES, Lanes, Stored, piece
 from recsys.kernels.threads import in_parts
 
-_AHEAD, _LINE = 4, 64  # rows asked for before they are read; bytes
+_AHEAD, _LINE = 4, 64  # rows requested before they are read; bytes
 _TO_FLOAT_EXPONENT = float(2**112)
 """float32 counts exponents from 127, float16 from 15."""
 

@@ -5,7 +5,7 @@ looked at of late: a step grows with the table even when the system holds all of
 call costs less than 1 us whatever the size, and takes no memory of this process. (Not so for
 writing: pwrite takes ten times as long as a write to a page that is mapped.)
 
-Shape legend: R rows asked for.
+Shape legend: R rows requested.
 """
 
 from typing import Any

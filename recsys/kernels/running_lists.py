@@ -20,7 +20,7 @@ _ROOM = 256
 
 @dataclass(frozen=True)
 class Lists:
-    """Lists of a batch."""
+    """The running lists of a batch of users."""
 
     scores: Float32
     """`[B, L]`."""

@@ -19,7 +19,7 @@ from recsys.data.histories import Histories
 
 @dataclass(frozen=True)
 class JaggedLayout:
-    """Where each packed token stands in a padded `[B, L]` grid, right padding."""
+    """The position of each packed token in a padded `[B, L]` grid, right padding."""
 
     num_rows: int
     longest: int

@@ -26,7 +26,7 @@ from recsys.layers.nested import NestedLinear, NestedNorm, scaled
 
 
 class LRUConfig(StrictModel):
-    """The encoder of histories. The defaults are those of fMRLRec's code."""
+    """Settings of the LRU encoder. The defaults are those of fMRLRec's code."""
 
     num_layers: int = Field(default=1, ge=1)
     hidden_ratio: float = Field(default=1.0, gt=0)

@@ -1,4 +1,4 @@
-"""The linear recurrence over padded rows, in real numbers, as ONNX can hold it.
+"""The linear recurrence over padded rows in real numbers, for export as ONNX.
 
 Shape legend: B users, L longest history, D embedding_dim.
 """
@@ -29,7 +29,7 @@ class PaddedRecurrence(nn.Module):
 
 
 class _PaddedLayer(nn.Module):
-    """As `LRULayer`; what stands behind the end of a history is nonsense that nobody reads."""
+    """Like `LRULayer`; values after the end of a history are meaningless and unused."""
 
     def __init__(self, layer: LRULayer, longest: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class _PaddedLayer(nn.Module):
 
 
 class _PaddedLRU(nn.Module):
-    """As `LRU`: step i of the scan adds what stands 2^i cells before, times decay^(2^i)."""
+    """Like `LRU`: step i of the scan adds the value 2^i cells before, times decay^(2^i)."""
 
     real: Tensor
     imaginary: Tensor

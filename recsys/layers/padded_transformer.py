@@ -1,4 +1,4 @@
-"""The transformer over padded rows, as ONNX can hold it.
+"""The transformer over padded rows, for export as ONNX.
 
 Shape legend: B users, L longest history, D embedding_dim.
 """
@@ -15,7 +15,7 @@ from recsys.layers.transformer import Transformer
 
 @dataclass(frozen=True)
 class _Grid:
-    """Stands in for a JaggedLayout where every cell of the padded grid is a token.
+    """A replacement of JaggedLayout where every cell of the padded grid is a token.
 
     Cells behind the end of a history hold nonsense; attention is causal, so nobody reads it.
     """

@@ -22,7 +22,7 @@ from recsys.layers.nested_attention import NestedAttention
 
 
 class TransformerConfig(StrictModel):
-    """The encoder of histories."""
+    """Settings of the transformer over histories."""
 
     num_layers: int = Field(default=1, ge=1)
     num_heads: int = Field(default=1, ge=1)
@@ -50,7 +50,7 @@ class TransformerConfig(StrictModel):
 
 
 class CausalAttention(nn.Module):
-    """Multi-head causal self-attention; queries may see a tensor other than keys and values."""
+    """Multi-head causal self-attention; queries may come from a tensor of their own."""
 
     def __init__(self, dim: int, config: TransformerConfig) -> None:
         super().__init__()

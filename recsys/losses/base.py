@@ -1,4 +1,4 @@
-"""The contract of a training loss: a config class that gives the objective."""
+"""The base class of loss configs, each of which makes the training objective."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OWNERS = {
 
 
 class LossConfig(StrictModel):
-    """The training objective, taken at every granularity; a class adds options of its own."""
+    """Options of a loss, which is taken at every granularity; subclasses add their own options."""
 
     name: str
     """The name the loss is registered by."""

@@ -24,7 +24,7 @@ from recsys.prefixes import prefix_logits
 
 
 class BPRConfig(LossConfig):
-    """Pairwise ranking against sampled negatives."""
+    """Options of the pairwise loss against sampled negatives."""
 
     name: Literal["bpr"] = "bpr"
     negatives: NegativesConfig = NegativesConfig()

@@ -20,7 +20,7 @@ from recsys.kernels.threads import run_shares, shares
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be summed."""
+    """The terms to be summed."""
 
     slices: list[tuple[int, int]]
     """The coordinates `[lo, hi)` each granularity adds, ascending."""
@@ -114,7 +114,7 @@ class CompiledLogSumExp(torch.autograd.Function):
 
 
 class _Inputs:
-    """The tensors as the kernels take them: rows and slices padded, everything flat."""
+    """Tensors in the form the kernels expect: rows and slices padded, everything flat."""
 
     def __init__(
         self,

@@ -49,7 +49,7 @@ _FEW = 1e-3
 
 @dataclass(frozen=True)
 class Calibration:
-    """How the target's probability is corrected for negatives that were not drawn."""
+    """Correction of the target's probability for negatives that were not drawn."""
 
     num_items: int
     """N, the size of the catalogue."""
@@ -62,7 +62,7 @@ class Calibration:
 
 
 class GBCEConfig(LossConfig):
-    """Calibrated binary cross-entropy over sampled negatives."""
+    """Options of calibrated binary cross-entropy over sampled negatives."""
 
     name: Literal["gbce"] = "gbce"
     negatives: NegativesConfig = NegativesConfig()
@@ -75,7 +75,7 @@ class GBCEConfig(LossConfig):
 
 
 class GBCE(nn.Module):
-    """The loss with the number of each granularity that is added to all its scores."""
+    """The loss, with one learned bias for each granularity that is added to its scores."""
 
     def __init__(self, num_sizes: int, num_items: int, calibration: float) -> None:
         """`num_sizes`: G; for the others see `Calibration`."""

@@ -35,7 +35,7 @@ vectors would need more steps than there are to move a logit by five."""
 
 
 class RepeatBias(nn.Module):
-    """What is added to the logits of all that a user has had, `[G]`; learned, 0 at first."""
+    """Learned bias `[G]` of the logits of items the user has had, 0 at first."""
 
     def __init__(self, granularities: Granularities) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class RepeatBias(nn.Module):
 
 
 class Layout(Protocol):
-    """How packed tokens stand in a padded grid (`towers.jagged.JaggedLayout`)."""
+    """Positions of packed tokens in a padded grid (`layers.jagged.JaggedLayout`)."""
 
     @property
     def lengths(self) -> Tensor:
@@ -75,7 +75,7 @@ class Layout(Protocol):
 
 @dataclass(frozen=True)
 class Had:
-    """What users have had, one after another: the tokens of a batch, or rows older than these."""
+    """Items that users have had, user by user: the tokens of a batch, or older rows."""
 
     items: Tensor
     """`[T]` item indices."""

@@ -16,7 +16,7 @@ from recsys.prefixes import prefix_norms
 
 @dataclass(frozen=True)
 class PrefixScales:
-    """What the products of every granularity's prefixes are multiplied by.
+    """The factors of the dot products of every granularity's prefixes.
 
     A score is `rows[g, t] * cols[g, n] * <users_t, items_n>_g`.
     """

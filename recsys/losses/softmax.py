@@ -19,7 +19,7 @@ from recsys.losses.prefix_scales import PrefixScales, prefix_scales
 
 @dataclass(frozen=True)
 class NestedLossOutput:
-    """A loss with its parts."""
+    """A loss with its value at every granularity."""
 
     total: Tensor
     """`[]`, the weighted sum, to call backward on."""
@@ -55,7 +55,7 @@ class Negatives:
 
 @dataclass(frozen=True)
 class OwnCandidates:
-    """Candidates that each token has for itself, beside the sampled ones (`losses.seen`)."""
+    """Candidates of each token, beside the shared ones (`losses.history_candidates`)."""
 
     logsumexp: Tensor
     """`[G, T]` of their logits."""

@@ -1,4 +1,4 @@
-"""The options of the softmax losses, over the full catalogue and over sampled candidates."""
+"""Options of the softmax losses, over the full catalogue and over sampled candidates."""
 
 from __future__ import annotations
 

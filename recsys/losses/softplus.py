@@ -60,7 +60,7 @@ def weighted_softplus(
 
 @dataclass(frozen=True)
 class _Terms:
-    """What takes no gradient; as the arguments of `weighted_softplus`."""
+    """The arguments of `weighted_softplus` that need no gradient."""
 
     slices: list[tuple[int, int]]
     weight: Tensor
@@ -106,7 +106,7 @@ def _blocks(num_rows: int, num_cols: int, num_sizes: int) -> Iterator[tuple[slic
 
 
 class _Sweep:
-    """Adds tile by tile to the sums and to the gradients of every input."""
+    """Accumulates the sums and the gradients of every input, tile by tile."""
 
     def __init__(
         self,

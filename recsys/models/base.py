@@ -1,4 +1,4 @@
-"""The contract of a trained model, and of its config: what one inside or outside must have.
+"""The base classes of trained models and their configs, for models inside and outside the package.
 
 Shape legend: B users, T tokens, N items, D embedding_dim, L longest history.
 """
@@ -20,7 +20,7 @@ from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales
 
 
 class ModelConfig(StrictModel):
-    """What the config of every model says; its class adds options of its own."""
+    """Options of every model; subclasses add their own options."""
 
     name: str
     """The name the model is registered by."""
@@ -57,7 +57,7 @@ class ModelConfig(StrictModel):
 
 
 class Model(nn.Module):
-    """A trained model: histories -> user vectors, beside item vectors; every prefix counts.
+    """A trained model: item vectors, and user vectors from histories, at every granularity.
 
     Built as `module(config, num_items, num_users=, features=, objective=)`: N, U, the item features
     that the config names (or None), and what is trained, called as `nested_softmax` is. Random

@@ -37,7 +37,7 @@ from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 
 
 class FMRLRecConfig(ModelConfig):
-    """fMRLRec. The defaults are the paper's model, in the widths this library has elsewhere."""
+    """Options of fMRLRec. The defaults are the paper's model with this library's usual sizes."""
 
     name: Literal["fmrlrec"] = "fmrlrec"
     granularities: Granularities = Granularities()
@@ -79,7 +79,7 @@ class FMRLRecConfig(ModelConfig):
 
 
 class FMRLRec(Model):
-    """Histories -> user vectors; item vectors are a projection of the items' features."""
+    """User vectors from histories; item vectors are a projection of the items' features."""
 
     Config = FMRLRecConfig
     config: FMRLRecConfig
@@ -103,7 +103,7 @@ class FMRLRec(Model):
         objective: what is trained, called as `nested_softmax` is.
 
         Raises:
-            DataError: a feature that the config names is not there, or is no vectors.
+            DataError: a feature that the config names is absent, or holds no vectors.
         """
         super().__init__()
         self.config, self.granularities = config, config.granularities
@@ -182,13 +182,13 @@ def join_features(features: ItemFeatures | None, names: tuple[str, ...]) -> Tens
     """`[N, F]` float32: vectors of the features side by side, each of length 1, zeros where absent.
 
     Raises:
-        DataError: one is not there, or is no vectors.
+        DataError: one is absent, or holds no vectors.
     """
     found = {} if features is None else features.vectors
     for name in names:
         if name not in found:
             raise DataError(
-                f"fmrlrec reads the feature {name!r} as vectors; those given are "
+                f"fmrlrec reads the feature {name!r} as vectors; the given features are "
                 f"{', '.join(sorted(found)) or 'none'}: make it with `recsys encode` or "
                 "`recsys attach`, or name others in model.features"
             )

@@ -62,7 +62,7 @@ def _recipe_weights(num_sizes: int) -> dict[str, object]:
 
 
 class SASRecConfig(ModelConfig):
-    """SASRec and eSASRec. The defaults are a recipe chosen on validation data."""
+    """Options of SASRec and eSASRec. The defaults were chosen on validation data."""
 
     name: Literal["sasrec"] = "sasrec"
     granularities: Granularities = Granularities.model_validate(complete({}, _recipe_weights))
@@ -125,16 +125,18 @@ class SASRecConfig(ModelConfig):
         if self.encoder.nested:
             check_blocks(self.blocks, heads=heads, ratio=self.encoder.hidden_ratio)
         elif self.encoder.nested_from:
-            raise ValueError("encoder.nested_from says nothing without encoder.nested: true")
+            raise ValueError("encoder.nested_from has no effect without encoder.nested: true")
         if self.encoder.nested and self.encoder.distances:
-            raise ValueError("encoder.distances is of the plain attention, not of encoder.nested")
+            raise ValueError(
+                "encoder.distances is an option of plain attention, not of encoder.nested"
+            )
         if dim % heads:
             raise ValueError(f"encoder.num_heads {heads} does not divide embedding_dim {dim}")
         return self
 
 
 class SASRec(Model):
-    """Histories -> user vectors; the item vectors are the table's rows."""
+    """User vectors from histories; item vectors are the table's rows."""
 
     Config = SASRecConfig
     config: SASRecConfig

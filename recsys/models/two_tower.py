@@ -41,7 +41,7 @@ _USERS_AT_ONCE = 1 << 14
 
 
 class TwoTowerConfig(ModelConfig):
-    """User rows, item rows, and what else is known of the items."""
+    """Options of the two towers: tables of users and items, and item features."""
 
     name: Literal["two_tower"] = "two_tower"
     granularities: Granularities = Granularities.model_validate(COSINE)
@@ -92,12 +92,14 @@ class TwoTowerConfig(ModelConfig):
 
 
 class TwoTower(Model):
-    """User rows and item vectors."""
+    """User vectors from a table, and item vectors from the item tower."""
 
     Config = TwoTowerConfig
     config: TwoTowerConfig
     trained_users: Tensor
     """`[U]` bool: those whose row training has moved."""
+    by_index = True
+    """Users are known by index; their histories are not looked at."""
 
     def __init__(
         self,

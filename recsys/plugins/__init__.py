@@ -1,1 +1,1 @@
-"""Parts from inside and outside the package, found by name."""
+"""Plugins: models, losses and other parts, inside or outside the package, found by name."""

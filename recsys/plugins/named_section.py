@@ -1,4 +1,4 @@
-"""Config sections whose `name` decides which class reads them, also a class from outside."""
+"""Config sections whose `name` chooses their class, which may lie outside the package."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class NamedSection:
         name = getattr(given, "name", None)
         if self.chosen({"name": name}) is not type(given):
             raise ValueError(
-                f"the name {name!r} of this {type(given).__name__} leads to another class, so what "
-                "is stored of it could not be read again; give it the name it is registered by"
+                f"the name {name!r} of this {type(given).__name__} belongs to another class, so "
+                "its "
+                "stored config could not be read again; give it its registered name"
             )
         return given

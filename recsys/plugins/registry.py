@@ -1,4 +1,4 @@
-"""Parts found by name: those of the package, entry points of others, and `module:Object`."""
+"""Registries of parts by name: parts of the package, entry points, and `module:Object`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RUN = "run.json"
 
 @dataclass(frozen=True)
 class Registry(Generic[T]):
-    """One kind of part. A module is imported when its part is asked for, and not before."""
+    """The parts of one kind, by name. A module is imported when its part is first requested."""
 
     kind: str
     """As messages call it: model."""
@@ -66,8 +66,8 @@ class Registry(Generic[T]):
                 f"{', '.join(sorted(found))}; name one of these instead"
             )
         raise ConfigError(
-            f"there is no {self.kind} named {name!r}; known: {', '.join(self.names())}; one of "
-            "your own is named as my_package.my_module:Object"
+            f"there is no {self.kind} named {name!r}; known: {', '.join(self.names())}; your "
+            "own is named as my_package.my_module:Object"
         )
 
 

@@ -45,7 +45,7 @@ def training_plots(curves: pl.DataFrame) -> dict[str, Figure]:
 def loss_plot(loss: pl.DataFrame) -> Figure:
     """Training loss by step, averaged over blocks of steps.
 
-    A loss that is no finite number leaves a gap, and the subtitle counts such steps.
+    A loss that is not a finite number leaves a gap, and the subtitle counts such steps.
     """
     block = -(-loss.height // _POINTS)
     finite = pl.when(pl.col("loss").is_finite()).then(pl.col("loss")).otherwise(math.nan)

@@ -1,4 +1,4 @@
-"""HTML pages out of templates: the only importer of jinja2.
+"""HTML pages from templates; the only importer of jinja2.
 
 Texts are escaped; only our own drawings go in as they are.
 """

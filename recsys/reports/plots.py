@@ -1,4 +1,4 @@
-"""Plots of figures by granularity: the metric, and the share of it that is kept.
+"""Plots of figures by granularity: the metric, and its share of the full-width value.
 
 Each function returns a matplotlib Figure; `drawing.to_svg` and `drawing.write_png` write it.
 """

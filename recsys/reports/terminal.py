@@ -37,7 +37,7 @@ def print_table(
         main_run: the run to put first; None: the first nested one.
 
     Raises:
-        RunError: the table is empty, has a figure that is no finite number, or has no such run.
+        RunError: the table is empty, has a figure that is not a finite number, or has no such run.
     """
     console = console or make_console()
     view = View(table, main_run, metrics, ks)

@@ -22,7 +22,7 @@ _DECIMALS = {"novelty": 2}  # bits; every other metric lies in 0..1
 
 
 class Column(NamedTuple):
-    """What a column of a report shows."""
+    """A column of a report."""
 
     metric: str
     k: int
@@ -36,7 +36,7 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One figure with its 95 % interval, where there is one."""
+    """One figure, with its 95 % interval where it has one."""
 
     value: float
     low: float | None
@@ -132,7 +132,7 @@ def check_rows(table: MetricTable) -> None:
     """Refuses tables whose figures cannot stand in a report.
 
     Raises:
-        RunError: there are no rows, a value is no finite number, or a figure stands twice.
+        RunError: there are no rows, a value is not a finite number, or a figure stands twice.
     """
     rows = table.rows
     if rows.is_empty():

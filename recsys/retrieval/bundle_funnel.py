@@ -35,8 +35,8 @@ def open_funnel(
         threads: of the searches; None: all cores.
 
     Raises:
-        DataError: it is no bundle.
-        ConfigError: the stages are no funnel, k or threads no such number, or the routing was
+        DataError: it is not a bundle.
+        ConfigError: the stages are not a funnel, k or threads no such number, or the routing was
             learned for another K.
         GranularityError: one is not among the bundle's sizes.
     """

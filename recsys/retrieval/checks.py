@@ -38,7 +38,7 @@ def checked_indices(values: Any, num: int, what: str, *, least: int = 0) -> Int6
     array = _integers(values, what)
     if len(array) and not least <= array.min() <= array.max() < num:
         wrong = int(array.min() if array.min() < least else array.max())
-        raise DataError(f"the {what} hold {wrong}; the indices there are: {least}..{num - 1}")
+        raise DataError(f"the {what} hold {wrong}; allowed indices: {least}..{num - 1}")
     return array.astype(np.int64)
 
 
@@ -61,7 +61,7 @@ def checked_jagged(
     indices = checked_indices(items, num_items, f"items of the {what}")
     if num_rows is not None and len(edges) != num_rows + 1:
         raise DataError(
-            f"the {what} have {len(edges)} offsets, so they are of {len(edges) - 1} rows; "
+            f"the {what} have {len(edges)} offsets, so they describe {len(edges) - 1} rows; "
             f"{num_rows} users need {num_rows + 1}"
         )
     ends = len(edges) and edges[0] == 0 and edges[-1] == len(indices)
@@ -82,7 +82,7 @@ def checked_vectors(vectors: Any, dim: int, what: str) -> Float32:
     array = _array(vectors, what)
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] < dim:
         raise DataError(
-            f"the {what} are {array.dtype} of shape {array.shape}; floating point of shape "
+            f"the {what} are {array.dtype} of shape {array.shape}; floating-point numbers of shape "
             f"[users, at least {dim}] is expected"
         )
     with np.errstate(over="ignore"):
@@ -139,7 +139,7 @@ def _array(values: Any, what: str) -> npt.NDArray[Any]:
         return np.asarray(values)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"the {what} are no array ({error}); all rows of one length are expected"
+            f"the {what} are not an array ({error}); all rows of one length are expected"
         ) from error
 
 

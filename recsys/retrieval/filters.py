@@ -20,7 +20,7 @@ _NONE = np.empty(0, np.int64)
 
 @dataclass(frozen=True)
 class Filters:
-    """What may not be found; `make_filters` makes them."""
+    """Items that may not be found, for each user; made by `make_filters`."""
 
     num_items: int
     """N."""
@@ -83,9 +83,9 @@ def make_filters(
             are cosines; empty: by nothing). None: no row gets what it has seen.
 
     Raises:
-        DataError: items are no indices (text, floats, a mask, lists by user), one is not in
+        DataError: items are not indices (text, floats, a mask, lists by user), one is not in
             0..N-1, or the offsets are of other users.
-        ConfigError: a number of users or items is none, or `repeats` are no finite numbers.
+        ConfigError: a number of users or items is none, or `repeats` are not finite numbers.
     """
     num_users = checked_count(num_users, "num_users", least=0)
     num_items = checked_count(num_items, "num_items", least=0)
@@ -143,7 +143,7 @@ def _check_repeats(repeats: Mapping[int, float] | None) -> None:
     if repeats is None:
         return
     if not isinstance(repeats, Mapping):
-        raise ConfigError(f"repeats are {repeats!r}; granularity -> what is added is expected")
+        raise ConfigError(f"repeats are {repeats!r}; granularity -> bias is expected")
     for size, value in repeats.items():
         checked_count(size, "a granularity of repeats")
         if not isinstance(value, float | int | np.floating) or not np.isfinite(value):

@@ -4,7 +4,7 @@ A later stage multiplies only the coordinates the stages before have not seen, f
 kept: N * g_1 + keep_1 * (g_2 - g_1) + ... multiply-adds, and keep_1 * g_1 for taking the
 first stage's own scores in float32.
 
-Shape legend: B users, N items, D coordinates, K asked for, n kept so far.
+Shape legend: B users, N items, D coordinates, K requested, n kept so far.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _GATHERED = 1 << 21  # floats of item vectors to hold at once
 
 @dataclass(frozen=True)
 class Stage:
-    """Scores by a prefix, and how many of the best go on."""
+    """A stage: the prefix that gives the scores, and the number of best items that are kept."""
 
     granularity: int
     keep: int
@@ -43,7 +43,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a search found, best first, equals by item index."""
+    """Items found by a search, best first, ties by item index."""
 
     items: Int64
     """`[B, K]`, -1 where there is nothing more."""
@@ -54,7 +54,7 @@ class Candidates:
 
 
 class Searchable(Protocol):
-    """What a funnel searches: a `Bundle`, or tiers `InMemory`."""
+    """Items that a funnel can search: a `Bundle`, or tiers `InMemory`."""
 
     @property
     def items(self) -> Tiers:
@@ -81,7 +81,7 @@ class Searchable(Protocol):
 
 
 class Finder(Protocol):
-    """A first stage."""
+    """A first stage: finds candidates among all items."""
 
     @property
     def extra_bytes(self) -> int:
@@ -115,9 +115,9 @@ def check_stages(stages: Sequence[Stage], *, indexed: bool = False) -> None:
     Behind an index (`indexed`) the second granularity may be any.
     """
     if isinstance(stages, str) or not all(isinstance(stage, Stage) for stage in stages):
-        raise ConfigError(f"stages {stages!r} are no list of Stage; `parse_stages` makes one")
+        raise ConfigError(f"stages {stages!r} are not a list of Stage; `parse_stages` makes one")
     if not stages:
-        raise ConfigError("a funnel needs a stage")
+        raise ConfigError("a funnel needs at least one stage")
     for stage in stages:
         checked_count(stage.granularity, "the granularity of a stage")
         checked_count(stage.keep, "what a stage keeps")
@@ -209,9 +209,9 @@ class Funnel:
             filters: of these users (`make_filters`).
 
         Raises:
-            DataError: the vectors are no numbers, too short or not finite, or the filters are of
+            DataError: the vectors are not numbers, too short or not finite, or the filters are of
                 other users or items.
-            ConfigError: k is no whole number, or more than the last stage keeps.
+            ConfigError: k is not a whole number, or more than the last stage keeps.
         """
         k = self._checked_k(k)
         users, filters = self._checked(users, filters)
@@ -278,7 +278,7 @@ class Funnel:
             )
         if checked_count(k, "k") > most:
             raise ConfigError(
-                f"{k} items are asked for, the last stage keeps {most}; open the funnel with k={k}"
+                f"{k} items are requested, the last stage keeps {most}; open the funnel with k={k}"
             )
         return int(k)
 

@@ -1,6 +1,6 @@
 """Thresholds of routing, learned on validation users.
 
-Shape legend: B users, K asked for.
+Shape legend: B users, K requested.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 After the adaptive classification of Kusupati et al., Matryoshka Representation Learning, NeurIPS
 2022 (section 4.2.1), with score gaps in place of class probabilities.
 
-Shape legend: B users, n items kept, K asked for.
+Shape legend: B users, n items kept, K requested.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from recsys.arrays import Float32, Float64, Int64
 
 @dataclass(frozen=True)
 class Routing:
-    """How sure a stage must be of a user's list for the search to end there."""
+    """Thresholds: how certain a stage must be of a user's list to end the search."""
 
     thresholds: tuple[float, ...]
     """For every stage but the last; inf: never."""

@@ -22,7 +22,7 @@ _CHUNK = 2048
 
 
 class Scan:
-    """Scores the prefix of every item."""
+    """Exact first stage: scores the prefix of every item."""
 
     def __init__(self, tiers: Tiers, size: int, norms: Float32 | None, threads: int | None) -> None:
         """Prepares nothing yet: a funnel over an index seldom scans.

@@ -1,1 +1,1 @@
-"""Runs: their config, their folder, and a trained model read out of it again."""
+"""Runs: config, folder, and loading of the trained model."""

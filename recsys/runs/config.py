@@ -1,9 +1,10 @@
-"""The config of a run: one YAML file that says everything a training is made from."""
+"""The config of a run: all settings of a training, in one YAML file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -14,13 +15,14 @@ from recsys.errors import ProtocolError
 from recsys.evaluation.protocol import FitOn, find_protocol
 from recsys.losses import AnyLossConfig, SampledSoftmaxConfig
 from recsys.models import AnyModelConfig, SASRecConfig
+from recsys.progress import console
 from recsys.runs.idle import refuse_idle
 from recsys.tables.distributed.plan import ShardedConfig
 from recsys.training.trainer import TrainerConfig
 
 
 class RunConfig(StrictModel):
-    """Everything a training run is made from: one YAML file, and `key=value` overrides."""
+    """All settings of a training run: one YAML file and `key=value` overrides."""
 
     data: Path
     """A dataset folder, as `recsys prepare` writes it."""
@@ -29,7 +31,8 @@ class RunConfig(StrictModel):
     protocol: str = "s3rec"
     """The preset that decides the split, and whether validation filters seen items."""
     fit_on: FitOn = "train"
-    """train+valid: nothing is held out to stop by, so exactly `trainer.epochs` are trained."""
+    """train+valid, all: nothing is held out to stop by, so exactly `trainer.epochs` are trained.
+    all is for use, not for figures: the evaluator refuses such a run."""
     split: SplitRule | None = None
     """Quantiles of a global-time split; None: the data set's own rule, or the protocol's."""
     model: AnyModelConfig = Field(default_factory=SASRecConfig)
@@ -74,7 +77,7 @@ class RunConfig(StrictModel):
         wanted = find_protocol(self.protocol).split
         if self.split is not None and self.split.name != wanted:
             raise ProtocolError(
-                f"split.name is {self.split.name}, protocol {self.protocol} wants {wanted}; "
+                f"split.name is {self.split.name}, protocol {self.protocol} needs {wanted}; "
                 "leave split out or choose another protocol"
             )
         own = dataset.manifest.split
@@ -82,10 +85,26 @@ class RunConfig(StrictModel):
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """A config file with overrides put in.
+    """A config file with overrides put in; the space of `recsys tune` in it is left out, and told.
 
     Raises:
         ConfigError: naming the file, the key and the nearest known one.
     """
-    path = Path(path)
-    return parse(RunConfig, apply_overrides(load_yaml(path), list(overrides)), str(path))
+    tree, space = read_tree(path, overrides)
+    if space is not None:
+        console.print(
+            f"{path} has a section `tune`, the space of `recsys tune`; one run is made without it",
+            style="yellow",
+            soft_wrap=True,
+        )
+    return parse(RunConfig, tree, str(path))
+
+
+def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Any]:
+    """What a config file says with overrides put in, and its section `tune` (None: it has none).
+
+    Raises:
+        ConfigError: the file is absent or no YAML, or an override is not of the form key=value.
+    """
+    tree = apply_overrides(load_yaml(Path(path)), list(overrides))
+    return tree, tree.pop("tune", None)

@@ -1,4 +1,4 @@
-"""The folder of a run: made by one process alone, held while it is trained, continued later."""
+"""The folder of a run: created by one process, locked during training, resumable."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def create_run(folder: Path, config: RunConfig, dataset: Dataset, *, resume: boo
     """Makes the run folder, or checks that `resume` continues the very same run.
 
     Raises:
-        RunError: the folder holds a run and resume was not asked for, or another data set's.
+        RunError: the folder holds a run and `resume` is not set, or another data set's.
         ConfigError: the run to resume was started with another config.
     """
     if (folder / RUN).is_file():
@@ -50,7 +50,7 @@ def create_run(folder: Path, config: RunConfig, dataset: Dataset, *, resume: boo
 
 
 def check_empty(folder: Path) -> None:
-    """Raises RunError where something stands at `folder`."""
+    """Raises RunError where something exists at `folder`."""
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; choose another place for the run folder")
     if folder.is_dir() and any(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""Options that do nothing beside others: contradictions are refused, what is left over is told."""
+"""Options without effect beside others: contradictions are refused, defaults are reported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 
 class Sections(Protocol):
-    """What the rules read of a run config."""
+    """The sections of a run config that the rules read."""
 
     @property
     def model(self) -> Any: ...
@@ -24,7 +24,7 @@ class Sections(Protocol):
 
 @dataclass(frozen=True)
 class Rule:
-    """An option and when it does nothing."""
+    """An option, and the settings under which it has no effect."""
 
     option: str
     """As a config file has it: `loss.distillation`."""
@@ -74,7 +74,7 @@ def _all_alike(config: Sections) -> bool:
 
 _SAMPLED = "needs loss.name sampled_softmax"
 _FULL = "is of sampled negatives, and this loss takes all items"
-_NOTHING_HELD_OUT = "is of validation, and fit_on train+valid holds nothing out"
+_NOTHING_HELD_OUT = "is of validation, and fit_on train+valid and all hold nothing out"
 
 _HASHES = ("hash", "double", "bloom", "multi_probe")
 _TABLES: tuple[tuple[str, str, str, Callable[[Any], bool], str], ...] = (
@@ -162,7 +162,7 @@ def _idle(config: Sections) -> Iterator[tuple[Rule, Any]]:
 
 
 def _walk(config: Sections, names: list[str]) -> Any:
-    """What stands there; None: there is no such section."""
+    """The value at that place; None: there is no such section."""
     found: Any = config
     for name in names:
         found = getattr(found, name, None)

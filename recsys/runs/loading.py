@@ -1,4 +1,4 @@
-"""Models from a config, and trained runs read from their folders."""
+"""Loading of trained runs from their folders, and construction of models from a config."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
 
 
 class LoadedRun:
-    """A trained run, ready to be measured: config, data, split and the model in eval mode."""
+    """A trained run: config, data, split, and the model in evaluation mode."""
 
     def __init__(self, folder: str | Path, *, unfinished: bool = False) -> None:
         """Reads a run folder; `unfinished`: also one whose training has not ended.
 
         Raises:
-            RunError: it is no run, has not ended, or its weights or its data set do not fit.
+            RunError: it is not a run, has not ended, or its weights or its data set do not fit.
         """
         self.folder = Path(folder)
         self.info = load_run_info(self.folder)
@@ -92,6 +92,11 @@ class LoadedRun:
         Raises:
             ProtocolError: it was.
         """
+        if self.fit_on == "all":
+            raise ProtocolError(
+                f"{self.folder} was fitted on all rows, so figures of any part would be of what it "
+                "has seen; measure the run it takes its epochs from"
+            )
         if part == "valid" and self.fit_on == "train+valid":
             calibrated = "calibrated" in self.info
             how = "calibrated on the validation part" if calibrated else "fitted on train+valid"
@@ -115,8 +120,9 @@ def on_one_process(config: RunConfig) -> RunConfig:
 def find_data(config: RunConfig, folder: Path) -> Path:
     """Where the data set of a run lies.
 
-    A relative path is looked for from here and from the folders above the run; what is not there,
-    where it lay when the run was trained. Of several the one with the run's content hash is taken.
+    A relative path is looked for from here, in the run and in the folders above it; what is not
+    there, where it lay when the run was trained. Of several the one with the run's content hash is
+    taken.
 
     Raises:
         RunError: there is none in any of these places.
@@ -124,7 +130,8 @@ def find_data(config: RunConfig, folder: Path) -> Path:
     trained = load_run_info(folder)["dataset"]
     if config.data.is_absolute() and config.data.exists():
         return config.data
-    above = () if config.data.is_absolute() else folder.resolve().parents
+    home = folder.resolve()
+    above = () if config.data.is_absolute() else (home, *home.parents)
     places = [config.data, *(parent / config.data for parent in above)]
     places += [Path(trained["folder"])] if "folder" in trained else []
     found = [place for place in places if (place / MANIFEST).is_file()]
@@ -144,6 +151,6 @@ def load_run(folder: str | Path, *, unfinished: bool = False) -> LoadedRun:
     """A trained run with its model in eval mode; see `LoadedRun`.
 
     Raises:
-        RunError: it is no run, or its weights or its data set do not fit.
+        RunError: it is not a run, or its weights or its data set do not fit.
     """
     return LoadedRun(folder, unfinished=unfinished)

@@ -1,4 +1,4 @@
-"""The two records of a run folder: its resolved config and what `run.json` says of the training.
+"""Records of a run folder: the resolved config, and `run.json` about the training.
 
 runs/NAME/
     config.yaml           the resolved config
@@ -37,11 +37,11 @@ def load_config(folder: Path) -> RunConfig:
     """The resolved config of a run.
 
     Raises:
-        RunError: the folder is no run.
+        RunError: the folder is not a run.
         DataError: the file is a link that leads out of it.
     """
     if not inside(folder, CONFIG).is_file():
-        raise RunError(f"{folder} is no run folder (no {CONFIG}); train one with `recsys train`")
+        raise RunError(f"{folder} is not a run folder (no {CONFIG}); train one with `recsys train`")
     return parse(RunConfig, load_yaml(folder / CONFIG), str(folder / CONFIG), stored=True)
 
 
@@ -55,11 +55,11 @@ def load_run_info(folder: Path) -> dict[str, Any]:
     """What `run.json` says.
 
     Raises:
-        RunError: the folder is no run, or of another schema version.
+        RunError: the folder is not a run, or of another schema version.
     """
     path = inside(folder, RUN)
     if not path.is_file():
-        raise RunError(f"{folder} is no run folder (no {RUN}); train one with `recsys train`")
+        raise RunError(f"{folder} is not a run folder (no {RUN}); train one with `recsys train`")
     info = read_json(path, "train again")
     if info.get("schema_version") != RUN_SCHEMA:
         raise RunError(
@@ -82,4 +82,6 @@ def run_name(folder: str | Path) -> str:
 
 def fitted_on(config: RunConfig, info: Mapping[str, Any]) -> FitOn:
     """What a run was fitted on, all its steps taken together: its card says so."""
+    if config.fit_on == "all":
+        return "all"
     return "train+valid" if "calibrated" in info else config.fit_on

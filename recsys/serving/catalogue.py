@@ -29,13 +29,13 @@ _SHOWN = 3
 
 
 class Catalogue:
-    """Looks items up; the map of all ids is kept in memory."""
+    """A bundle that is searched by external ids; the map of all ids is kept in memory."""
 
     def __init__(self, bundle: Bundle) -> None:
         """Reads the ids of a bundle.
 
         Raises:
-            DataError: it is no bundle, or an id stands for two items.
+            DataError: it is not a bundle, or an id stands for two items.
         """
         self.bundle = check_bundle(bundle)
         column = bundle.ids("item")["item_id"]
@@ -43,7 +43,7 @@ class Catalogue:
         self._names = np.array([*column.to_list(), None], object)
         self._index = {each: index for index, each in enumerate(self._names[:-1])}
         if len(self._index) != bundle.num_items:
-            raise DataError(f"an item id of {bundle.folder} stands for two items; {REMEDY}")
+            raise DataError(f"an item id of {bundle.folder} occurs twice; {REMEDY}")
 
     def __len__(self) -> int:
         return len(self._index)
@@ -59,7 +59,7 @@ class Catalogue:
             DataError: an id is of another type than the bundle's, or unknown.
         """
         if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-            raise DataError(f"{ids!r} is no list of item ids; give [{ids!r}] for one alone")
+            raise DataError(f"{ids!r} is not a list of item ids; give [{ids!r}] for a single item")
         given = list(ids)
         if strange := [each for each in given if not self._fits(each)]:
             raise DataError(
@@ -80,7 +80,9 @@ class Catalogue:
             DataError: as `indices`.
         """
         if isinstance(histories, str | bytes) or not isinstance(histories, Iterable):
-            raise DataError(f"{histories!r} are no histories; a list of item ids for each user is")
+            raise DataError(
+                f"{histories!r} are not histories; a list of item ids for each user is expected"
+            )
         rows = [self.indices(history) for history in histories]
         items = np.concatenate([np.empty(0, np.int64), *rows])
         return items, np.cumsum([0, *map(len, rows)], dtype=np.int64)

@@ -52,7 +52,9 @@ def source_of(
         scales = tuple(float(scale) for scale in model.scales())
         repeats = repeats_of(model)
     if not torch.isfinite(items).all():
-        raise RunError("the item vectors hold NaN or infinite values; train again, more gently")
+        raise RunError(
+            "the item vectors hold NaN or infinite values; lower the learning rate and train again"
+        )
     everything = Histories(np.arange(dataset.num_users), dataset.items, dataset.offsets)
     users = None
     if with_users:

@@ -37,7 +37,7 @@ _Bool = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class NewItemTower:
-    """Features of new items -> nested item vectors."""
+    """Computes nested vectors of new items from their features."""
 
     names: tuple[str, ...]
     """The modalities, id and all, in the order of the fusion's rows."""
@@ -77,7 +77,8 @@ class NewItemTower:
             )
         if strangers := sorted(str(name) for name in set(features) - set(known)):
             raise DataError(
-                f"items are not made of {', '.join(strangers)}; they are made of {', '.join(known)}"
+                f"item vectors are not made from {', '.join(strangers)}; they are made from "
+                f"{', '.join(known)}"
             )
         for name, given in features.items():
             if isinstance(given, str | bytes) or not hasattr(given, "__len__"):
@@ -130,7 +131,7 @@ def _numbers(name: str, given: Any) -> Float32:
     try:
         array = np.asarray(given)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{name} is no array of numbers: {error}") from error
+        raise DataError(f"{name} is not an array of numbers: {error}") from error
     if array.size and array.dtype.kind not in "fiu":
         raise DataError(
             f"{name} is {array.dtype}; numbers are expected, NaN where an item has none"

@@ -1,4 +1,4 @@
-"""A new bundle from a bundle: other tiers, codecs, index or stages.
+"""A new bundle from an existing one, with other tiers, codecs, index or stages.
 
 Vectors are those the bundle holds, so what its codecs lost stays lost; the new manifest names the
 tiers they come from, and states its own errors against them.

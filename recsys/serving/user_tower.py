@@ -36,14 +36,14 @@ def open_session(model: str | bytes, *, threads: int = 0) -> Any:
 
 
 class UserTower:
-    """Turns histories into user vectors; the items' vectors come from the bundle's tiers."""
+    """Computes user vectors from histories; the items' vectors come from the bundle's tiers."""
 
     def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
         """Opens the tower of a bundle.
 
         Raises:
             DataError: the bundle has none, or its tiers do not hold whole vectors.
-            ConfigError: `threads` are no number of threads.
+            ConfigError: `threads` is not a number of threads.
             InstallationError: onnxruntime is missing.
         """
         threads = checked_count(threads, "threads", least=0)
@@ -66,14 +66,15 @@ class UserTower:
 
         Raises:
             DataError: a history is empty, an item is none of the bundle's, the offsets do not fit
-                the items, or either is no array of integers.
+                the items, or either is not an array of integers.
         """
         items, offsets = checked_jagged(items, offsets, self.bundle.num_items, "histories")
         lengths = np.diff(offsets)
         if len(lengths) and lengths.min() < 1:
             row = int(lengths.argmin())
             raise DataError(
-                f"the history in row {row} is empty; a user vector needs one item: give those "
+                f"the history in row {row} is empty; a user vector needs at least one item: give "
+                "those "
                 "without a history something else, the most popular items say"
             )
         users = np.empty((len(lengths), self.bundle.dim), np.float32)

@@ -11,14 +11,14 @@ from recsys.config import StrictModel, apply_overrides, load_yaml, parse
 from recsys.errors import ConfigError
 from recsys.evaluation.metrics import checked_metrics
 from recsys.evaluation.protocol import Part
-from recsys.runs.config import RunConfig
+from recsys.runs.config import RunConfig, read_tree
 from recsys.studies.methods import METHODS
 
 DEFAULT_BETWEEN = (12, 24, 48, 96, 192)
 
 
 class StudyConfig(StrictModel):
-    """One nested recipe, and everything it must be compared with."""
+    """A nested run, and the runs and methods it is compared with."""
 
     run: Path
     """The run config of the nested model (YAML, relative to the current folder)."""
@@ -171,7 +171,7 @@ def _planned(study: StudyConfig, nested: RunConfig, width: int | None, seed: int
 
 
 def _resolve(study: StudyConfig, changes: list[str] | tuple[str, ...]) -> RunConfig:
-    tree = apply_overrides(load_yaml(study.run), [*study.overrides, *changes])
+    tree, _ = read_tree(study.run, [*study.overrides, *changes])
     origin = " ".join([str(study.run), *study.overrides, *changes])
     return parse(RunConfig, tree, origin)
 

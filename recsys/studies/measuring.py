@@ -46,7 +46,7 @@ _SCHEMA = 1
 
 @dataclass(frozen=True)
 class Measurement:
-    """Where one method on one run put the targets of every user."""
+    """Ranks of the targets of every user, by one method on one run."""
 
     method: str
     run: PlannedRun

@@ -31,7 +31,7 @@ Source = Literal["nested", "separate", "full"]
 
 @dataclass(frozen=True)
 class Point:
-    """One place on a line: what an item is stored as."""
+    """One point of a method: the stored form of an item, and its bytes."""
 
     granularity: int
     """Coordinates of the vector that is stored (of the decoded one, where that is not a prefix)."""
@@ -47,7 +47,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Variant:
-    """Vectors to be ranked in one pass, and the points its granularities are."""
+    """Vectors to be ranked in one pass, and the point of each of their granularities."""
 
     points: tuple[Point, ...]
     vectors: FixedVectors
@@ -55,7 +55,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a method is given: the vectors of a trained run."""
+    """The input of a method: the vectors of a trained run."""
 
     items: Tensor
     """`[N, D]`."""
@@ -177,7 +177,7 @@ def _sparse(run: Trained) -> Variants:
 
 @dataclass(frozen=True)
 class Method:
-    """One line of a study."""
+    """A method of a study: one line of its plot."""
 
     label: str
     source: Source

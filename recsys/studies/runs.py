@@ -82,7 +82,7 @@ def _train(folder: Path, run: PlannedRun) -> None:
         train(run.config, out=folder / run.name, resume=True)
     except StoppedError as stop:
         raise StoppedError(
-            f"{run.name} was stopped; its state is saved, the same command goes on from there"
+            f"{run.name} was stopped; its state is saved, and the same command continues it"
         ) from stop
     drop_checkpoints(folder / run.name)  # the length of a study's runs is fixed
 

@@ -35,7 +35,7 @@ _BOUNDS = (0.025, 0.975)
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % percentile interval; NaN where a ratio has nothing to divide by."""
+    """A figure with its 95 % percentile interval; NaN for a ratio with denominator 0."""
 
     value: float
     low: float
@@ -44,7 +44,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class SeededFigures:
-    """P figures and what they could have been."""
+    """P figures and their bootstrap samples."""
 
     means: Float64
     """`[P]`, over users and seeds."""

@@ -50,7 +50,7 @@ SEED_FIGURES, SUMMARY = "study.csv", "summary.csv"
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study has found so far."""
+    """The results so far of a study."""
 
     folder: Path
     content: StudyContent | None

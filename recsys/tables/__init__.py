@@ -96,7 +96,7 @@ TableConfig = Annotated[
 
 
 class EmbeddingTable(Protocol):
-    """What a model asks of a table, beside being an nn.Module."""
+    """The methods a model needs from a table, which is also an nn.Module."""
 
     num_rows: int
     """Indices are `0 .. num_rows - 1`."""
@@ -128,7 +128,7 @@ class EmbeddingTable(Protocol):
 
 @runtime_checkable
 class SelfUpdating(Protocol):
-    """A table that updates its own parameters: the run's optimizer leaves them alone.
+    """A table that updates its own parameters, without the run's optimizer.
 
     Its parameters still carry gradients between backward and update, so that clipping sees them.
     """

@@ -38,7 +38,7 @@ _expire: Callable[..., int] = admission.expire
 
 
 class DynamicConfig(StrictModel):
-    """Ids that come and go."""
+    """Options of a dynamic table."""
 
     name: Literal["dynamic"] = "dynamic"
     rows: int | None = Field(default=None, ge=1)
@@ -54,7 +54,7 @@ class DynamicConfig(StrictModel):
 
 
 class DynamicTable(nn.Module):
-    """Rows that are given out; a `SelfUpdating` table."""
+    """Rows that are assigned to ids as they appear; a `SelfUpdating` table."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class DynamicTable(nn.Module):
         last = int(clock[0])
         now = last + 1 if now is None else now
         if now < last:
-            raise RunError(f"time {now} comes after {last}: events must be told in order")
+            raise RunError(f"time {now} comes after {last}: events must come in the order of time")
         clock[0] = now
         clock[1] += 1
         live = -1 if self.config.time_to_live is None else self.config.time_to_live

@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class UpdateRule:
-    """What an update needs to know, from the optimizer of the run."""
+    """The settings of an update, from the optimizer of the run."""
 
     rate: float
     betas: tuple[float, float] = (0.9, 0.98)

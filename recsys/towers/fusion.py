@@ -17,7 +17,7 @@ from recsys.granularity import Granularities
 
 
 class GatedSum(nn.Module):
-    """`sum_m gate_m * part_m`: a gate in 0..2 for each coordinate, by what is there; 1 at first."""
+    """`sum_m gate_m * part_m`: gates 0..2 for each coordinate, by the parts present; 1 at first."""
 
     def __init__(self, num_parts: int, granularities: Granularities) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class GatedSum(nn.Module):
 
 
 class Projection(nn.Module):
-    """One linear map of all parts side by side, at first their sum.
+    """One linear map of all parts, concatenated; it starts as their sum.
 
     Coordinate j sees the coordinates of the parts up to the end of j's granularity, so that a
     prefix of the result is made of prefixes of the parts.

@@ -47,7 +47,7 @@ _BLOCK = 1 << 13
 
 
 class ItemsConfig(StrictModel):
-    """What item vectors are made of."""
+    """The parts of which item vectors are made."""
 
     features: tuple[str, ...] = Field(min_length=1)
     """Names of features of the data set, as `recsys encode`, `attach` and `columns` leave them."""
@@ -73,12 +73,12 @@ class ItemsConfig(StrictModel):
         if len(set(self.features)) != len(self.features):
             raise ValueError(f"a feature is named twice in {self.features}")
         if IDS in self.features:
-            raise ValueError(f"{IDS!r} is no feature; say `ids: true`")
+            raise ValueError(f"{IDS!r} is not a feature; say `ids: true`")
         return self
 
 
 class ItemTower(nn.Module):
-    """An `EmbeddingTable` whose rows are made of an id table and of features."""
+    """An `EmbeddingTable` whose rows are made from an id table and features."""
 
     num_rows: int
     embedding_dim: int

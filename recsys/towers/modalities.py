@@ -99,7 +99,7 @@ class CategoryModality(nn.Module):
 
 
 class NumberModality(nn.Module):
-    """A number as how far it fills each bin between quantiles, then a linear map."""
+    """A number, encoded as the filled share of each bin between quantiles, then a linear map."""
 
     edges: Tensor
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import recsys
 from recsys.cli import app
-from recsys.cli.app import PANELS
+from recsys.cli.app import PANELS, name_of
 from recsys.cli.errors import explained
 from recsys.training.trainer import StoppedError
 
@@ -25,10 +25,10 @@ def test_help_lists_every_verb_once_under_its_panel():
     sections = dict(re.findall(r"(?m)^(\w+):\n((?:  .*\n?)+)", printed))
     for panel, verbs in PANELS.items():
         names = re.findall(r"(?m)^  ([a-z-]+)  ", sections[panel])
-        assert names == [verb.__name__ for verb in verbs]
+        assert names == [name_of(verb) for verb in verbs]
     registered = [command.name for command in app.registered_commands]
     assert sorted(registered) == sorted(
-        verb.__name__ for verbs in PANELS.values() for verb in verbs
+        name_of(verb) for verbs in PANELS.values() for verb in verbs
     )
 
 
@@ -57,7 +57,7 @@ def test_the_version_is_that_of_the_package():
 def test_every_verb_has_its_own_help():
     for verbs in PANELS.values():
         for verb in verbs:
-            result = RUNNER.invoke(app, [verb.__name__, "--help"])
+            result = RUNNER.invoke(app, [name_of(verb), "--help"])
             assert result.exit_code == 0 and verb.__doc__.split()[0] in result.stdout
 
 

@@ -156,7 +156,7 @@ def test_a_folder_without_manifest_is_no_dataset(dataset):
 
 def test_what_a_killed_writer_left_behind_is_no_dataset(dataset):
     left = dataset.folder.rename(dataset.folder.parent / ".data.a1b2c3d4.tmp")
-    with pytest.raises(DataError, match="left behind; delete it"):
+    with pytest.raises(DataError, match="left from a killed"):
         load_dataset(left)
 
 
@@ -190,7 +190,7 @@ def test_a_bad_frame_is_refused_and_leaves_nothing(tmp_path, frame, message):
 def test_a_folder_with_other_things_in_it_is_never_replaced(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
-    with pytest.raises(DataError, match="no dataset folder, so it is not replaced"):
+    with pytest.raises(DataError, match="not a dataset folder, so it is not replaced"):
         write_dataset(tmp_path / "thesis", FRAME, name="x")
     assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "years of work"
 

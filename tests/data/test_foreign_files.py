@@ -25,7 +25,7 @@ def data(tmp_path):
 def test_a_table_that_is_a_link_to_elsewhere_is_refused(data, name):
     (data / name).rename(data.parent / "away")
     (data / name).symlink_to("../away")
-    with pytest.raises(DataError, match="leads out of its folder"):
+    with pytest.raises(DataError, match="points outside its folder"):
         load_dataset(data)
 
 
@@ -75,7 +75,7 @@ def test_a_features_arrays_are_its_own(data, made):
     for path in [path for path in folder.iterdir() if path.name != "feature.json"]:
         away = path.rename(data.parent / "away")
         path.symlink_to(away)
-        with pytest.raises(DataError, match="leads out of its folder"):
+        with pytest.raises(DataError, match="points outside its folder"):
             load_features(data)
         tree = json.loads(text)
         del tree["files"][path.name]
@@ -92,5 +92,5 @@ def test_features_that_stand_elsewhere_are_refused(data):
     feature(data, *FEATURES[0])
     away = (data / "features").rename(data.parent / "away")
     (data / "features").symlink_to(away)
-    with pytest.raises(DataError, match="leads out of its folder"):
+    with pytest.raises(DataError, match="points outside its folder"):
         load_features(data)

@@ -52,7 +52,7 @@ def test_the_given_order_can_be_asked_for_and_is_told_where_there_is_no_time(tmp
     assert untimed.item_frame()["item_id"].to_list() == [5, 3]
     assert "order in which they are given" in untimed.manifest.notes[0]
     assert "order in which they are given" in capsys.readouterr().err.replace("\n", " ")
-    with pytest.raises(DataError, match="order='time' wants a column timestamp"):
+    with pytest.raises(DataError, match="order='time' needs a column timestamp"):
         write_dataset(tmp_path / "d", frame.drop("timestamp"), name="x", order="time")
 
 
@@ -84,7 +84,7 @@ def test_item_content_may_be_a_pandas_frame(tmp_path):
         (pd.DataFrame({"user_id": [1, "a", 2.5], "item_id": [1, 2, 3]}), "cannot be read"),
         (pd.DataFrame([[1, 2, 3]], columns=["user_id", "user_id", "item_id"]), "cannot be read"),
         (pd.DataFrame({"user_id": [1], "item_id": [2], "weight": [[1]]}), "no numbers"),
-        (pd.DataFrame({"user_id": [1], "item_id": [2], "timestamp": ["soon"]}), "is no time"),
+        (pd.DataFrame({"user_id": [1], "item_id": [2], "timestamp": ["soon"]}), "is not a time"),
         (
             pd.DataFrame({"user_id": [1], "item_id": [2], "weight": [1e39]}),
             r"column weight holds 1e\+39 in row 0",

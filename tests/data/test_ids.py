@@ -49,7 +49,7 @@ def test_an_id_is_the_same_text_however_it_was_stored(values, dtype, expected):
         ([[1]], None, "holds List"),
         ([True], None, "holds Boolean"),
         ([date(2010, 1, 1)], None, "holds Date"),
-        ([b"\xff\xfe"], None, "bytes that are no text"),
+        ([b"\xff\xfe"], None, "bytes that are not text"),
     ],
 )
 def test_what_is_no_id_or_was_one_is_refused_by_name(values, dtype, message):

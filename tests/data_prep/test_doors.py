@@ -13,7 +13,7 @@ def write(path, text):
 
 def test_one_column_cannot_be_user_and_item(tmp_path):
     source = write(tmp_path / "a.csv", "item_id,x\n1,2\n")
-    with pytest.raises(DataError, match="named for two things"):
+    with pytest.raises(DataError, match="named for two options"):
         prepare("csv", PrepareOptions(user_column="item_id"), source=source, out=tmp_path / "out")
 
 

@@ -98,7 +98,7 @@ def test_sigkill_leaves_no_dataset_and_the_next_run_cleans_up(tmp_path):
 
 
 def test_synthetic_takes_no_source_and_no_filters(source, tmp_path):
-    with pytest.raises(ConfigError, match="made, not read"):
+    with pytest.raises(ConfigError, match="generated, not read"):
         prepare("synthetic", source=source, out=tmp_path / "out")
     with pytest.raises(ConfigError, match="takes no filters"):
         prepare("synthetic", PrepareOptions(min_item_count=5), out=tmp_path / "out")

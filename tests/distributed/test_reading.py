@@ -53,7 +53,7 @@ def test_the_config_may_name_a_process_for_each_granularity():
     ("settings", "sizes", "world_size", "message"),
     [
         ({"sharding": "table_wise"}, (6,), 1, "multiple of 4, found 6"),
-        ({}, (2, 8), 1, "2 is no multiple of 4"),
+        ({}, (2, 8), 1, "2 is not a multiple of 4"),
         ({"ranks": (0, 1)}, SIZES, 2, "names 2 processes for the 3 shards"),
         ({"ranks": (0, 0, 5)}, SIZES, 2, r"names process 5, there are 0\.\.1"),
         ({"sharding": "row_wise", "ranks": (0,)}, SIZES, 2, "not for row_wise"),

@@ -74,7 +74,7 @@ def test_kill_9_of_one_then_a_restart_with_another_world_size_ends_the_same(
     results = group.results()
     assert results[killed] is None
     kind, message, _ = results[1 - killed]
-    assert kind == "PeerError" and "without a word" in message and "--resume" in message
+    assert kind == "PeerError" and "without a message" in message and "--resume" in message
     assert load_run_info(tmp_path / "run")["state"] == "started"
     run(again, training.train_run, config, tmp_path / "run")
     same_results(tmp_path / "run", alone)

@@ -1,4 +1,4 @@
-"""Lists and scores beside those they should be: rounding is no difference, anything more is one."""
+"""Lists and scores against the expected ones: rounding is no difference, anything more is."""
 
 import numpy as np
 import pytest

@@ -133,5 +133,5 @@ def test_a_config_object_from_outside_is_as_good_as_a_file(place):
 
     small = GRU4RecConfig(granularities=Granularities(sizes=(4, 8)))
     assert RunConfig(data=place / "data", model=small).model_dump()["model"]["name"] == NAME
-    with pytest.raises(ValueError, match="leads to another class"):
+    with pytest.raises(ValueError, match="belongs to another class"):
         RunConfig(data=place / "data", model=small.model_copy(update={"name": "sasrec"}))

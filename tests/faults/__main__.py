@@ -121,7 +121,7 @@ def attempt(project: Project, seed: int) -> str:
         (folder / output).write_text("of the user")
     code, said = project.call(folder, command, fault)
     what = f"seed {seed}: {verb}, {fault.kind} after {fault.after}: exit {code}"
-    assert "Traceback" not in said and "fault of recsys" not in said, f"{what}\n{said}"
+    assert "Traceback" not in said and "bug of recsys" not in said, f"{what}\n{said}"
     assert code in (0, 1) or (code == -signal.SIGKILL and fault.kind == "killed"), f"{what}\n{said}"
     if fault.kind == "file" and output:
         if (folder / output).is_file() and output != "table.json":

@@ -92,7 +92,7 @@ def output_of(command: list[str]) -> str | None:
 
 
 def check_whole(folder: Path) -> None:
-    """Everything that stands there is whole; hidden temporaries of the dead are nobody's."""
+    """Everything that exists is whole; hidden temporaries of the dead are nobody's."""
     for place, names, files in os.walk(folder):
         names[:] = [name for name in names if not is_scratch(Path(place) / name)]
         path = Path(place)
@@ -105,7 +105,7 @@ def check_whole(folder: Path) -> None:
         elif is_bundle(path) and path.parent == folder:
             assert verify_bundle(path) == [], path
         elif path.parent == folder / "runs" or path == folder / "made":
-            raise AssertionError(f"{path} is no run and no data set, with {names + files}")
+            raise AssertionError(f"{path} is neither a run nor a data set, with {names + files}")
         for name in files:
             _check_file(path / name)
 

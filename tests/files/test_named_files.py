@@ -34,7 +34,7 @@ def test_links_may_stay_in_the_folder_and_not_leave_it(tmp_path):
     for folder in (home, tmp_path / "link"):
         assert inside(folder, "near").is_file()
         for name in ("far", "folder/file", "folder/absent", "whole"):
-            with pytest.raises(DataError, match="leads out of its folder"):
+            with pytest.raises(DataError, match="points outside its folder"):
                 inside(folder, name)
         with pytest.raises(DataError, match="cannot be followed"):
             inside(folder, "circle")

@@ -167,7 +167,7 @@ def test_a_feature_that_is_not_there_or_is_no_vectors_is_refused_with_what_to_do
         ({"name": "fmrlrec", "encoder": {"min_radius": 0.5}}, "must be below max_radius"),
         ({"encoder": {"nested": True, "num_heads": 3}}, "num_heads 3 does not divide the 8"),
         ({"encoder": {"nested": True, "nested_from": 24}}, "nested_from 24 is not among"),
-        ({"encoder": {"nested_from": 64}}, "says nothing without encoder.nested"),
+        ({"encoder": {"nested_from": 64}}, "has no effect without encoder.nested"),
     ],
 )
 def test_a_config_that_cannot_be_is_refused_with_the_reason(model, message):

@@ -151,7 +151,7 @@ def test_a_config_file_that_names_sizes_alone_keeps_cosine_scores():
 
 
 def test_a_bias_by_distance_is_not_of_the_nested_attention():
-    with pytest.raises(ValueError, match=r"encoder\.distances is of the plain attention"):
+    with pytest.raises(ValueError, match=r"encoder\.distances is an option of plain attention"):
         SASRecConfig.model_validate({"encoder": {"nested": True, "distances": 10}})
 
 

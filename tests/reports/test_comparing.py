@@ -162,7 +162,7 @@ def test_damaged_ranks_are_refused(tmp_path):
     for broken in (text[:-4], text[4:], "", tree["ranks"]["offsets"], None):
         tree["ranks"]["lines"][0]["ranks"] = broken
         path.write_text(json.dumps(tree))
-        with pytest.raises(RunError, match="is no metrics file"):
+        with pytest.raises(RunError, match="is not a metrics file"):
             load_table(path)
 
 

@@ -35,7 +35,7 @@ WRONG_ITEMS = {
     "objects": (np.array(["a", 3], object), "looks external ids up"),
     "a mask": (np.ones(N, bool), "np.flatnonzero"),
     "floats": ([1.0, 2.0], "integer type"),
-    "lists by user": ([[1, 2], [3]], "no array"),
+    "lists by user": ([[1, 2], [3]], "not an array"),
     "two dimensions": (np.ones((2, 2), int), "one dimension"),
     "a number": (3, "one dimension"),
     "below": ([-1], "0..299"),
@@ -109,7 +109,7 @@ WRONG_USERS = {
     "text": (lambda u: u.astype(str), "floating point"),
     "a mask": (lambda u: u > 0, "floating point"),
     "complex": (lambda u: u.astype(complex), "floating point"),
-    "ragged": (lambda u: [u[0], u[1][:5]], "no array"),
+    "ragged": (lambda u: [u[0], u[1][:5]], "not an array"),
     "nothing": (lambda u: None, "None"),
 }
 

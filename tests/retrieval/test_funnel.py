@@ -266,7 +266,7 @@ def test_hot_and_cold_bytes_are_those_of_the_arrays(bundles):
 @pytest.mark.parametrize(
     ("stages", "error", "message"),
     [
-        ([], ConfigError, "needs a stage"),
+        ([], ConfigError, "needs at least one stage"),
         ([Stage(8, 10), Stage(16, 8), Stage(16, 5)], ConfigError, "must grow"),
         ([Stage(8, 10), Stage(16, 20)], ConfigError, "must not"),
         ([Stage(8, 0)], ConfigError, "1 or more"),
@@ -280,7 +280,7 @@ def test_stages_that_are_no_funnel_are_refused(bundles, stages, error, message):
 
 def test_searches_that_cannot_be_are_refused(bundles):
     funnel = Funnel(bundles[0], [Stage(8, 20), Stage(32, 10)])
-    with pytest.raises(ConfigError, match="11 items are asked for"):
+    with pytest.raises(ConfigError, match="11 items are requested"):
         funnel.search(users_of(1), 11)
     with pytest.raises(DataError, match="at least 32"):
         funnel.search(users_of(1)[:, :16])
@@ -290,7 +290,7 @@ def test_searches_that_cannot_be_are_refused(bundles):
         funnel.search(users_of(1), filters=make_filters(2, N))
     with pytest.raises(DataError, match=r"blocked items hold 300; .* 0\.\.299"):
         make_filters(1, N, blocked=np.array([300]))
-    with pytest.raises(DataError, match="seen items have 3 offsets, so they are of 2 rows"):
+    with pytest.raises(DataError, match="seen items have 3 offsets, so they describe 2 rows"):
         make_filters(1, N, seen=(np.array([1]), np.array([0, 1, 1])))
 
 

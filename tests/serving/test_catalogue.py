@@ -71,11 +71,11 @@ def test_what_the_bundle_does_not_have_is_named(tmp_path):
         with pytest.raises(DataError, match=r"has no item 'a', 'b', 'c' and 1 more"):
             ask(["50", "a", "b", "c", "d"])
     for wrong in ("50", 50, None):
-        with pytest.raises(DataError, match="no list of item ids"):
+        with pytest.raises(DataError, match="not a list of item ids"):
             catalogue.indices(wrong)
-    with pytest.raises(DataError, match="no list of item ids"):
+    with pytest.raises(DataError, match="not a list of item ids"):
         catalogue.histories(["50", "3"])
-    with pytest.raises(DataError, match="no histories"):
+    with pytest.raises(DataError, match="not histories"):
         catalogue.histories("50")
 
 

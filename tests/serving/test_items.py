@@ -1,4 +1,4 @@
-"""Features of new items: what is no feature of that kind is refused, not read as another."""
+"""Features of new items: what is not a feature of that kind is refused, not read as another."""
 
 import re
 
@@ -25,7 +25,7 @@ GOOD = {"text": np.eye(2, 3), "genres": [["a"], []], "year": [1.5, np.nan]}
 WRONG = {
     "a text for the names": ("genres", ["a", "b"], "['a'], or []"),
     "no list of names": ("genres", [["a"], None], "or [] where"),
-    "names that are no text": ("genres", [["a"], [1]], "names are text"),
+    "names that are not text": ("genres", [["a"], [1]], "names are text"),
     "one name alone": ("genres", "a", "one entry for each"),
     "numbers as text": ("year", ["1", "2"], "numbers are expected"),
     "a mask": ("year", [True, False], "numbers are expected"),
@@ -35,7 +35,7 @@ WRONG = {
     "vectors as text": ("text", np.eye(2, 3).astype(str), "numbers are expected"),
     "an infinite vector": ("text", [[1, 2, 3], [1, 1e39, 3]], "infinite"),
     "vectors of other widths": ("text", np.eye(2, 4), "[n, 3] is expected"),
-    "ragged vectors": ("text", [[1, 2, 3], [1]], "no array of numbers"),
+    "ragged vectors": ("text", [[1, 2, 3], [1]], "not an array of numbers"),
     "one vector alone": ("text", [1.0, 2.0], "[n, 3] is expected"),
     "another number of items": ("text", np.eye(3), "as many items each"),
     "nothing": ("text", None, "one entry for each"),

@@ -157,7 +157,7 @@ def test_early_stopping_goes_by_the_named_metric(data, tmp_path):
 def test_what_cannot_be_trained_leaves_no_folder(data, tmp_path):
     frame = pl.DataFrame({"user_id": [1, 2], "item_id": [1, 2]})
     lonely = write_dataset(tmp_path / "lonely", frame, name="lonely").folder
-    with pytest.raises(DataError, match="nothing to learn"):
+    with pytest.raises(DataError, match="no training examples"):
         train(settings(lonely), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="num_heads 3 does not divide embedding_dim 16"):
@@ -189,7 +189,7 @@ def test_a_diverging_run_says_what_to_lower(data, tmp_path):
 
 
 def test_a_split_that_contradicts_the_protocol_is_refused(data, tmp_path):
-    with pytest.raises(ProtocolError, match="wants leave-last-out"):
+    with pytest.raises(ProtocolError, match="needs leave-last-out"):
         train(settings(data, split={"name": "global-time"}), out=tmp_path / "run")
 
 

@@ -1,1 +1,1 @@
-"""Item features: their folders, their arrays, the content they come from."""
+"""Item features: folders, arrays, and the content they are made from."""

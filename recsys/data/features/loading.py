@@ -1,6 +1,6 @@
 """Item features in memory: vectors, categories and numbers, aligned with item indices.
 
-    features = load_features("data/ml1m")           # everything that stands there; {} where nothing
+    features = load_features("data/ml1m")           # everything that exists; {} where nothing
     text = load_features("data/ml1m", ["text"]).vectors["text"]
     text.rows(batch_items)                          # [B, D] float32, zeros where absent
     text.present[batch_items]                       # [B] bool
@@ -9,7 +9,7 @@ Row i of every array belongs to item_index i of the dataset folder. Arrays are m
 read-only; nothing is copied until rows are taken. `recsys encode`, `attach` and `columns` write
 them (feature_writing.py). The content hash of the interactions does not know of features: they have
 a hash of their own, for run folders and protocol cards.
-Shape legend: N items, B rows asked for, D width of a modality, C categories.
+Shape legend: N items, B rows requested, D width of a modality, C categories.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Float16 = npt.NDArray[np.float16]
 
 @dataclass(frozen=True)
 class VectorFeature:
-    """One vector per item, as a frozen encoder gave it (text, image) or as it was attached."""
+    """One vector per item, from a frozen encoder (text, image) or attached by the user."""
 
     vectors: Float16
     """`[N, D]`, mapped from disk; zeros where absent."""
@@ -92,7 +92,7 @@ class NumericFeature:
 
 @dataclass(frozen=True)
 class ItemFeatures:
-    """Everything known of the items beside who had them."""
+    """All features of the items of a data set."""
 
     num_items: int
     """N."""
@@ -115,12 +115,12 @@ def load_features(
 
     Args:
         folder: the dataset folder.
-        names: the features wanted (default: all that stand there, perhaps none).
+        names: the features wanted (default: all that exist, perhaps none).
         verify: also compare the sha256 of every file.
 
     Raises:
         DataError: a feature is not there, is damaged, or belongs to other items.
-        ChecksumError: `verify` was asked for and a file's bytes are others.
+        ChecksumError: `verify` is set and a file differs from its checksum.
     """
     folder = Path(folder)
     num_items, ids_hash = load_manifest(folder).num_items, item_ids_hash(folder)
@@ -162,7 +162,7 @@ def _check_aligned(folder: Path, manifest: FeatureManifest, num_items: int, ids_
     if (manifest.num_items, manifest.item_ids_hash) != (num_items, ids_hash):
         raise DataError(
             f"feature {manifest.name!r} of {folder} was made for {manifest.num_items} other items "
-            f"than the {num_items} that stand there; make it again, or take it over by id with "
+            f"than the {num_items} that exist; make it again, or take it over by id with "
             "`recsys attach` from the dataset folder it belongs to"
         )
 

@@ -39,7 +39,7 @@ _PARTS: dict[Kind, tuple[str, ...]] = {
 
 
 class FeatureOrigin(StrictModel):
-    """Where a feature came from."""
+    """The source of a feature."""
 
     source: str
     """What it was made of: columns, folder of images, file of vectors; never a local path."""
@@ -52,7 +52,7 @@ class FeatureOrigin(StrictModel):
 
 
 class FeatureManifest(StrictModel):
-    """What `feature.json` says."""
+    """The fields of `feature.json`."""
 
     schema_version: int = _SCHEMA_VERSION
     name: str
@@ -87,12 +87,12 @@ def feature_names(folder: Path) -> list[str]:
 
 
 def load_feature_manifest(folder: Path, name: str, *, verify: bool = False) -> FeatureManifest:
-    """Reads and checks `feature.json`; every file it lists must stand there with its size.
+    """Reads and checks `feature.json`; every file it lists must exist with its size.
 
     Raises:
         DataError: no such feature, a foreign schema version, a missing or cut file, or one that is
             not in the folder.
-        ChecksumError: `verify` was asked for and a file's bytes are others.
+        ChecksumError: `verify` is set and a file differs from its checksum.
     """
     path = inside(folder, f"{FEATURES}/{name}/{FEATURE_MANIFEST}")
     tree = load_yaml(path)

@@ -20,7 +20,7 @@ from recsys.errors import DataError
 
 @dataclass(frozen=True)
 class VectorTable:
-    """Vectors by external id, as a file has them."""
+    """Vectors by external id, read from a file."""
 
     vectors: npt.NDArray[np.floating]
     """`[M, D]`."""
@@ -44,7 +44,7 @@ def read_vectors(path: Path, ids: Path | None = None) -> VectorTable:
 
     Raises:
         DataError: the file is absent, of another kind, or does not hold what it should; an id
-            stands there twice.
+            occurs twice.
     """
     if not path.is_file():
         raise DataError(f"there is no file {path}; give the right file of vectors")
@@ -123,7 +123,7 @@ def _id_lines(ids: Path) -> pl.Series:
     try:
         text = ids.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{ids.name} is no UTF-8 text with one id a line: {error}") from error
+        raise DataError(f"{ids.name} is not UTF-8 text with one id a line: {error}") from error
     # Not splitlines: it also cuts at characters that an id may hold.
     lines = text.replace("\r\n", "\n").rstrip("\r\n").split("\n")
     return pl.Series(lines, dtype=pl.String)
@@ -143,7 +143,7 @@ def _unreadable(path: Path, kind: str, error: Exception) -> DataError:
             f"{path.name} holds an array of Python objects (dtype object), which is a pickle and "
             "is not opened; save ids with ids.astype(str), vectors as floats"
         )
-    return DataError(f"{path.name} is no whole {kind} without pickles ({error})")
+    return DataError(f"{path.name} is not a complete {kind} without pickles ({error})")
 
 
 def _id_array(path: Path, ids: npt.NDArray[Any]) -> pl.Series:
@@ -160,7 +160,7 @@ def _read_parquet(path: Path) -> VectorTable:
     try:
         frame = pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path.name} is no parquet file: {error}") from error
+        raise DataError(f"{path.name} is not a parquet file: {error}") from error
     lists = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List | pl.Array)]
     others = [name for name in frame.columns if name not in lists]
     ids = "item_id" if "item_id" in others else next(iter(others), None)

@@ -58,7 +58,7 @@ def write_vectors(
                 row = lo + int(np.argmin((np.abs(block) <= _F16_MAX).all(axis=1)))
                 raise DataError(
                     f"feature {name!r}: the vector of item {_item_id(folder, row)!r} holds NaN or "
-                    f"a number beyond {_F16_MAX:g}; mend or scale it, or leave it out"
+                    f"a number beyond {_F16_MAX:g}; correct or scale it, or leave it out"
                 )
             stored[lo : lo + _BLOCK] = block
         stored.flush()

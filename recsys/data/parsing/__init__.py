@@ -1,1 +1,1 @@
-"""Reading interactions: frames, ids and times of any spelling."""
+"""Reading of interactions: frames, and ids and times in any notation."""

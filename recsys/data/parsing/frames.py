@@ -23,7 +23,7 @@ FrameLike = Any
 
 @dataclass(frozen=True)
 class Arranged:
-    """Interactions as a dataset folder has them."""
+    """Interactions in the order and form of a dataset folder."""
 
     rows: pl.DataFrame
     """`[T]` user_index, item_index, timestamp (Int64)?, weight (Float32)?"""
@@ -39,7 +39,7 @@ def as_frame(table: FrameLike, what: str) -> pl.DataFrame:
     """A table of any library as a polars frame.
 
     Raises:
-        DataError: it is no table, or a column of it has no one type.
+        DataError: it is not a table, or a column of it has no one type.
     """
     if isinstance(table, pl.DataFrame | pl.LazyFrame):
         return table.lazy().collect()
@@ -55,6 +55,66 @@ def as_frame(table: FrameLike, what: str) -> pl.DataFrame:
         f"{what}: a frame of polars or pandas or an Arrow table is expected, found "
         f"{type(table).__name__}"
     )
+
+
+@dataclass(frozen=True)
+class Named:
+    """A frame whose columns have the names that `arrange` reads."""
+
+    rows: pl.DataFrame
+    notes: tuple[str, ...]
+
+
+def named_columns(
+    frame: pl.DataFrame,
+    user: str,
+    item: str,
+    time: str | None,
+    weight: str | None,
+    order: Order | None,
+) -> Named:
+    """The columns of a frame that are asked for, as user_id, item_id, timestamp and weight.
+
+    Raises:
+        DataError: one is missing or named twice, or nothing says how rows are ordered.
+    """
+    asked = {"user_id": user, "item_id": item, "timestamp": time, "weight": weight}
+    wanted = {new: old for new, old in asked.items() if old is not None}
+    for new, old in wanted.items():
+        if old not in frame.columns:
+            raise DataError(
+                f"there is no column {old!r} in the frame; found {frame.columns}: say which one "
+                f"is meant ({_KEYWORDS[new]}=...)"
+            )
+    if len(set(wanted.values())) != len(wanted):
+        raise DataError(f"a column is named twice: {wanted}; each is one thing")
+    if time is None and order != "given":
+        raise DataError(
+            "nothing says in which order a user's rows are to be taken: name the column of times "
+            f"(time=...; found {frame.columns}), or say order='given' where they stand in order"
+        )
+    rows = frame.select(pl.col(old).alias(new) for new, old in wanted.items())
+    return Named(rows, tuple(_told(rows)))
+
+
+def _told(rows: pl.DataFrame) -> list[str]:
+    """What is decided about times of a zone, and about rows that stand there twice."""
+    notes, dtype = [], rows.schema.get("timestamp")
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone not in (None, "UTC"):
+        notes.append(f"times of {dtype.time_zone} are stored as UTC")
+    nested = any(column.is_nested() for column in rows.dtypes)
+    if dtype is not None and not nested:
+        keys = rows.select("user_id", "item_id", "timestamp")
+        repeated = len(keys) - keys.n_unique()
+        if repeated:
+            notes.append(
+                f"{repeated:,} rows say user, item and time of another row once more; all are kept "
+                "(frame.unique() drops them)"
+            )
+    return notes
+
+
+_KEYWORDS = {"user_id": "user", "item_id": "item", "timestamp": "time", "weight": "weight"}
 
 
 def arrange(frame: pl.DataFrame, order: Order | None, time_format: str | None) -> Arranged:
@@ -79,7 +139,7 @@ def arrange(frame: pl.DataFrame, order: Order | None, time_format: str | None) -
     notes = [*users[1], *items[1]]
     columns = [users[0].alias("user_id"), items[0].alias("item_id")]
     if "timestamp" in frame.columns:
-        times, told = _times(frame, time_format)
+        times, told = times_of(frame, time_format)
         columns.append(times.alias("timestamp"))
         notes += told
     if "weight" in frame.columns:
@@ -112,18 +172,23 @@ def _check_columns(frame: pl.DataFrame, order: Order | None) -> None:
         raise DataError(f"order {order!r} is neither 'time' nor 'given'")
     if order == "time" and "timestamp" not in frame.columns:
         raise DataError(
-            f"order='time' wants a column timestamp; found {frame.columns}. Rename the column of "
+            f"order='time' needs a column timestamp; found {frame.columns}. Rename the column of "
             "times, or say order='given'"
         )
 
 
 def _ids(frame: pl.DataFrame, column: str) -> tuple[pl.Series, tuple[str, ...]]:
     found = read_ids(frame[column], f"column {column}")
-    _check_present(found.text, frame[column])
+    check_present(found.text, frame[column])
     return found.text, found.notes
 
 
-def _times(frame: pl.DataFrame, form: str | None) -> tuple[pl.Series, list[str]]:
+def times_of(frame: pl.DataFrame, form: str | None) -> tuple[pl.Series, list[str]]:
+    """The column timestamp as values that can be ordered by, and what was decided.
+
+    Raises:
+        DataError: it holds no such values.
+    """
     dtype, what = frame.schema["timestamp"], "column timestamp"
     plan = plan_times(
         frame.lazy(), "timestamp", dtype, form=form, what=what, collect=pl.LazyFrame.collect
@@ -131,7 +196,7 @@ def _times(frame: pl.DataFrame, form: str | None) -> tuple[pl.Series, list[str]]
     values = frame.select(timestamp=plan.values).to_series()
     if plan.fractions is not None and values.null_count():
         values = frame.select(timestamp=plan.fractions.values).to_series()
-    _check_present(values, frame["timestamp"])
+    check_present(values, frame["timestamp"])
     times, note = settle(values, form, what)
     return times, [told for told in (plan.note, note) if told is not None]
 
@@ -142,11 +207,11 @@ def _weights(frame: pl.DataFrame) -> pl.Series:
         weights = frame.select(number.alias("weight")).to_series()
     except pl.exceptions.PolarsError as error:
         raise DataError(f"column weight holds no numbers ({error})") from error
-    _check_present(weights, frame["weight"])
+    check_present(weights, frame["weight"])
     return weights
 
 
-def _check_present(values: pl.Series, given: pl.Series) -> None:
+def check_present(values: pl.Series, given: pl.Series) -> None:
     """Raises DataError where a value is absent, or could not be read from what was given."""
     if values.null_count():
         row = int(values.is_null().arg_max() or 0)

@@ -1,8 +1,8 @@
 """Ids of users and items as text, by one rule everywhere.
 
 An id is text. Whole numbers are the text of the number, however a program has stored them: 3, 3.0
-and 3e+00 are `3`; `007` keeps its zeros. Blanks around an id are no part of it. A number that has
-lost digits (a float beyond 2^53, a spreadsheet's 1.23457E+12) is no id.
+and 3e+00 are `3`; `007` keeps its zeros. Blanks around an id are not part of it. A number that has
+lost digits (a float beyond 2^53, a spreadsheet's 1.23457E+12) is not an id.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EXACT_OF: dict[pl.DataType, int] = {pl.Float16(): 2**11, pl.Float32(): 2**24}
 
 @dataclass(frozen=True)
 class Ids:
-    """A column of ids, read."""
+    """A column of ids as text, with notes about changes."""
 
     text: pl.Series
     """`[T]` text; null where there is none."""
@@ -100,7 +100,7 @@ def read_ids(values: pl.Series, what: str) -> Ids:
         what: names the column in errors and notes, e.g. "items.csv: column 'id'".
 
     Raises:
-        DataError: a value is there that is no id; absent ones become null.
+        DataError: a value is there that is not an id; absent ones become null.
     """
     raw = values.alias("id").to_frame()
     try:
@@ -109,7 +109,7 @@ def read_ids(values: pl.Series, what: str) -> Ids:
     except DataError as error:
         raise DataError(str(error).replace("column 'id'", what)) from error
     except pl.exceptions.ComputeError as error:
-        raise DataError(f"{what} holds bytes that are no text; write ids as text") from error
+        raise DataError(f"{what} holds bytes that are not text; write ids as text") from error
     lost = text.is_null() & values.is_not_null() & ~_is_absent(values)
     if lost.any():
         row = int(lost.arg_max() or 0)

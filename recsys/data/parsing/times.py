@@ -40,7 +40,7 @@ _SHOWN = (-60_000_000_000, 250_000_000_000)
 
 @dataclass(frozen=True)
 class TimePlan:
-    """How a column of times is read."""
+    """The format in which a column of times is read."""
 
     values: pl.Expr
     """Int64, Float64 or Datetime (UTC); null where a value is no such time."""
@@ -144,8 +144,8 @@ def _plan_text(
         return TimePlan(instant(text, form), f"{what}: dates are read {form}")
     if sample.to_frame().select(is_date(pl.col("text")).sum()).item() * 2 <= len(sample):
         raise DataError(
-            f"{what} holds {sample[0]!r}, which is no time; seconds since 1970 are read, and dates "
-            f"like 2014-01-31, 2014-01-31T12:00:00+01:00 or 31.01.2014 12:00; {_other()}"
+            f"{what} holds {sample[0]!r}, which is not a time; seconds since 1970 are read, and "
+            f"dates like 2014-01-31, 2014-01-31T12:00:00+01:00 or 31.01.2014 12:00; {_other()}"
         )
     reading, note = choose_reading(frame, what, collect)
     return TimePlan(instant(text, reading), note)
@@ -197,7 +197,7 @@ def settle(times: pl.Series, form: str | None, what: str) -> tuple[pl.Series, st
 
 
 def _dates(times: pl.Series, pattern: str) -> pl.Series:
-    """`[T]` numbers like 20101201 as Datetime, null where one is no date; text of a block alone."""
+    """`[T]` numbers like 20101201 as Datetime, null for those that are no dates."""
     blocks = (times.slice(start, _BLOCK) for start in range(0, len(times), _BLOCK))
     texts = (block.cast(pl.Int64).cast(pl.String) for block in blocks)
     return pl.concat([t.str.to_datetime(pattern, time_unit="us", strict=False) for t in texts])

@@ -23,7 +23,7 @@ _AIMS: dict[Aim, str] = {"candidates": "recall", "lists": "same"}
 
 @dataclass(frozen=True)
 class MeasuredTiers:
-    """What tiers reach with users they were not chosen by."""
+    """Figures of tiers on users who did not take part in their choice."""
 
     recall: float
     """Share of exact search's first K among the candidates."""
@@ -35,7 +35,7 @@ class MeasuredTiers:
 
 @dataclass(frozen=True)
 class BitsRow:
-    """What a budget buys, measured."""
+    """The tiers of one budget, with their measured recall."""
 
     bought: Bought
     split: MeasuredTiers
@@ -52,7 +52,7 @@ class BitsRow:
 
 @dataclass(frozen=True)
 class BitsContent:
-    """What is told of all budgets."""
+    """The content of the report of all budgets."""
 
     source: str
     under: str

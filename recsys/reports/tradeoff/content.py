@@ -1,4 +1,4 @@
-"""What is told of a trade-off, before it is a page or a table on a terminal."""
+"""The content of a trade-off's report, shared by the page and the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recsys.reports.tradeoff.words import choice_sentence, kept_of, measured_sen
 
 @dataclass(frozen=True)
 class TradeoffContent:
-    """What is told of a trade-off."""
+    """Everything that a trade-off's report shows."""
 
     source: str
     """The run or bundle."""

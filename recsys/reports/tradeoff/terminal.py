@@ -1,4 +1,4 @@
-"""A trade-off on a terminal."""
+"""The report of a trade-off on a terminal."""
 
 from __future__ import annotations
 

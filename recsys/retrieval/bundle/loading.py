@@ -188,7 +188,7 @@ def check_bundle(bundle: object) -> Bundle:
         DataError: it is something else, a path say.
     """
     if not isinstance(bundle, Bundle):
-        raise DataError(f"{bundle!r} is no opened bundle; open it with `load_bundle(path)`")
+        raise DataError(f"{bundle!r} is not an opened bundle; open it with `load_bundle(path)`")
     return bundle
 
 
@@ -200,7 +200,7 @@ def load_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
         verify: read every file once and compare it with its sha256 (about a second per GB).
 
     Raises:
-        DataError: it is no bundle, or of another schema version.
+        DataError: it is not a bundle, or of another schema version.
         ChecksumError: it is not what was written.
     """
     folder = find_bundle(path)

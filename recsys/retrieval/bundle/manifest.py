@@ -27,7 +27,7 @@ REMEDY = "export it again with `recsys export`"
 
 
 class ArrayEntry(StrictModel):
-    """Where the elements of an array are: little-endian, row by row."""
+    """The place of an array's elements in a file: little-endian, row by row."""
 
     file: str
     dtype: Literal["<f4", "<f2", "<u2", "|i1", "|u1", "<i4", "<i8"]
@@ -63,7 +63,7 @@ class VectorsEntry(StrictModel):
 
 
 class SeenEntry(StrictModel):
-    """What each exported user has had: `items[offsets[u]:offsets[u + 1]]`."""
+    """Items that each exported user has had: `items[offsets[u]:offsets[u + 1]]`."""
 
     items: ArrayEntry
     offsets: ArrayEntry
@@ -99,7 +99,7 @@ class IndexEntry(StrictModel):
 
 
 class MeasuredRouting(StrictModel):
-    """What a routing keeps of the test users' ndcg@k, and who of them stops where."""
+    """Routing on test users: share of ndcg@k kept, share of users stopped at each stage."""
 
     kept: float
     """Share of the whole funnel's."""
@@ -111,7 +111,7 @@ class MeasuredRouting(StrictModel):
 
 
 class RoutingEntry(StrictModel):
-    """Who stops at a shorter prefix, as `routing.learn_routing` learned it on validation users."""
+    """Thresholds of the early stop, learned on validation users by `learn_routing`."""
 
     thresholds: tuple[float | None, ...]
     """For every stage but the last: how far a list must stand out; None: nobody stops there."""
@@ -126,7 +126,7 @@ class RoutingEntry(StrictModel):
 
 
 class BundleManifest(StrictModel):
-    """Everything there is to know before a byte of a vector is read."""
+    """The fields of `bundle.json`: everything needed to read the vectors."""
 
     schema_version: int
     recsys_version: str
@@ -186,12 +186,12 @@ def read_manifest(folder: Path) -> BundleManifest:
     """The manifest of one version of a bundle.
 
     Raises:
-        DataError: the folder is no bundle, of another schema version, or names files that are not
-            its own.
+        DataError: the folder is not a bundle, has another schema version, or names files outside
+            itself.
         ChecksumError: the manifest is not the one that was written.
     """
     if not (folder / MANIFEST).is_file():
-        raise DataError(f"{folder} is no bundle (no {MANIFEST}); make one with `recsys export`")
+        raise DataError(f"{folder} is not a bundle (no {MANIFEST}); make one with `recsys export`")
     for own in (MANIFEST, SEAL):
         inside(folder, own)
     try:

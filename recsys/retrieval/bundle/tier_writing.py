@@ -42,7 +42,7 @@ def write_vectors(
         vectors: `[N, D]`, may be mapped from disk.
         ids: `[N]`, with the name of their column.
         tiers: which slices, and how.
-        sizes: granularities that norms are wanted of.
+        sizes: granularities that norms are needed for.
         form: of the files.
 
     Returns:

@@ -23,7 +23,7 @@ Residence = Literal["ram", "mmap"]
 
 @dataclass(frozen=True)
 class TierSpec:
-    """Coordinates `[lo, hi)` as `codec` stores them, in memory or mapped from disk."""
+    """Description of a tier: coordinates `[lo, hi)`, codec, and place (memory or mapped file)."""
 
     lo: int
     hi: int
@@ -70,7 +70,7 @@ def _parse_tier(text: str) -> TierSpec:
 
 @dataclass(frozen=True)
 class Tier:
-    """A slice of the coordinates of all rows."""
+    """An encoded slice of the coordinates of all rows."""
 
     spec: TierSpec
     vectors: Encoded
@@ -83,7 +83,7 @@ class Tier:
 
 @dataclass(frozen=True)
 class Tiers:
-    """All slices of `[N, D]`."""
+    """The tiers that together hold `[N, D]`."""
 
     parts: tuple[Tier, ...]
 

@@ -16,7 +16,7 @@ from recsys.retrieval.codecs.base import blocks_of
 
 
 class InMemory:
-    """Items to be searched, encoded as the tiers say."""
+    """Items to be searched, encoded by the codecs of the tiers."""
 
     def __init__(
         self,

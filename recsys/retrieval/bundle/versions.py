@@ -5,8 +5,9 @@
 `current` is a symbolic link that is replaced by a rename: a reader sees the old version or the new
 one. Older versions stay until they are removed by hand.
 
-zip, `tar -h` and object stores make something else of a link: a folder with the version's files in
-it, which is read like any version, or nothing, which is no loss where there is one version alone.
+zip, `tar -h` and object stores do not keep links. Some write a folder with the version's files,
+which is read like any version. Others leave the link out, which does no harm if there is only one
+version.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def new_version(shelf: Path) -> Iterator[Path]:
     Writers wait for each other. What killed writers left behind is removed.
 
     Raises:
-        DataError: something other than bundles stands at `shelf`.
+        DataError: something other than bundles exists at `shelf`.
     """
     _check_shelf(shelf)
     shelf.mkdir(parents=True, exist_ok=True)
@@ -83,21 +84,21 @@ def find_bundle(path: str | Path) -> Path:
     if current.is_symlink():
         found = current.readlink()
         if not _VERSION.fullmatch(str(found)) or not (path / found / MANIFEST).is_file():
-            raise DataError(f"{current} names {found}, which is no version in {path}")
+            raise DataError(f"{current} names {found}, which is not a version in {path}")
         return path / found
     if (current / MANIFEST).is_file():
         return current
     versions = _versions(path)
     if len(versions) > 1:
         raise DataError(
-            f"{path} does not say which of its versions is the current one ({CURRENT} is no link "
-            f"any more); name one of them, as {path / versions[-1]}: {', '.join(versions)}"
+            f"{path} does not say which of its versions is the current one ({CURRENT} is no longer "
+            f"a link); name one of them, as {path / versions[-1]}: {', '.join(versions)}"
         )
     return path / versions[0] if versions else path
 
 
 def is_bundle(path: str | Path) -> bool:
-    """Whether a bundle, or the folder of its versions, stands there."""
+    """Whether a bundle, or the folder of its versions, exists."""
     path = Path(path)
     return (
         (path / MANIFEST).is_file()
@@ -116,12 +117,12 @@ def _is_copy(current: Path) -> bool:
     if current.is_symlink() or not current.is_dir() or not any(current.iterdir()):
         return False
     if not (current / MANIFEST).is_file():
-        raise DataError(f"{current} is a folder, and no version of a bundle; move it away")
+        raise DataError(f"{current} is a folder, but not a version of a bundle; move it away")
     return True
 
 
 def _versions(shelf: Path) -> list[str]:
-    """Names of the versions that stand there, in their order."""
+    """Names of the versions that exist, in their order."""
     found = shelf.iterdir() if shelf.is_dir() else ()
     return sorted(
         part.name for part in found if _VERSION.fullmatch(part.name) and (part / MANIFEST).is_file()
@@ -140,4 +141,4 @@ def _check_shelf(shelf: Path) -> None:
     unused = shelf.is_dir() and all(part.name.startswith(".") for part in shelf.iterdir())
     if unused and ((shelf / _LOCK).is_file() or not any(shelf.iterdir())):
         return
-    raise DataError(f"{shelf} is there and holds no bundles; choose another OUT or move it away")
+    raise DataError(f"{shelf} exists and holds no bundles; choose another OUT or move it away")

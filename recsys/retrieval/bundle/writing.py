@@ -32,7 +32,7 @@ from recsys.retrieval.bundle.versions import find_bundle, new_version
 
 @dataclass(frozen=True)
 class UserSource:
-    """Users to go along."""
+    """The users that are exported with the items."""
 
     vectors: Matrix
     """`[U, D]`."""
@@ -44,7 +44,7 @@ class UserSource:
 
 @dataclass(frozen=True)
 class BundleSource:
-    """What a bundle is made of."""
+    """The content of a new bundle."""
 
     items: Matrix
     """`[N, D]`, may be mapped from disk."""

@@ -22,7 +22,7 @@ BLOCK = 65_536
 
 
 class Codec(Protocol):
-    """A way to store `[N, d]` float32; stateless, what is learned of the data travels in arrays."""
+    """A way to store `[N, d]` float32; stateless, learned values are stored as arrays."""
 
     @property
     def name(self) -> str:
@@ -63,7 +63,7 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class Encoded:
-    """Vectors as a codec stores them."""
+    """Encoded vectors: the arrays of a codec."""
 
     codec: Codec
     dim: int
@@ -94,7 +94,7 @@ def encode_with(codec: Codec, vectors: npt.NDArray[Any]) -> Encoded:
         vectors: `[N, d]`, finite.
 
     Raises:
-        DataError: they are no finite matrix, or the codec cannot store them.
+        DataError: they are not a finite matrix, or the codec cannot store them.
     """
     vectors = check_matrix(vectors)
     shared = codec.fit(vectors)
@@ -113,7 +113,7 @@ def check_matrix(vectors: npt.NDArray[Any], what: str = "vectors") -> Float32:
     if not np.isfinite(result).all():
         row = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0])
         raise DataError(
-            f"row {row} of the {what} is not finite in float32; leave it out or mend it"
+            f"row {row} of the {what} is not finite in float32; leave it out or correct it"
         )
     return result
 

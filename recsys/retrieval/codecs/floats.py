@@ -18,7 +18,7 @@ _LARGEST_BF16 = 3.3895313892515355e38
 
 @dataclass(frozen=True)
 class Fp32:
-    """As it is: nothing is lost."""
+    """IEEE single: the float32 values themselves, without error."""
 
     name: str = "fp32"
 
@@ -40,7 +40,7 @@ class Fp32:
 
 @dataclass(frozen=True)
 class Fp16:
-    """IEEE half: 11 significant bits, so 2^-11 of the value at most, 2^-25 near zero."""
+    """IEEE half: 11 significant bits; error at most 2^-11 of the value, 2^-25 near zero."""
 
     name: str = "fp16"
 
@@ -63,7 +63,7 @@ class Fp16:
 
 @dataclass(frozen=True)
 class Bf16:
-    """The upper half of a float32, rounded to even: 2^-8 of the value at most, 2^-134 near zero."""
+    """Upper half of float32, rounded to even; error at most 2^-8 of the value, 2^-134 near zero."""
 
     name: str = "bf16"
 

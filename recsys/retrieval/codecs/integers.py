@@ -2,7 +2,7 @@
 
 All are symmetric around zero, so a dot product with codes needs one multiplication by the scale and
 no correction. Rounding to the nearest level is off by half a step at most; `_HALF` adds what
-float32 may do to the division and the product. A step is no subnormal number, so where a row's
+float32 may do to the division and the product. A step is not a subnormal number, so where a row's
 largest coordinate is below 2^-119 (int4: 2^-123, int2: 2^-125) it is off by up to 2^-127, half the
 least step.
 
@@ -44,7 +44,7 @@ def _codes(vectors: Float32, steps: Float32, levels: int) -> npt.NDArray[np.int8
 
 @dataclass(frozen=True)
 class Int8:
-    """255 levels up to each row's largest coordinate: off by 1/254 of that at most."""
+    """255 levels scaled to each row's largest coordinate; error at most 1/254 of it."""
 
     name: str = "int8"
 
@@ -67,7 +67,7 @@ class Int8:
 
 @dataclass(frozen=True)
 class Int8Coordinate:
-    """255 levels up to each coordinate's largest value: off by 1/254 of that at most.
+    """255 levels scaled to each coordinate's largest value; error at most 1/254 of it.
 
     No scale per row; better than `int8` where coordinates differ more in size than rows do.
     """
@@ -93,7 +93,7 @@ class Int8Coordinate:
 
 @dataclass(frozen=True)
 class Int4:
-    """15 levels up to each row's largest coordinate: off by 1/14 of that at most.
+    """15 levels scaled to each row's largest coordinate; error at most 1/14 of it.
 
     Two coordinates a byte: the even one in the lower half, each with 8 added.
     """
@@ -126,7 +126,7 @@ class Int4:
 
 @dataclass(frozen=True)
 class Int2:
-    """Four levels, -1.5, -0.5, 0.5 and 1.5 times the step of each row that loses the least squares.
+    """Four levels: -1.5, -0.5, 0.5 and 1.5 times the least-squares step of each row.
 
     Four coordinates a byte, the first one in the lowest bits: 0 stands for the lowest level. With
     so few levels a step that reaches the row's largest coordinate would be far too long. A
@@ -190,7 +190,7 @@ def _least_squares_steps(vectors: Float32) -> Float32:
 
 @dataclass(frozen=True)
 class Binary:
-    """The sign of each coordinate times the row's mean size, which is the least-squares choice.
+    """The sign of each coordinate times the row's mean absolute value, the least-squares choice.
 
     Rastegari et al., XNOR-Net, ECCV 2016, section 3.1. A coordinate is off by the larger of that
     mean and what the row's largest coordinate has above it.

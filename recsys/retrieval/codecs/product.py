@@ -37,7 +37,7 @@ def _unit_of(values: Float32) -> np.float32:
 
 @dataclass(frozen=True)
 class Product:
-    """M codes a row; what is lost depends on the data, so it is measured, not bounded."""
+    """M codes for each row; the error depends on the data, so it is measured, not bounded."""
 
     num_parts: int | None = None
     """M; None: a quarter of the coordinates, 2 bits each."""
@@ -73,7 +73,7 @@ class Product:
         parts = self.parts_of(vectors.shape[1])
         if len(vectors) < 1 << self.bits:
             raise DataError(
-                f"{self.name} learns {1 << self.bits} centroids, {len(vectors)} rows are too few; "
+                f"{self.name} learns {1 << self.bits} centroids; {len(vectors)} rows are too few; "
                 "choose int8 or int4"
             )
         every = -(-len(vectors) // _SAMPLE)
@@ -106,7 +106,7 @@ class Product:
     def _check_codebooks(self, shape: tuple[int, ...], dim: int) -> None:
         parts = self.parts_of(dim)
         if shape != (wanted := (parts, 1 << self.bits, dim // parts)):
-            raise ValueError(f"codebooks of shape {shape}, {wanted} are wanted")
+            raise ValueError(f"codebooks of shape {shape}, {wanted} is expected")
 
     def decode(self, rows: Arrays, shared: Arrays, dim: int) -> Float32:
         codes, codebooks = rows["codes"], shared["codebooks"]

@@ -75,6 +75,6 @@ def encode(vectors: npt.NDArray[Any], codec: str) -> Encoded:
 
     Raises:
         ConfigError: there is no such codec.
-        DataError: the vectors are no finite matrix, or the codec cannot store them.
+        DataError: the vectors are not a finite matrix, or the codec cannot store them.
     """
     return encode_with(find_codec(codec), vectors)

@@ -69,7 +69,7 @@ def build_index(bundle: Searchable, kind: str, size: int, *, threads: int | None
 
 @dataclass(frozen=True)
 class Tuned:
-    """How an index is to be searched."""
+    """Search settings of a tuned index."""
 
     stages: tuple[Stage, ...]
     search: dict[str, int]
@@ -177,7 +177,7 @@ def index_of(kind: str, size: int, recall: float | None, stages: str | None = No
             at full width are counted so that the recall is that of exact search.
 
     Raises:
-        ConfigError: there is no such kind, or the recall is no share.
+        ConfigError: there is no such kind, or the recall is not a share.
     """
     parse_kind(kind, size)
     if recall is not None:
@@ -196,7 +196,7 @@ def index_of(kind: str, size: int, recall: float | None, stages: str | None = No
         if tuned.recall < recall:
             raise DataError(
                 f"index {kind} at {size} coordinates reaches recall {tuned.recall:.4f} at most "
-                f"by the stages {stages_text(tuned.stages)}, {recall} is asked for; choose "
+                f"by the stages {stages_text(tuned.stages)}, {recall} is required; choose "
                 "a first stage that keeps more, finer codes, a longer prefix, or a lower --recall"
             )
         return {

@@ -40,7 +40,7 @@ _LEAST_WIDTH = 16
 
 @dataclass(frozen=True)
 class Candidate:
-    """An index that was built and tuned, and what it costs."""
+    """An index that was built and tuned, with its costs."""
 
     kind: str
     granularity: int

@@ -45,7 +45,7 @@ _NO_GAIN, _PATIENCE = 5e-4, 8
 
 @dataclass(frozen=True)
 class Kind:
-    """What an index is made of."""
+    """The parts of an index kind."""
 
     name: str
     structure: str
@@ -95,7 +95,7 @@ def parse_kind(name: str, dim: int) -> Kind:
     if wrong:
         raise ConfigError(f"index {name!r} is not among {KINDS}")
     if parts and dim % parts:
-        raise ConfigError(f"index {name!r}: {parts} is no divisor of {dim} coordinates")
+        raise ConfigError(f"index {name!r}: {parts} is not a divisor of {dim} coordinates")
     return Kind(name, structure, codes, parts, bits, bool(match["opq"]))
 
 

@@ -100,7 +100,7 @@ class ScannIndex:
         """`[B, <= keep]` items, best first, -1 where fewer were found.
 
         ScaNN knows no filters: more is asked for, until a row is full or its leaves hold no more,
-        or 8 million for all rows together are no help; the funnel scans for rows that stay short.
+        or 8 million for all rows together do not help; the funnel scans for rows that stay short.
         """
         longest = int(np.diff(filters.offsets).max(initial=0))
         most = max(keep + longest, MOST // max(1, len(users)))
@@ -122,7 +122,7 @@ class ScannIndex:
         else:
             each = min(_BATCH, -(-len(users) // (self.threads or os.cpu_count() or 1)))
             items, scores = self.inner.search_batched_parallel(users, asked, asked, leaves, each)
-        # Behind the end of a row stands item 0 with a score that is no number.
+        # Behind the end of a row stands item 0 with a score that is not a number.
         return np.where(np.isnan(scores), -1, items.astype(np.int64))
 
     def multiply_adds(self, users: Float32, keep: int) -> float:

@@ -24,7 +24,7 @@ _RIDGE = 1e-6
 
 @dataclass(frozen=True)
 class Reduction:
-    """Vectors with their coordinates in the order of worth."""
+    """Vectors with their most important coordinates first."""
 
     items: Tensor
     """`[N, d]` float32."""

@@ -30,7 +30,7 @@ _RIDGE = 1e-4
 
 @dataclass(frozen=True)
 class SparseCodes:
-    """k atoms for each item."""
+    """Sparse codes: k atoms with weights for each item."""
 
     indices: Tensor
     """`[N, k]` int32, distinct within a row, below `MAX_ATOMS`."""

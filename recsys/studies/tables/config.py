@@ -21,7 +21,7 @@ from pydantic import Field, field_validator
 from recsys.config import StrictModel, apply_overrides, load_yaml, parse
 from recsys.evaluation.protocol import Part
 from recsys.retrieval.codecs.registry import find_codec
-from recsys.runs.config import RunConfig
+from recsys.runs.config import RunConfig, read_tree
 from recsys.studies.config import PlannedRun
 from recsys.tables import TableConfig
 
@@ -29,7 +29,7 @@ DENSE = "dense"
 
 
 class TableStudyConfig(StrictModel):
-    """One recipe on every kind of table, at equal bytes."""
+    """Options of a table study: a run config, tables and byte shares."""
 
     run: Path
     """The run config (YAML, relative to the current folder); its own table is not looked at."""
@@ -72,7 +72,7 @@ class TableStudyConfig(StrictModel):
     def _can_be_smaller(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         labels = [label_of(table) for table in values]
         if whole := [t.name for t in values if "share" not in type(t).model_fields]:
-            raise ValueError(f"{whole} have no share: they are no smaller than a dense table")
+            raise ValueError(f"{whole} take no share: they are as large as a dense table")
         if len(set(labels)) != len(labels):
             raise ValueError(f"a table is named twice: {labels}")
         return values
@@ -137,7 +137,7 @@ def _planned(
     study: TableStudyConfig, table: dict[str, Any], label: str, share: float, seed: int
 ) -> TableRun:
     changes = [*study.overrides, f"trainer.seed={seed}"]
-    tree = apply_overrides(load_yaml(study.run), changes)
+    tree, _ = read_tree(study.run, changes)
     tree.setdefault("model", {})["table"] = table
     config = parse(RunConfig, tree, " ".join([str(study.run), *changes, f"model.table={table}"]))
     own: TableConfig = getattr(config.model, "table")  # noqa: B009 - not every model has one

@@ -38,7 +38,7 @@ FIGURES = "tables.csv"
 
 @dataclass(frozen=True)
 class TableStudyResult:
-    """What a study of tables has found so far."""
+    """The results so far of a study of tables."""
 
     folder: Path
     content: TablesContent | None
@@ -56,7 +56,7 @@ class TableStudyResult:
             ConfigError: nothing has been measured.
         """
         if self.content is None:
-            raise ConfigError(f"nothing of {self.folder} has been measured yet; train it")
+            raise ConfigError(f"no run of {self.folder} has been measured yet; train it first")
         return self.content.figures
 
 

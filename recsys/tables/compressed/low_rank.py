@@ -16,7 +16,7 @@ from recsys.tables.plain.lookup import lookup
 
 
 class LowRankConfig(StrictModel):
-    """Codes times a map."""
+    """Options of a low-rank table."""
 
     name: Literal["low_rank"] = "low_rank"
     share: float = Field(default=0.25, gt=0, le=1)

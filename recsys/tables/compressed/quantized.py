@@ -14,7 +14,7 @@ Training keeps that full-precision row, and its moments, for every index: what g
 table that is served (`nbytes`), not the training.
 
 Shape legend: N indices, M codes a row, C codewords of a book, d = D / M (product) or D (residual)
-coordinates of one, B rows asked for.
+coordinates of one, B rows requested.
 """
 
 import math
@@ -33,7 +33,7 @@ _MEAN_SIZE = 0.8
 
 
 class QuantizedConfig(StrictModel):
-    """Codes and codebooks."""
+    """Options of a quantized table."""
 
     name: Literal["quantized"] = "quantized"
     method: Literal["product", "residual"] = "product"
@@ -46,7 +46,7 @@ class QuantizedConfig(StrictModel):
 
 
 class QuantizedTable(nn.Module):
-    """Full-precision rows in training, and the codebooks that stand for them."""
+    """Full-precision rows in training, and the codebooks that replace them afterwards."""
 
     frozen: Tensor
 

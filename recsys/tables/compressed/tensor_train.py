@@ -4,7 +4,7 @@ Yin et al., TT-Rec: Tensor Train Compression for Deep Learning Recommendation Mo
 An index is written as three digits, a coordinate as three digits; core c holds a matrix for each of
 its digits of both.
 
-Shape legend: N indices <= N1 N2 N3, D = D1 D2 D3 coordinates, R rank, B rows asked for.
+Shape legend: N indices <= N1 N2 N3, D = D1 D2 D3 coordinates, R rank, B rows requested.
 """
 
 import math
@@ -21,7 +21,7 @@ _BLOCK = 1 << 12
 
 
 class TensorTrainConfig(StrictModel):
-    """Three cores."""
+    """Options of a tensor-train table."""
 
     name: Literal["tensor_train"] = "tensor_train"
     share: float = Field(default=0.25, gt=0, le=1)

@@ -8,7 +8,7 @@ What embedding size search looks for by gates (DNIS: Cheng et al. 2020; OptEmbed
 
 A row is served as its prefix and the place where that starts. Training keeps full rows.
 
-Shape legend: N indices, S slices of equal length, D embedding_dim, B rows asked for.
+Shape legend: N indices, S slices of equal length, D embedding_dim, B rows requested.
 """
 
 from typing import Literal
@@ -26,7 +26,7 @@ _ENDS_BY = 0.9
 
 
 class WidthsConfig(StrictModel):
-    """Rows of learned width."""
+    """Options of a table with rows of learned width."""
 
     name: Literal["widths"] = "widths"
     share: float = Field(default=0.25, gt=0, le=1)
@@ -50,7 +50,7 @@ class WidthsConfig(StrictModel):
 
 
 class WidthsTable(nn.Module):
-    """Rows, and how many slices of each are kept.
+    """Rows, and the number of slices that each row keeps.
 
     Whoever trains it tells it of every step (`note_progress`); rows are whole until then. In
     evaluation mode the widths are always those of the share: what is validated is what would be

@@ -24,7 +24,7 @@ LANE = 4
 
 
 class ShardedConfig(StrictModel):
-    """Rows spread over the processes of a run, updated where they lie while backward runs."""
+    """Options of a sharded table, whose rows are updated in place during backward."""
 
     name: Literal["sharded"] = "sharded"
     sharding: Literal["table_wise", "row_wise", "column_wise", "tier_aligned", "auto"] = (
@@ -167,7 +167,7 @@ def holders(shards: Sequence[Shard], size: int) -> tuple[int, ...]:
 
 @runtime_checkable
 class Sharded(Protocol):
-    """What a run asks of a table that is spread over its processes; all of them call together."""
+    """The methods a run needs from a sharded table; all processes call them together."""
 
     def set_rate(self, share: float) -> None:
         """Before backward, inside which rows are updated: the rate is this share of its peak."""

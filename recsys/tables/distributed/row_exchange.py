@@ -2,7 +2,7 @@
 
 For lookups without a gradient (evaluation, candidates, export). Training goes through the engine.
 
-Shape legend: N rows, D embedding_dim, R rows asked for.
+Shape legend: N rows, D embedding_dim, R rows requested.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from recsys.tables.distributed.plan import Shard, holders
 
 @dataclass(frozen=True)
 class Reading:
-    """What one lookup has cost this process."""
+    """The cost of one lookup for this process."""
 
     ranks: tuple[int, ...] = ()
     """Processes whose rows were read."""
@@ -31,7 +31,7 @@ class Reading:
 
 
 class RowExchange:
-    """Rows of a table whose parts stand on several processes."""
+    """Lookup of rows of a table that is spread over several processes."""
 
     def __init__(
         self, shards: Sequence[Shard], blocks: Mapping[Shard, Tensor], processes: Processes

@@ -93,7 +93,7 @@ class Spread:
 
 
 class _Writer(HuggingFaceStorageWriter):
-    """One file for each rectangle: a file of several would lose all but one of the same tensor."""
+    """Writes one file for each rectangle: a safetensors file holds each tensor name once."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder), save_distributed=True)

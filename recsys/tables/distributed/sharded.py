@@ -8,7 +8,7 @@ What is known of the engine, and heeded here (torchrec 1.8 on gloo):
   sees these gradients, and a step may look the table up once.
 - Row-wise Adagrad keeps a sum for every row of every column shard: other cuts, other steps.
 
-Shape legend: N rows, D embedding_dim, R rows asked for, W processes.
+Shape legend: N rows, D embedding_dim, R rows requested, W processes.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from recsys.tables.plain.lookup import lookup
 
 
 class DenseConfig(StrictModel):
-    """One row of float32 for every index."""
+    """Options of a dense table."""
 
     name: Literal["dense"] = "dense"
 

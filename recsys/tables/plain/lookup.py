@@ -8,7 +8,7 @@ _FIRST, _SECOND = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
 
 
 def lookup(weight: Tensor, rows: Tensor, size: int | None, *, sparse: bool = False) -> Tensor:
-    """The first `size` coordinates of the rows asked for; a short prefix reads no more than that.
+    """The first `size` coordinates of the rows requested; a short prefix reads no more than that.
 
     Args:
         weight: `[N, D]`.

@@ -36,7 +36,7 @@ _ADAGRAD = ("weight", "sum")
 
 
 class MappedConfig(StrictModel):
-    """Rows in a file, with an optimizer of their own."""
+    """Options of a mapped table, which has its own optimizer."""
 
     name: Literal["mapped"] = "mapped"
     optimizer: Literal["adamw", "adagrad"] = "adamw"
@@ -48,7 +48,7 @@ class MappedConfig(StrictModel):
 
 
 class MappedArray:
-    """A float32 tensor in a file without a name; zeros at first."""
+    """A float32 tensor in an unnamed temporary file; zeros at first."""
 
     def __init__(self, shape: tuple[int, int], folder: Path) -> None:
         """Reserves the room on disk.
@@ -70,7 +70,8 @@ class MappedArray:
             self._map = mmap.mmap(self._file.fileno(), size)
         except OSError as error:
             raise ConfigError(
-                f"{size / 2**20:,.0f} MiB for a mapped table cannot be had in {folder} ({error}); "
+                f"{size / 2**20:,.0f} MiB for a mapped table cannot be reserved in {folder} "
+                f"({error}); "
                 "make room there, or choose another place with table.folder"
             ) from error
         self._map.madvise(mmap.MADV_RANDOM)
@@ -88,7 +89,7 @@ class MappedArray:
         found = torch.empty(len(rows), wanted)
         indices = rows.numpy()
         if len(rows) and not 0 <= indices.min() <= indices.max() < len(self.tensor):
-            raise IndexError(f"row {indices.max()} is asked for, the table has {len(self.tensor)}")
+            raise IndexError(f"row {indices.max()} is requested, the table has {len(self.tensor)}")
         file, address = self._file.fileno(), found.data_ptr()
         read = read_rows(file, indices, 4 * width, 4 * wanted, address)
         if read < len(rows):
@@ -101,7 +102,7 @@ class MappedArray:
 
 
 class MappedTable(nn.Module):
-    """`num_rows` vectors that are updated where they lie; a `SelfUpdating` table."""
+    """`num_rows` vectors in a file, updated in place; a `SelfUpdating` table."""
 
     def __init__(
         self, config: MappedConfig, num_rows: int, embedding_dim: int, *, init_std: float

@@ -21,7 +21,7 @@ from recsys.tables.plain.lookup import lookup, mix
 
 
 class ClusteredConfig(StrictModel):
-    """Rows that the members of a cluster share."""
+    """Options of a clustered table."""
 
     name: Literal["clustered"] = "clustered"
     by: Literal["graph", "features"] = "graph"

@@ -28,7 +28,7 @@ Method = Literal["hash", "double", "bloom", "multi_probe", "quotient_remainder"]
 
 
 class HashedConfig(StrictModel):
-    """Rows that several indices share."""
+    """Options of a hashed table."""
 
     name: Literal["hashed"] = "hashed"
     method: Method = "double"
@@ -47,7 +47,7 @@ class HashedConfig(StrictModel):
 
 
 class HashedTable(nn.Module):
-    """A pool of rows and a rule that says which of them an index is made of."""
+    """A pool of rows, and the rule that combines some of them for each index."""
 
     def __init__(
         self, config: HashedConfig, num_rows: int, embedding_dim: int, *, init_std: float

@@ -1,4 +1,4 @@
-"""Fits embeddings of cold items on validation targets.
+"""Fitting of embeddings of cold items on validation targets.
 
 Training sees items of its own time alone. What is new later is wanted more, or less, than its
 content by itself tells. How much, the validation part of a global-time split shows: items that
@@ -33,7 +33,7 @@ _APART = 5
 
 @dataclass(frozen=True)
 class Targets:
-    """What users came to have, and what they might have had instead."""
+    """The targets of users, and the other candidates of each."""
 
     users: Tensor
     """`[U, D]`."""
@@ -51,7 +51,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Fit:
-    """What came of it: weighted mean negative log-likelihood of what the users left out came to."""
+    """The result of a fit: weighted mean negative log-likelihood of the left-out users' targets."""
 
     before: float
     after: float
@@ -60,7 +60,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class AdamSteps:
-    """How long, and how fast."""
+    """The number of steps of Adam, and its learning rate."""
 
     most: int
     learning_rate: float

@@ -53,7 +53,7 @@ def test_vectors_go_to_their_items_and_the_others_are_marked(folder, tmp_path, s
     assert manifest.origin.source == path.name
     assert manifest.origin.notes == (
         f"2 of 4 items have nothing in {path.name}",
-        f"1 of 3 ids of {path.name} are no items",
+        f"1 of 3 ids of {path.name} are not items",
     )
 
 
@@ -120,7 +120,7 @@ def test_other_mistakes_are_named(folder, tmp_path):
     with pytest.raises(DataError, match=r"--ids FILE goes with a \.npy"):
         attach(folder, save(tmp_path / "v.npy"), name="text")
     (tmp_path / "cut.npz").write_bytes(save(tmp_path / "v.npz").read_bytes()[:-30])
-    with pytest.raises(DataError, match="no whole npz"):
+    with pytest.raises(DataError, match="not a complete npz"):
         attach(folder, tmp_path / "cut.npz", name="text")
     pl.DataFrame({"item_id": ["b", "c"], "v": [[1.0], [1.0, 2.0]]}).write_parquet(
         tmp_path / "p.parquet"

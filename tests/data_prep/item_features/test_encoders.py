@@ -162,7 +162,7 @@ def test_what_is_no_image_model_is_refused(tmp_path):
         load_image_encoder(tmp_path / "absent.onnx")
     needs("image", "onnxruntime")
     (tmp_path / "text.onnx").write_text("no model")
-    with pytest.raises(DataError, match="is no ONNX model"):
+    with pytest.raises(DataError, match="is not an ONNX model"):
         load_image_encoder(tmp_path / "text.onnx")
 
 

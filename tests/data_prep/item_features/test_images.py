@@ -80,7 +80,7 @@ def test_pictures_go_to_the_items_they_are_named_after(folder, tmp_path, kind):
     assert manifest.origin.source == f"pictures of {name}"
     assert manifest.origin.notes == (
         f"1 of 4 items have nothing in {name}",
-        f"1 of 4 ids of {name} are no items",
+        f"1 of 4 ids of {name} are not items",
     )
 
 
@@ -152,7 +152,7 @@ def test_wrong_places_and_wrong_names_are_told(folder, tmp_path):
     with pytest.raises(DataError, match="unpack it"):
         image_files(folder, tmp_path / "x.tar.gz")
     (tmp_path / "x.tar").write_bytes(b"x")
-    with pytest.raises(DataError, match="no zip or tar file"):
+    with pytest.raises(DataError, match="not a zip or tar file"):
         image_files(folder, tmp_path / "x.tar")
     foreign = packed(tmp_path, "folder", {"tt1.png": b"", "tt2.png": b""})
     with pytest.raises(DataError, match=r"'tt1', 'tt2'.*the data set has 'a'"):

@@ -212,15 +212,15 @@ def test_item_files_give_content(tmp_path, kind):
             "user_id,item_id,timestamp\n1,2,3\n1,2,4\n1,2,x\n",
             "rows.csv line 4: column 'timestamp' holds 'x' where a time is expected",
         ),
-        ("csv", "user_id,item_id,timestamp\n1,2,noon\n", "holds 'noon', which is no time"),
+        ("csv", "user_id,item_id,timestamp\n1,2,noon\n", "holds 'noon', which is not a time"),
         (
             "csv",
             "user_id,item_id,rating\n1,2,3\n1,2,good\n",
             "rows.csv line 3: column 'rating' holds 'good' where a number is expected",
         ),
         ("tsv", "user_id\titem_id\n1\t2\n1\t2\t3\n", "rows.tsv line 3 has 3 fields"),
-        ("jsonl", '{"user_id":1,"item_id":2}\n{"user_id":1,\n', "rows.jsonl line 2 is no JSON"),
-        ("jsonl", '{"user_id":1,"item_id":2}\n[1]\n', "rows.jsonl line 2 is no JSON object"),
+        ("jsonl", '{"user_id":1,"item_id":2}\n{"user_id":1,\n', "rows.jsonl line 2 is not JSON"),
+        ("jsonl", '{"user_id":1,"item_id":2}\n[1]\n', "rows.jsonl line 2 is not a JSON object"),
         (
             "jsonl",
             '{"user_id":1,"item_id":2}\n{"user_id":1}\n',
@@ -251,7 +251,7 @@ def test_a_malformed_row_far_below_is_named_too(tmp_path, late):
 def test_a_late_malformed_json_line_is_named(tmp_path):
     good = "".join(f'{{"user_id":{row},"item_id":1}}\n' for row in range(3000))
     path = write_text(tmp_path, good + '{"user_id":1 "item_id":2}\n', "rows.jsonl")
-    with pytest.raises(DataError, match=r"rows\.jsonl line 3001 is no JSON"):
+    with pytest.raises(DataError, match=r"rows\.jsonl line 3001 is not JSON"):
         prepare("jsonl", source=path, out=tmp_path / "out")
 
 

@@ -187,8 +187,8 @@ def test_parts_of_other_types_are_one_column(tmp_path):
         ("b.parquet", FRAME.with_columns(timestamp=pl.lit(date(2020, 1, 1))), "cannot be one"),
         ("_b.parquet", FRAME, "is hidden by the first character of its name"),
         ("_delta_log/0.json", "{}", "is a Delta table"),
-        ("a.parquet.gz", gzip.compress(bodies("parquet")[0]), "seem to be one file twice"),
-        ("README.md", "read me", "README.md cannot be read as parquet: it is no parquet file"),
+        ("a.parquet.gz", gzip.compress(bodies("parquet")[0]), "seem to be the same file"),
+        ("README.md", "read me", "README.md cannot be read as parquet: it is not a parquet file"),
     ],
 )
 def test_a_folder_whose_files_do_not_fit_is_refused(tmp_path, name, content, message):
@@ -201,7 +201,7 @@ def test_a_folder_whose_files_do_not_fit_is_refused(tmp_path, name, content, mes
 def test_a_link_to_a_file_beside_it_is_not_read_twice(tmp_path):
     put(tmp_path / "t" / "a.csv", CSV)
     (tmp_path / "t" / "latest.csv").symlink_to("a.csv")
-    with pytest.raises(DataError, match=r"a\.csv and latest\.csv seem to be one file twice"):
+    with pytest.raises(DataError, match=r"a\.csv and latest\.csv seem to be the same file"):
         read(tmp_path, "csv", tmp_path / "t")
 
 
@@ -296,10 +296,10 @@ def test_a_field_that_first_appears_far_below_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (json.dumps([{"user_id": 1, "item_id": 2}]), "one a line is expected"),
-        (json.dumps([{"user_id": 1}], indent=1), "no array of them"),
-        ('{"user_id":1,"item_id":2,"user_id":3}\n', "the field 'user_id' is there twice"),
-        ('{"user_id":1,"item_id":2,"x":NaN}\n', "line 1 is no JSON .NaN is no number there; null"),
+        (json.dumps([{"user_id": 1, "item_id": 2}]), "each line must be one"),
+        (json.dumps([{"user_id": 1}], indent=1), "not an array of them"),
+        ('{"user_id":1,"item_id":2,"user_id":3}\n', "the field 'user_id' occurs twice"),
+        ('{"user_id":1,"item_id":2,"x":NaN}\n', "line 1 is not JSON .NaN is not a number in JSON"),
         ('{"user_id":1.2345678901234568e+18,"item_id":2}\n', "has lost digits of the id"),
         ('{"user_id":{"id":5},"item_id":2}\n', "a list or an object as text"),
     ],

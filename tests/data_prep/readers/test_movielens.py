@@ -184,7 +184,7 @@ def test_real_releases_have_their_published_sizes(
 
 def test_a_zip_that_is_none_and_a_zip_of_something_else_are_named(tmp_path):
     (tmp_path / "ml-1m.zip").write_bytes(b"<html>")
-    with pytest.raises(DataError, match=r"ml-1m\.zip is no whole zip file"):
+    with pytest.raises(DataError, match=r"ml-1m\.zip is not a complete zip file"):
         prepare("ml-1m", source=tmp_path / "ml-1m.zip", out=tmp_path / "out")
     (tmp_path / "ml-1m.zip").write_bytes(zipped("ml-20m"))
     with pytest.raises(DataError, match=r"holds no ratings\.dat and movies\.dat"):

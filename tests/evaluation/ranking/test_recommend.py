@@ -26,8 +26,8 @@ def histories(items, offsets):
 WRONG = {
     "an empty history": ([1, 2], [0, 2, 2], "row 1 is empty, 1 in all"),
     "empty histories alone": ([], [0, 0, 0], "row 0 is empty, 2 in all"),
-    "an unknown item": ([1, N], [0, 1, 2], r"hold 12; the indices there are: 0\.\.11"),
-    "an item below": ([1, -1], [0, 1, 2], r"hold -1; the indices there are: 0\.\.11"),
+    "an unknown item": ([1, N], [0, 1, 2], r"hold 12; allowed indices: 0\.\.11"),
+    "an item below": ([1, -1], [0, 1, 2], r"hold -1; allowed indices: 0\.\.11"),
     "offsets beyond": ([1, 2], [0, 1, 3], "the offsets of the histories"),
 }
 

@@ -228,7 +228,7 @@ def test_users_who_choose_are_not_those_who_measure():
         item for row in range(1, B, 2)
         for item in whole.filters.seen[whole.filters.offsets[row] : whole.filters.offsets[row + 1]]
     ]  # fmt: skip
-    with pytest.raises(DataError, match="there is one alone"):
+    with pytest.raises(DataError, match="there is only one user"):
         Queries(one.users[:1], make_filters(1, N), None, None).halves()
 
 

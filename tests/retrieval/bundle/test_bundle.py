@@ -202,11 +202,11 @@ def test_a_bundle_of_another_schema_is_refused_even_when_sealed(made, tmp_path):
 
 
 def test_no_folder_and_a_dangling_current_are_said(tmp_path):
-    with pytest.raises(DataError, match="is no bundle"):
+    with pytest.raises(DataError, match="is not a bundle"):
         load_bundle(tmp_path)
     folder, _ = write(tmp_path / "out")
     shutil.rmtree(folder)
-    with pytest.raises(DataError, match="names v000001, which is no version"):
+    with pytest.raises(DataError, match="names v000001, which is not a version"):
         load_bundle(tmp_path / "out")
 
 

@@ -72,7 +72,7 @@ def test_a_file_or_folder_that_is_a_link_to_elsewhere_is_refused(bundle):
     for name in ("ids/items.parquet", "users", MANIFEST):
         away = (bundle / name).rename(bundle.parent / "away")
         (bundle / name).symlink_to(away)
-        refused(bundle, "leads out of its folder")
+        refused(bundle, "points outside its folder")
         (bundle / name).unlink()
         away.rename(bundle / name)
     (bundle / "more").symlink_to(bundle.parent)
@@ -84,7 +84,7 @@ def test_a_link_of_the_current_version_to_elsewhere_is_refused(pristine, tmp_pat
     assert find_bundle(shelf) == shelf / "v000001"
     (shelf / "current").unlink()
     (shelf / "current").symlink_to(pristine)
-    with pytest.raises(DataError, match="is no version in"):
+    with pytest.raises(DataError, match="is not a version in"):
         load_bundle(shelf)
 
 
@@ -141,5 +141,5 @@ def test_codebooks_of_other_parts_or_of_other_centroids_are_refused(tmp_path, wr
     tree = json.loads((bundle / MANIFEST).read_text())
     tree["items"]["tiers"][0]["codec"] = told
     reseal(bundle, tree)
-    with pytest.raises(DataError, match=r"codebooks of shape \(4, .* are wanted"):
+    with pytest.raises(DataError, match=r"codebooks of shape \(4, .* is expected"):
         load_bundle(bundle)

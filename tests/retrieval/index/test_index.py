@@ -223,4 +223,4 @@ def test_items_too_few_for_the_codes_are_refused(capfd):
     with pytest.raises(DataError, match="learns 256 centroids, 20 items are too few"):
         build_index(few, "flat,pq2", 8)
     assert build_index(few, "opq,ivf,pq2x4", 8, threads=1).size == (20, 8)
-    assert "WARNING" not in "".join(capfd.readouterr()), "what faiss would like is no user's matter"
+    assert "WARNING" not in "".join(capfd.readouterr()), "warnings of faiss are not for users"
