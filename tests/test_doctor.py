@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from recsys.doctor import MEND, MEND_CUDA, diagnose, extra_findings, imports, installed
+from recsys.doctor.devices import device_findings, told_devices
 from recsys.doctor.printing import print_findings
 from recsys.extras import EXTRAS
 
@@ -143,3 +144,18 @@ def test_a_process_that_crashes_on_import_is_only_a_finding(tmp_path, monkeypatc
 def test_the_doctor_itself_imports_without_torch():
     code = "import sys; sys.modules['torch'] = None; import recsys.doctor"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_devices_their_memory_and_how_processes_talk_are_told():
+    machine = {"gpus": [["A", 79.6], ["B", 15.0]], "mps": False, "built": "13.0", "nccl": True}
+    found = {finding.name: finding.found for finding in told_devices(machine)}
+    assert found["cuda:0"] == "A, 80 GiB" and found["cuda:1"] == "B, 15 GiB"
+    assert "NCCL" in found["processes"]
+    alone = told_devices({"gpus": [], "mps": False, "built": None, "nccl": False})
+    assert (alone[0].name, alone[0].ok) == ("device", True)
+    assert alone[0].found == "cpu alone (a CPU torch)"
+
+
+def test_torch_itself_is_asked_for_the_devices_of_this_machine():
+    assert {finding.name for finding in device_findings()} >= {"kernels", "processes"}
+    assert device_findings(lambda _: None) == []

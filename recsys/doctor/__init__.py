@@ -10,6 +10,7 @@ import platform
 import sys
 from pathlib import Path
 
+from recsys.doctor.devices import device_findings
 from recsys.doctor.finding import Finding, Importer, Lookup, imports, installed
 from recsys.doctor.packages import core_findings, extra_findings
 from recsys.doctor.sharding import MEND, MEND_CUDA, sharding_findings
@@ -18,6 +19,7 @@ __all__ = [
     "MEND",
     "MEND_CUDA",
     "Finding",
+    "device_findings",
     "diagnose",
     "extra_findings",
     "imports",
@@ -29,7 +31,7 @@ _SPEED = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
 def diagnose(lookup: Lookup = installed, importer: Importer = imports) -> list[Finding]:
-    """Looks at Python, the packages of the core and of sharded tables, and the machine.
+    """Looks at Python, the packages of the core and of sharded tables, the machine.
 
     Args:
         lookup: tells versions; another one is given in tests.

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories
+from recsys.devices import to_indices
 from recsys.evaluation.ranking.make_scorer import MAX_USERS
 from recsys.granularity import Granularities
-from recsys.layers.jagged import to_indices
 from recsys.model_protocols import VectorModel
 from recsys.progress import progress
 
@@ -36,7 +36,7 @@ class FixedVectors:
 
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]`."""
-        return self.users[to_indices(histories.users)]
+        return self.users[to_indices(histories.users, self.users.device)]
 
 
 def freeze_users(model: VectorModel, dataset: Dataset, histories: Histories) -> Tensor:
@@ -44,7 +44,8 @@ def freeze_users(model: VectorModel, dataset: Dataset, histories: Histories) -> 
 
     Memory: 4 * U * D bytes.
     """
-    users = torch.zeros(dataset.num_users, model.item_vectors().shape[1])
+    items = model.item_vectors()
+    users = torch.zeros(dataset.num_users, items.shape[1], device=items.device)
     # Neighbours in length: no row of a batch is padded far.
     order = np.argsort(histories.lengths, kind="stable")
     order = order[histories.lengths[order] > 0]
@@ -52,6 +53,6 @@ def freeze_users(model: VectorModel, dataset: Dataset, histories: Histories) -> 
         task = bar.add_task("user vectors", total=len(order))
         for start in range(0, len(order), MAX_USERS):
             batch = histories.rows(order[start : start + MAX_USERS])
-            users[to_indices(batch.users)] = model.user_vectors(batch).float()
+            users[to_indices(batch.users, users.device)] = model.user_vectors(batch).float()
             bar.advance(task, len(batch))
     return users

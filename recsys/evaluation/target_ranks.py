@@ -68,9 +68,10 @@ def join_ranks(several: Sequence[TargetRanks | None]) -> TargetRanks | None:
     if not known:
         return None
     if not all(np.array_equal(each.offsets, known[0].offsets) for each in known):
+        counts = ", ".join(f"{len(each.offsets) - 1:,}" for each in known)
         raise ProtocolError(
-            "these tables are not of the same users, though their cards are alike; run `recsys "
-            "evaluate` again on all of them"
+            f"these tables are not of the same users, though their cards are alike (they have "
+            f"{counts} users); run `recsys evaluate` again on all of them"
         )
     joined = {place: found for each in reversed(known) for place, found in each.ranks.items()}
     return TargetRanks(known[0].offsets, joined)

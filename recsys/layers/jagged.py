@@ -9,12 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from recsys.data.histories import Histories
+from recsys.devices import HOST, is_host, to_indices
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,8 @@ class JaggedLayout:
 def attend(
     queries: Tensor, keys: Tensor, values: Tensor, *, dropout: float, bias: Tensor | None = None
 ) -> Tensor:
-    """Causal attention of padded rows, `[B, H, L, W]` each; in float32 whatever the others are:
-    the backward pass of a CPU is several times slower in bfloat16.
+    """Causal attention of padded rows, `[B, H, L, W]` each; on a CPU in float32 whatever the
+    others are: its backward pass is several times slower in bfloat16.
 
     Right padding: a real token never sees a padded one, since those come after it.
 
@@ -68,6 +67,15 @@ def attend(
         dropout: share of the attention weights that is dropped.
         bias: `[H, L]` added to the scores of tokens 0, 1, ... L - 1 steps back.
     """
+    if not is_host(queries.device):
+        return nn.functional.scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            attn_mask=None if bias is None else _by_distance(bias).to(queries.dtype),
+            is_causal=bias is None,
+            dropout_p=dropout,
+        )
     with torch.autocast(queries.device.type, enabled=False):
         return nn.functional.scaled_dot_product_attention(
             queries.float(),
@@ -122,16 +130,13 @@ _spread = cast(Callable[[Tensor, Tensor, int], Tensor], _Spread.apply)
 _gather = cast(Callable[[Tensor, Tensor], Tensor], _Gather.apply)
 
 
-def to_indices(numbers: npt.NDArray[np.integer]) -> Tensor:
-    """int64, copied: torch would write to the arrays of histories, which are read-only."""
-    return torch.from_numpy(numbers.astype(np.int64))
-
-
-def layout_of(histories: Histories) -> JaggedLayout:
-    """The layout of non-empty histories."""
-    lengths = to_indices(histories.lengths)
-    longest = int(lengths.max())
-    rows = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-    starts = to_indices(histories.offsets[:-1])
-    positions = torch.arange(len(rows)) - starts[rows]
+def layout_of(histories: Histories, device: torch.device = HOST) -> JaggedLayout:
+    """The layout of non-empty histories, its tensors on the device."""
+    longest = int(histories.lengths.max())
+    lengths = to_indices(histories.lengths, device)
+    rows = torch.repeat_interleave(
+        torch.arange(len(lengths), device=device), lengths, output_size=len(histories.items)
+    )
+    starts = to_indices(histories.offsets[:-1], device)
+    positions = torch.arange(len(rows), device=device) - starts[rows]
     return JaggedLayout(len(lengths), longest, rows * longest + positions, positions, lengths, rows)

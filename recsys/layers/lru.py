@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from recsys.config import StrictModel
+from recsys.devices import is_host
 from recsys.layers.dropout import Dropout
 from recsys.layers.jagged import JaggedLayout
 from recsys.layers.nested import NestedLinear, NestedNorm, scaled
@@ -66,34 +67,47 @@ def linear_recurrence(inputs: Tensor, decay: Tensor, layout: JaggedLayout) -> Te
         `[T, D]`.
     """
     apply: Callable[..., Tensor] = _Recurrence.apply
-    return apply(inputs, decay, layout.positions, layout.from_end)
+    return apply(inputs, decay, layout.positions, layout.from_end, layout.longest)
 
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, inputs: Tensor, decay: Tensor, positions: Tensor, from_end: Tensor
+        ctx: Any, inputs: Tensor, decay: Tensor, positions: Tensor, from_end: Tensor, longest: int
     ) -> Tensor:
-        states = _scan(inputs, decay, positions, -1)
+        states = _scan(inputs, decay, positions, -1, longest)
         ctx.save_for_backward(states, decay, positions, from_end)
+        ctx.longest = longest
         return states
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         states, decay, positions, from_end = ctx.saved_tensors
-        pulls = _scan(grad, decay.conj(), from_end, 1)
-        later = (positions > 0).nonzero().squeeze(1)
-        decay_grad = (pulls[later] * states[later - 1].conj()).sum(0)
-        return pulls, decay_grad, None, None
+        pulls = _scan(grad, decay.conj(), from_end, 1, ctx.longest)
+        if is_host(grad.device):
+            later = (positions > 0).nonzero().squeeze(1)
+            decay_grad = (pulls[later] * states[later - 1].conj()).sum(0)
+        else:
+            before = states.roll(1, 0).conj()
+            decay_grad = (pulls * before).masked_fill(positions[:, None] == 0, 0.0).sum(0)
+        return pulls, decay_grad, None, None, None
 
 
-def _scan(inputs: Tensor, decay: Tensor, room: Tensor, direction: int) -> Tensor:
-    """`room [T]`: how many tokens of the same history lie in `direction` (-1: before) of each."""
-    states, power, stride, longest = inputs.clone(), decay, 1, int(room.max())
-    while stride <= longest:
-        rows = (room >= stride).nonzero().squeeze(1)
-        states.index_add_(0, rows, power * states[rows + direction * stride])
+def _scan(inputs: Tensor, decay: Tensor, room: Tensor, direction: int, longest: int) -> Tensor:
+    """`room [T]`: how many tokens of the same history lie in `direction` (-1: before) of each.
+
+    On the CPU no work is done for tokens without room; on a device the host would have to wait for
+    their number.
+    """
+    states, power, stride = inputs.clone(), decay, 1
+    while stride < longest:
+        if is_host(inputs.device):
+            rows = (room >= stride).nonzero().squeeze(1)
+            states.index_add_(0, rows, power * states[rows + direction * stride])
+        else:
+            added = power * states.roll(-direction * stride, 0)
+            states = states + added.masked_fill_(room[:, None] < stride, 0.0)
         power, stride = power * power, 2 * stride
     return states
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recsys.devices import is_host
 from recsys.granularity import Granularities
 from recsys.losses.softmax import OwnCandidates, find_places
 from recsys.prefixes import prefix_logits
@@ -124,12 +125,13 @@ def seen_candidates(
     seen = known & ~same
     places = find_places(negatives, items)[:, None, :]
     held = layout.pack(torch.where(seen, places, -1))
-    most = int((held >= 0).sum(1).max()) if len(held) else 0
+    if len(held) and is_host(held.device):  # elsewhere the host would wait for the number
+        held = held.topk(int((held >= 0).sum(1).max()), dim=1).values
     sums, means = _sum_up(layout.pad(users), vectors, seen, scales, granularities, layout, bias)
     target_bias = None
     if bias is not None:
         target_bias = bias[:, None] * layout.pack((known & same).any(2)).to(bias.dtype)
-    return OwnCandidates(sums, means, held.topk(most, dim=1).values, target_bias)
+    return OwnCandidates(sums, means, held, target_bias)
 
 
 def _sum_up(
@@ -158,7 +160,7 @@ def _latest(items: Tensor) -> Tensor:
     Tokens behind the end of a history come after all that count.
     """
     longest = items.shape[1]
-    places = torch.arange(longest)
+    places = torch.arange(longest, device=items.device)
     later = (items[:, :, None] == items[:, None, :]) & (places > places[:, None])
     again = torch.where(later, places, longest).amin(2)  # [B, L]: when it is had the next time
     known = places <= places[:, None]
@@ -169,7 +171,7 @@ def _not_yet_again(older: Had, items: Tensor) -> Tensor:
     """`[B, L, O]` bool: older items that the tokens `items [B, L]` up to t do not hold."""
     had = older.layout.pad(older.items)
     longest = items.shape[1]
-    places = torch.arange(longest)
+    places = torch.arange(longest, device=items.device)
     again = torch.where(had[:, :, None] == items[:, None, :], places, longest).amin(2)  # [B, O]
-    real = torch.arange(had.shape[1]) < older.layout.lengths[:, None]
+    real = torch.arange(had.shape[1], device=items.device) < older.layout.lengths[:, None]
     return real[:, None, :] & (again[:, None, :] > places[:, None])

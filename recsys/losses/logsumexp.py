@@ -19,11 +19,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recsys.devices import is_host
 from recsys.losses.compiled_logsumexp import CompiledLogSumExp, Wanted
 from recsys.prefixes import add_prefix_products
 
 TILE_ELEMENTS = 1 << 21
 """Elements a tile's buffers may hold together (8 MiB of float32), whatever G, T and N are."""
+DEVICE_TILE_ELEMENTS = 1 << 26
+"""The same on a device (256 MiB): few large products keep it busy, many small ones do not."""
 
 
 def nested_logsumexp(
@@ -138,12 +141,17 @@ class _Tiles:
         self.row_scale, self.col_scale = row_scale, col_scale
         self.bias, self.skip, self.slices = bias, skip, slices
 
+    @property
+    def least_rows(self) -> int:
+        return 256 if is_host(self.users.device) else 2048
+
     def blocks(self) -> Iterator[tuple[slice, slice]]:
         """Row and column ranges that cover `[T, N]`, tiles bounded by `TILE_ELEMENTS`."""
         num_rows, num_cols = len(self.users), len(self.items)
         # Backward holds a tile per granularity and two more.
-        area = max(1, TILE_ELEMENTS // (len(self.slices) + 2))
-        width = max(1, min(num_cols, area // max(1, min(num_rows, 256))))
+        room = TILE_ELEMENTS if is_host(self.users.device) else DEVICE_TILE_ELEMENTS
+        area = max(1, room // (len(self.slices) + 2))
+        width = max(1, min(num_cols, area // max(1, min(num_rows, self.least_rows))))
         height = max(1, area // width)
         for col in range(0, num_cols, width):
             for row in range(0, num_rows, height):
@@ -165,7 +173,9 @@ class _Tiles:
         if self.skip is not None:
             column = self.skip[rows] - cols.start
             hit = (column >= 0) & (column < logits.shape[1])
-            logits[hit.nonzero()[:, 0], column[hit]] = -torch.inf
+            # The lowest of all that is written to a place stays: nothing has to be counted.
+            lowest = torch.where(hit, -torch.inf, torch.inf).to(logits.dtype)
+            logits.scatter_reduce_(1, column.clamp(0, logits.shape[1] - 1), lowest, "amin")
         return logits
 
     def logits(self, rows: slice, cols: slice) -> Iterator[tuple[int, Tensor]]:

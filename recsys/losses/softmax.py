@@ -30,6 +30,8 @@ class NestedLossOutput:
 class ScoreScales(nn.Module):
     """The scale of each granularity's scores: constant, or learned as its logarithm."""
 
+    log_scale: Tensor
+
     def __init__(self, granularities: Granularities) -> None:
         super().__init__()
         start = torch.full((len(granularities),), granularities.initial_scale).log()

@@ -142,13 +142,12 @@ class _Sweep:
             self.items_grad[cols, lo:hi].addmm_(total.T, users[:, lo:hi])
 
     def _skipped(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor] | None:
-        """Rows and columns, within the tile, of what is left out."""
+        """`[R, 1]` columns of the tile, and whether what stands there is left out."""
         if self.skip is None:
             return None
-        column = self.skip[rows] - cols.start
-        inside = (column >= 0) & (column < min(cols.stop, len(self.items)) - cols.start)
-        hit = inside.nonzero().squeeze(1)
-        return hit, column[hit]
+        column = self.skip[rows, None] - cols.start
+        width = min(cols.stop, len(self.items)) - cols.start
+        return column.clamp(0, width - 1), (column >= 0) & (column < width)
 
     def _add_sums(
         self,
@@ -169,7 +168,8 @@ class _Sweep:
         if self.bias is not None:
             logits += self.bias[g, rows, None]
         if skipped is not None:
-            logits[skipped] = -torch.inf  # softplus and slope are 0
+            column, out = skipped  # softplus and slope of -inf are 0
+            logits.scatter_(1, column, logits.gather(1, column).masked_fill_(out, -torch.inf))
         self.sums[g, rows] += softplus(logits, threshold=_LINEAR_FROM) @ self.weight[cols]
         slope = logits.sigmoid_()
         if self.bias_grad is not None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -71,6 +72,11 @@ class Model(nn.Module):
     """Those of the config."""
     scales: ScoreScales
     """The scale of each granularity's scores."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and all that is made for it."""
+        return self.scales.log_scale.device
 
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """The objective of a batch; `negatives` None: over all items."""

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from recsys.data.batching import Batch
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
+from recsys.devices import to_indices
 from recsys.errors import DataError
 from recsys.granularity import Granularities
 from recsys.layers.dropout import Dropout, RowDropout
-from recsys.layers.jagged import layout_of, to_indices
+from recsys.layers.jagged import layout_of
 from recsys.layers.lru import LRUConfig, LRULayer
 from recsys.layers.nested import blocks_from, check_blocks
 from recsys.layers.padded_lru import PaddedRecurrence
@@ -141,11 +142,11 @@ class FMRLRec(Model):
 
     def encode(self, histories: Histories) -> Tensor:
         """A user vector at every position: `[T, D]`; position t has seen the items up to t."""
-        return self._encode(histories, self.rows(to_indices(histories.items)))
+        return self._encode(histories, self.rows(to_indices(histories.items, self.device)))
 
     def _encode(self, histories: Histories, x: Tensor, *, last: bool = False) -> Tensor:
         """As `encode`, from the items' vectors `[T, D]`; `last`: `[B, D]` at the last items."""
-        layout = layout_of(histories)
+        layout = layout_of(histories, self.device)
         x = self.history_dropout(x)
         x = self.input_dropout(x)
         for number, layer in enumerate(self.layers, start=1):
@@ -154,8 +155,8 @@ class FMRLRec(Model):
 
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """The objective of the next item, at every position and granularity."""
-        targets = torch.from_numpy(batch.targets)
-        read = to_indices(batch.histories.items)
+        targets = to_indices(batch.targets, self.device)
+        read = to_indices(batch.histories.items, self.device)
         if negatives is None:
             items = self.item_vectors()
             inputs = nn.functional.embedding(read, items)
@@ -170,7 +171,7 @@ class FMRLRec(Model):
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]` from the most recent `history_length` interactions of non-empty histories."""
         recent = histories.last(self.config.history_length)
-        inputs = self.rows(to_indices(recent.items))
+        inputs = self.rows(to_indices(recent.items, self.device))
         return self._encode(recent, inputs, last=True)
 
     def user_tower(self) -> nn.Module:

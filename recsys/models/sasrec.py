@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from recsys.data.batching import Batch
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
+from recsys.devices import to_indices
 from recsys.granularity import Granularities
 from recsys.layers.dropout import Dropout, RowDropout
-from recsys.layers.jagged import layout_of, to_indices
+from recsys.layers.jagged import layout_of
 from recsys.layers.nested import blocks_from, check_blocks, norm
 from recsys.layers.padded_transformer import PaddedTransformer
 from recsys.layers.transformer import Transformer, TransformerConfig
@@ -189,11 +190,11 @@ class SASRec(Model):
 
     def encode(self, histories: Histories) -> Tensor:
         """A user vector at every position: `[T, D]`; position t has seen the items up to t."""
-        return self._encode(histories, self.table(to_indices(histories.items)))
+        return self._encode(histories, self.table(to_indices(histories.items, self.device)))
 
     def _encode(self, histories: Histories, x: Tensor, *, last: bool = False) -> Tensor:
         """As `encode`, from the items' vectors `[T, D]`; `last`: `[B, D]` at the last items."""
-        layout = layout_of(histories)
+        layout = layout_of(histories, self.device)
         x = self.history_dropout(x)
         if self.config.positions != "none":
             from_start = self.config.positions == "from_start"
@@ -203,12 +204,12 @@ class SASRec(Model):
 
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """The objective of the next item, at every position and granularity."""
-        targets = torch.from_numpy(batch.targets)
+        targets = to_indices(batch.targets, self.device)
         counts_seen = self.config.counts_seen and negatives is not None
         negatives = self._chosen(negatives)
-        read = to_indices(batch.histories.items)
+        read = to_indices(batch.histories.items, self.device)
         older = batch.older if counts_seen else None
-        older_items = read[:0] if older is None else to_indices(older.items)
+        older_items = read[:0] if older is None else to_indices(older.items, self.device)
         if negatives is None:
             # Sparse: the gradient of what was read adds no second [N, D] to that of all items.
             inputs, items, before = self.table(read, sparse=True), self.table.vectors(), read[:0]
@@ -222,7 +223,7 @@ class SASRec(Model):
         if counts_seen and negatives is not None:
             more["own"] = seen_candidates(
                 users,
-                Had(read, inputs, layout_of(batch.histories)),
+                Had(read, inputs, layout_of(batch.histories, self.device)),
                 targets,
                 scales,
                 self.granularities,
@@ -230,7 +231,7 @@ class SASRec(Model):
                 bias=self.repeats() if self.config.repeat_bias else None,
                 older=None
                 if older is None or not len(older_items)
-                else Had(older_items, before, layout_of(older)),
+                else Had(older_items, before, layout_of(older, self.device)),
             )
         scored = self.output_dropout(items)
         return self.objective(
@@ -241,9 +242,9 @@ class SASRec(Model):
         """The negatives, or all items, that training has seen: the others have content alone, and
         as negatives they would teach that who has no id is never chosen.
         """
-        trained = self.table.trained if isinstance(self.table, ItemTower) else None
-        if trained is None or bool(trained.all()):
+        if not isinstance(self.table, ItemTower) or self.table.all_trained:
             return negatives
+        trained = self.table.trained
         if negatives is None or not trained[negatives.items].any():
             return Negatives(trained.nonzero().squeeze(1), None)  # a full softmax over them
         kept, log_q = trained[negatives.items], negatives.log_q
@@ -252,7 +253,7 @@ class SASRec(Model):
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]` from the most recent `history_length` interactions of non-empty histories."""
         recent = histories.last(self.config.history_length)
-        inputs = self.table(to_indices(recent.items))
+        inputs = self.table(to_indices(recent.items, self.device))
         return self._encode(recent, inputs, last=True)
 
     def item_vectors(self) -> Tensor:

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from recsys.data.batching import Batch
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
+from recsys.devices import to_indices
 from recsys.errors import ConfigError
 from recsys.granularity import Granularities
 from recsys.layers.dropout import Dropout
-from recsys.layers.jagged import to_indices
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
 from recsys.models.base import Model, ModelConfig
 from recsys.models.sasrec import COSINE, complete
@@ -149,12 +149,12 @@ class TwoTower(Model):
 
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """The objective of every pair, at every granularity."""
-        targets = torch.from_numpy(batch.targets)
+        targets = to_indices(batch.targets, self.device)
         sparse = self.config.sparse_gradients and negatives is not None
         # One row for each user of the batch: its pairs share it.
-        users = self.user_table(to_indices(batch.histories.users), sparse=sparse)
-        lengths = to_indices(batch.histories.lengths)
-        users = users.repeat_interleave(lengths, dim=0)
+        users = self.user_table(to_indices(batch.histories.users, self.device), sparse=sparse)
+        lengths = to_indices(batch.histories.lengths, self.device)
+        users = users.repeat_interleave(lengths, dim=0, output_size=len(targets))
         if negatives is None:
             items = self.table.vectors()
         else:
@@ -173,7 +173,7 @@ class TwoTower(Model):
 
         A user without a training row gets the mean of all users who have one.
         """
-        users = to_indices(histories.users)
+        users = to_indices(histories.users, self.device)
         found = self.user_table(users)
         # Whoever is asked for: of rows that lie with several processes all look up together.
         if self.training or self._mean is None:  # in eval mode rows stand still: once is enough
@@ -197,8 +197,8 @@ class TwoTower(Model):
         `[0]` where every user has a training row.
         """
         if bool(self.trained_users.all()):
-            return torch.zeros(0)
-        total = torch.zeros(self.granularities.embedding_dim)
+            return torch.zeros(0, device=self.device)
+        total = torch.zeros(self.granularities.embedding_dim, device=self.device)
         for users in self.trained_users.nonzero().squeeze(1).split(_USERS_AT_ONCE):
             rows = self.user_table(users)
             rows = nn.functional.normalize(rows) if self.granularities.normalize else rows

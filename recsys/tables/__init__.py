@@ -146,6 +146,15 @@ class SelfUpdating(Protocol):
         ...
 
 
+@runtime_checkable
+class _Penalized(Protocol):
+    """A module that adds something to the loss."""
+
+    def penalty(self) -> Tensor | None:
+        """What is added for the step that was just made."""
+        ...
+
+
 def self_updating(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """`(name, table)` of every table in the model that updates itself; each is `SelfUpdating`."""
     for name, module in model.named_modules():
@@ -213,8 +222,11 @@ def note_progress(model: nn.Module, progress: float) -> None:
 
 
 def penalty_of(model: nn.Module) -> Tensor | None:
-    """What tables of the model add to the loss of the step that was just made; None: nothing."""
-    found = [each.penalty() for each in model.modules() if isinstance(each, QuantizedTable)]
+    """What parts of the model add to the loss of the step that was just made; None: nothing.
+
+    Any module with a method `penalty` is asked, such as a quantized table.
+    """
+    found = [each.penalty() for each in model.modules() if isinstance(each, _Penalized)]
     added = [penalty for penalty in found if penalty is not None]
     return torch.stack(added).sum() if added else None
 

@@ -28,6 +28,7 @@ from recsys.errors import RunError
 from recsys.kernels import row_admission as admission
 from recsys.kernels.id_map import EMPTY, look_up
 from recsys.kernels.row_admission import FREE_ENTRIES, FREE_ROWS
+from recsys.tables.host_buffers import HostBuffers
 from recsys.tables.plain.lookup import lookup
 from recsys.tables.row_optimizers import UpdateRule, adamw_rows, touched_rows
 
@@ -53,8 +54,16 @@ class DynamicConfig(StrictModel):
     """Calls of `observe` from one expiry to the next."""
 
 
-class DynamicTable(nn.Module):
-    """Rows that are assigned to ids as they appear; a `SelfUpdating` table."""
+class DynamicTable(HostBuffers):
+    """Rows that are assigned to ids as they appear; a `SelfUpdating` table.
+
+    On a device are the rows and their moments; the map of ids is in the host's memory.
+    """
+
+    on_host = (
+        *("keys", "slots", "ids", "counts", "seen", "rows"),
+        *("free_rows", "free_entries", "totals", "clock", "seed"),
+    )
 
     def __init__(
         self,
@@ -92,6 +101,12 @@ class DynamicTable(nn.Module):
             "step": torch.zeros(()),
         }
 
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> DynamicTable:
+        super()._apply(fn, recurse)
+        for name in ("exp_avg", "exp_avg_sq"):
+            self._slots[name] = self._slots[name].to(self.weight.device)
+        return self
+
     def _keep(self, name: str, tensor: Tensor) -> None:
         """A buffer: saved with the weights."""
         self.register_buffer(name, tensor)
@@ -114,7 +129,7 @@ class DynamicTable(nn.Module):
         clock[0] = now
         clock[1] += 1
         live = -1 if self.config.time_to_live is None else self.config.time_to_live
-        events = np.ascontiguousarray(ids.numpy())
+        events = np.ascontiguousarray(ids.cpu().numpy())
         fresh = np.empty(len(events), np.int32)
         given = _observe(*self._state(), events, now, self.config.min_count, live, fresh)
         self._renew(torch.from_numpy(fresh[:given]).long())
@@ -145,19 +160,21 @@ class DynamicTable(nn.Module):
         seed = int(self.get_buffer("seed")) + int(self.get_buffer("clock")[1])
         generator = torch.Generator().manual_seed(seed)
         start = torch.randn(len(rows), self.embedding_dim, generator=generator)
-        self.weight[rows] = start * self.init_std
+        rows = rows.to(self.weight.device)
+        self.weight[rows] = start.to(self.weight.device) * self.init_std
         for name in ("exp_avg", "exp_avg_sq"):
             self._slots[name][rows] = 0.0
 
     def rows_of(self, ids: Tensor) -> Tensor:
         """`[...]` int64 ids -> their rows, `COMMON` for those that have none."""
-        flat = np.ascontiguousarray(ids.reshape(-1).numpy())
+        flat = np.ascontiguousarray(ids.reshape(-1).cpu().numpy())
         entries = np.empty(len(flat), np.int32)
         keys, slots, *_ = self._state()
         look_up(keys, slots, flat, entries)
         found = torch.from_numpy(entries).long()
         rows = self.get_buffer("rows")[found.clamp_min(0)].long()
-        return torch.where(found >= 0, rows, -1).clamp_min(COMMON).view(ids.shape)
+        known = torch.where(found >= 0, rows, -1).clamp_min(COMMON).view(ids.shape)
+        return known.to(self.weight.device)
 
     def forward(self, rows: Tensor, *, size: int | None = None, sparse: bool = True) -> Tensor:  # noqa: ARG002
         """See `EmbeddingTable`; `rows` are ids, and the gradient is always sparse."""

@@ -38,15 +38,24 @@ def adamw_rows(
     The bias correction goes by the number of steps, not by how often a row was in one.
     """
     state["step"] += 1
-    (beta1, beta2), count = rule.betas, float(state["step"])
+    (beta1, beta2), count = rule.betas, _count(state["step"])
     mean = state["exp_avg"][rows].lerp_(values, 1.0 - beta1)
     square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1.0 - beta2)
     state["exp_avg"].index_copy_(0, rows, mean)
     state["exp_avg_sq"].index_copy_(0, rows, square)
     scale = square.div_(1.0 - beta2**count).sqrt_().add_(rule.eps)
     kept = weight[rows].mul_(1.0 - rule.rate * rule.weight_decay)
-    kept.addcdiv_(mean, scale, value=-rule.rate / (1.0 - beta1**count))
+    factor = -rule.rate / (1.0 - beta1**count)
+    if isinstance(factor, Tensor):
+        kept.addcdiv_(mean.mul_(factor), scale)
+    else:
+        kept.addcdiv_(mean, scale, value=factor)
     weight.index_copy_(0, rows, kept)
+
+
+def _count(step: Tensor) -> float | Tensor:
+    """The number of steps; a tensor stays where it is, as reading it would wait for the device."""
+    return float(step) if step.device.type == "cpu" else step
 
 
 def adagrad_rows(

@@ -21,7 +21,7 @@ Shape legend: N items, U items looked up, M modalities (the id is the first), D 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -86,6 +86,7 @@ class ItemTower(nn.Module):
     trained: Tensor
     """`[N]` bool: the items that training has seen; the others have no id."""
     _present: Tensor
+    _rates: Tensor
 
     def __init__(
         self,
@@ -118,7 +119,9 @@ class ItemTower(nn.Module):
         self.register_buffer("_present", torch.stack(present, dim=1), persistent=False)
         self.register_buffer("trained", torch.ones(features.num_items, dtype=torch.bool))
         rates = [config.id_dropout] * (table is not None)
-        self._rates = torch.tensor(rates + [config.modality_dropout] * len(config.features))
+        rates += [config.modality_dropout] * len(config.features)
+        self.register_buffer("_rates", torch.tensor(rates), persistent=False)
+        self._all_trained: bool | None = True
         self._hidden: frozenset[str] = frozenset()
 
     def forward(self, rows: Tensor, *, size: int | None = None, sparse: bool = False) -> Tensor:
@@ -136,7 +139,7 @@ class ItemTower(nn.Module):
 
     def vectors(self) -> Tensor:
         """`[N, D]`, encoded block by block."""
-        blocks = torch.arange(len(self.trained)).split(_BLOCK)
+        blocks = torch.arange(len(self.trained), device=self.trained.device).split(_BLOCK)
         return torch.cat([self.encode(block) for block in blocks])
 
     @property
@@ -153,19 +156,32 @@ class ItemTower(nn.Module):
         if self.ids is not None:
             present = torch.cat([self.trained[items, None], present], dim=1)
         if self._hidden:
-            present &= torch.tensor([name not in self._hidden for name in self.names])
+            shown = [name not in self._hidden for name in self.names]
+            present &= torch.tensor(shown, device=present.device)
         return present
 
     def _thinned(self, present: Tensor) -> Tensor:
         """What training leaves of `present [U, M]`: of everything an item has, never nothing."""
         if not self.training:
             return present
-        kept = present & (torch.rand(present.shape) >= self._rates)
+        kept = present & (torch.rand(present.shape, device=present.device) >= self._rates)
         return torch.where(kept.any(1, keepdim=True), kept, present)
 
     def note_trained(self, counts: np.ndarray) -> None:
         """Takes the ids from items without a training row, `counts [N]`."""
         self.trained.copy_(torch.from_numpy(counts > 0))
+        self._all_trained = None
+
+    @property
+    def all_trained(self) -> bool:
+        """Whether training has seen every item; read from the device once."""
+        if self._all_trained is None:
+            self._all_trained = bool(self.trained.all())
+        return self._all_trained
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._all_trained = None
 
     def hide(self, names: Collection[str]) -> None:
         """Goes on without these modalities (`ids` is one), as if no item had them.

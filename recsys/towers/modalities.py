@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from recsys.arrays import Float32
 from recsys.data.features.loading import CategoricalFeature, NumericFeature, VectorFeature
+from recsys.devices import on_device, to_indices
 
 _SAMPLE = 50_000
 """Items that centre and whitening are taken from; more change them little."""
@@ -54,7 +55,7 @@ class VectorModality(nn.Module):
 
     def forward(self, items: Tensor, size: int | None = None) -> Tensor:
         """`[U]` -> `[U, size]`; rows of absent items hold nothing of use."""
-        vectors = torch.from_numpy(self.feature.rows(items.numpy()))
+        vectors = on_device(self.feature.rows(items.cpu().numpy()), items.device)
         whitened = (vectors - self.centre) @ self.whitening
         result: Tensor = nn.functional.normalize(whitened, dim=1) @ self.weight[:, :size]
         return result
@@ -88,11 +89,11 @@ class CategoryModality(nn.Module):
 
     def forward(self, items: Tensor, size: int | None = None) -> Tensor:
         """`[U]` -> `[U, size]`, zeros where an item has none."""
-        values, offsets = self.feature.rows(items.numpy())
+        values, offsets = self.feature.rows(items.cpu().numpy())
         return nn.functional.embedding_bag(
-            torch.from_numpy(values).long(),
+            to_indices(values, items.device),
             self.weight[:, :size],
-            torch.from_numpy(offsets),
+            on_device(offsets, items.device),
             mode="mean",
             include_last_offset=True,
         )
@@ -111,7 +112,7 @@ class NumberModality(nn.Module):
 
     def forward(self, items: Tensor, size: int | None = None) -> Tensor:
         """`[U]` -> `[U, size]`; rows of absent items hold nothing of use."""
-        numbers = torch.from_numpy(np.asarray(self.feature.values)[items.numpy()])
+        numbers = on_device(np.asarray(self.feature.values)[items.cpu().numpy()], items.device)
         lo, hi = self.edges[:-1], self.edges[1:]
         filled = ((numbers[:, None] - lo) / (hi - lo)).clamp(0, 1) - 0.5
         result: Tensor = filled / len(lo) ** 0.5 @ self.weight[:, :size]

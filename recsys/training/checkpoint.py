@@ -159,7 +159,8 @@ def load_checkpoint(
     for name, parameter in model.named_parameters():
         slots = {key.partition("/")[0]: t for key, t in tensors.items() if key.endswith("/" + name)}
         if slots:
-            optimizer.state[parameter] = dict(slots)
+            moved = {slot: tensor.to(parameter.device) for slot, tensor in slots.items()}
+            optimizer.state[parameter] = moved
     for name, slot, tensor in _own_slots(model):
         tensor.copy_(tensors[f"{slot}/{name}"])
     return parse(TrainState, tree, str(newest / "state.json"))

@@ -71,7 +71,7 @@ def average_gradients(model: nn.Module, processes: Processes) -> None:
         return
     parameters = list(model.parameters())
     kinds = torch.tensor([_kind(parameter.grad) for parameter in parameters])
-    kinds = torch.stack([kinds == 1, kinds == 2]).int()  # [2, P]: dense, sparse
+    kinds = torch.stack([kinds == 1, kinds == 2]).int()  # [2, P]: dense, sparse; on the host
     dense, sparse = processes.sum(kinds).bool()
     flat = [
         (torch.zeros_like(p) if p.grad is None else p.grad.to_dense()).reshape(-1)
@@ -100,7 +100,8 @@ def _mean_of_rows(parameter: nn.Parameter, processes: Processes) -> Tensor:
     own = parameter.grad
     if own is None:
         own = torch.sparse_coo_tensor(
-            torch.empty(1, 0, dtype=torch.int64), parameter.new_empty(0, *parameter.shape[1:]),
+            parameter.new_empty((1, 0), dtype=torch.int64),
+            parameter.new_empty(0, *parameter.shape[1:]),
             parameter.shape,
         )  # fmt: skip
     own = own.coalesce()
@@ -111,7 +112,7 @@ def _mean_of_rows(parameter: nn.Parameter, processes: Processes) -> Tensor:
 
 def joined_losses(losses: Tensor, share: Share, processes: Processes) -> Tensor:
     """Losses `[G]` of the whole batch in float64, from those of this process's share."""
-    own = losses.double()
+    own = losses if losses.device.type == "mps" else losses.double()  # it has no float64
     if processes.world_size == 1:
         return own
     return processes.sum(own * (share.weight / processes.world_size))

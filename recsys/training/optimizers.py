@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recsys.config import StrictModel
+from recsys.devices import is_host
 from recsys.tables import SelfUpdating, UpdateRule, self_updating
 from recsys.tables.row_optimizers import adamw_rows, touched_rows
 
@@ -83,10 +84,10 @@ def _rule_of(group: dict[str, Any], weight_decay: float) -> UpdateRule:
     return UpdateRule(group["lr"], group["betas"], weight_decay, group["eps"])
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float | Tensor:
     """Scales all gradients down to `max_norm` (L2, of all together); returns what it was.
 
-    Unlike torch's own, it takes sparse gradients.
+    Unlike torch's own, it takes sparse gradients. On a device the norm stays there.
     """
     values = []
     for parameter in parameters:
@@ -97,7 +98,11 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float
             values.append(parameter.grad)
     if not values:
         return 0.0
-    norm = float(torch.stack([value.norm() for value in values]).norm())
+    found: Tensor = torch.stack([value.norm() for value in values]).norm()
+    if not is_host(found.device):
+        torch._foreach_mul_(values, (max_norm / found).clamp_max(1.0))
+        return found
+    norm = float(found)
     if max_norm < norm < math.inf:
         for value in values:
             value.mul_(max_norm / norm)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Protocol, cast
@@ -27,6 +28,7 @@ from torch import Tensor
 from recsys.config import StrictModel
 from recsys.data.batching import Batch, TrainBatches
 from recsys.data.negatives import NegativeSampler
+from recsys.devices import device_of, is_host, memory_told, on_device, to_indices
 from recsys.errors import ConfigError, RunError
 from recsys.evaluation.metrics import METRICS
 from recsys.files.atomic import remove
@@ -49,6 +51,7 @@ from recsys.training.distributed import (
     joined_losses,
     share_of,
 )
+from recsys.training.feed import AHEAD, Fed, Feed
 from recsys.training.logs import NoLog, RunLog, open_log
 from recsys.training.optimizers import (
     OptimizerConfig,
@@ -58,6 +61,12 @@ from recsys.training.optimizers import (
 )
 
 CHECKPOINTS = "checkpoints"
+_READ_EVERY = 50
+"""Steps on a device from one look at their losses to the next: each look waits for the device."""
+_ADVICE = (
+    "lower batching.batch_tokens, loss.negatives.uniform or model.history_length, choose a smaller "
+    "kind of model.table, or train on the CPU (device=cpu)"
+)
 
 
 class TrainerConfig(StrictModel):
@@ -152,7 +161,7 @@ def train(
     """
     loop = _Loop(model, batches, config, folder, sampler, validate, processes, callback)
     with (
-        open_log(folder, loop.state.epoch, loop.state.step, silent=not processes.first) as log,
+        open_log(folder, loop.state.epoch, silent=not processes.first) as log,
         progress("{task.fields[note]}") as bar,
     ):
         loop.run(log, bar)
@@ -173,7 +182,12 @@ class _Loop:
     ) -> None:
         self.model, self.batches, self.config, self.folder = model, batches, config, folder
         self.nested = cast(Trainable, model)
-        self.sampler, self.validate, self.callback = sampler, validate, callback
+        self.validate, self.callback = validate, callback
+        self.device = device_of(model)
+        self.read_every = 1 if is_host(self.device) else _READ_EVERY
+        self.unread: list[_Unread] = []
+        ahead = 0 if is_host(self.device) else AHEAD
+        self.feed = Feed(batches, sampler, config.seed, ahead=ahead)
         self.processes, self.sharded = processes, [table for _, table in sharded_tables(model)]
         self.optimizer = build_optimizer(model, config.optimizer)
         found = load_checkpoint(folder / CHECKPOINTS, model, self.optimizer) or TrainState()
@@ -181,6 +195,7 @@ class _Loop:
         self.clock = time.monotonic() - self.state.seconds
         self.saved = time.monotonic()
         self.loss = math.nan
+        self.step_losses = torch.full((len(self.nested.granularities.sizes),), math.nan)
 
     def run(self, log: RunLog | NoLog, bar: Progress) -> None:
         """Epoch after epoch; a resumed one starts in the middle."""
@@ -211,15 +226,30 @@ class _Loop:
         impatient = self.validate is not None and waited >= self.config.patience
         return bool(state.ended) or state.epoch >= self.config.epochs or impatient
 
-    def _tell(self, event: Event, found: Validation | None = None) -> bool:
+    def _tell(
+        self,
+        event: Event,
+        found: Validation | None = None,
+        scalars: dict[str, float] | None = None,
+    ) -> bool:
         """Calls the callback, if there is one; whether it wants training to end."""
         if self.callback is None:
             return False
         state, summed = self.state, self.loss
-        answer = self.callback(Moment(event, state.epoch, state.step, summed, found))
+        told = self._scalars() if scalars is None else scalars
+        answer = self.callback(Moment(event, state.epoch, state.step, summed, found, told))
         if answer:
             self._move(ended=answer)
         return bool(answer)
+
+    def _scalars(self) -> dict[str, float]:
+        """Of the last step: its loss at every granularity, and the learning rate."""
+        sizes = self.nested.granularities.sizes
+        losses = zip(sizes, self.step_losses.tolist(), strict=True)
+        return {
+            **{f"loss/d{size}": value for size, value in losses},
+            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+        }
 
     def _note_end(self) -> None:
         """Ends all processes where one was told to.
@@ -241,25 +271,45 @@ class _Loop:
         total = num_batches * self.config.epochs
         self.model.train()
         started, done = time.monotonic(), 0
-        for index in range(state.index, num_batches):
-            batch = self.batches.batch(state.epoch, index)
-            losses = self._step(batch, (state.epoch + index / num_batches) / self.config.epochs)
-            sums = losses if not index else losses + torch.tensor(self.state.loss_sums).double()
-            self._move(step=self.state.step + 1, index=index + 1, loss_sums=tuple(sums.tolist()))
-            self.loss = float(sums[-1]) / (index + 1)
-            done += len(batch.targets)
+        for fed in self.feed.epoch(state.epoch, state.index, state.step):
+            index = fed.index
+            with memory_told(self.device, _ADVICE):
+                self._step(fed, (state.epoch + index / num_batches) / self.config.epochs)
+            self._move(step=self.state.step + 1, index=index + 1)
+            if len(self.unread) >= self.read_every:
+                self._read()
+            done += len(fed.batch.targets)
             rate = done / (time.monotonic() - started)
             note = f"epoch {state.epoch + 1}  loss {self.loss:.3f}  {rate:,.0f} items/s"
             bar.update(task, completed=self.state.step, total=total, note=note)
             yield
 
-    def _step(self, batch: Batch, done: float) -> Tensor:
-        """One update; returns the loss per granularity `[G]` in float64."""
-        step, seed = self.state.step, self.config.seed
+    def _read(self) -> None:
+        """Adds the losses of the last steps to the sums of the epoch.
+
+        Raises:
+            RunError: one is no longer finite.
+        """
+        if not self.unread:
+            return
+        first = self.state.step - len(self.unread)
+        with memory_told(self.device, _ADVICE):
+            rows = torch.stack([torch.cat([each.checks, each.losses]) for each in self.unread])
+        for number, (total, norm, *losses) in enumerate(rows.cpu().tolist()):
+            _refuse_loss(total, first + number)
+            _refuse_norm(norm, first + number)
+            found, sums = torch.tensor(losses, dtype=torch.float64), self.state.loss_sums
+            self.step_losses = found
+            found = found + torch.tensor(sums).double() if sums else found
+            self._move(loss_sums=tuple(found.tolist()))
+        self.unread.clear()
+        self.loss = self.state.loss_sums[-1] / self.state.index
+
+    def _step(self, fed: Fed, done: float) -> None:
+        """One update; its losses are read later."""
+        step, seed, batch = self.state.step, self.config.seed, fed.batch
         torch.manual_seed(seed * 1_000_003 + step + (self.processes.rank << 40))
-        # In the first steps this is also the stream that shuffles epoch `step`: one draw in
-        # thousands depends on the order of an epoch. Another would change every trained figure.
-        negatives = self._draw(batch, np.random.default_rng([seed, step]))
+        negatives = self._negatives(fed)
         note_events(self.model, *_events_of(batch))
         note_progress(self.model, done)
         rate = self.config.optimizer.rate(step, done)
@@ -267,11 +317,9 @@ class _Loop:
             table.set_rate(rate / self.config.optimizer.learning_rate)
         share = share_of(batch, self.processes)
         output = self.nested.loss(share.batch, negatives)
-        if not math.isfinite(float(output.total.detach())):
-            raise RunError(
-                f"the loss is {float(output.total.detach())} at step {step}; lower "
-                "trainer.optimizer.learning_rate, or raise its warmup_steps"
-            )
+        loss = output.total.detach()
+        if self.read_every == 1:
+            _refuse_loss(float(loss), step)
         self.optimizer.zero_grad(set_to_none=True)
         penalty = penalty_of(self.model)
         total = output.total * share.weight
@@ -279,23 +327,23 @@ class _Loop:
         average_gradients(self.model, self.processes)
         optimizer = self.config.optimizer
         norm = clip_gradients(self.model.parameters(), optimizer.clip_norm)
-        if not math.isfinite(norm):  # before it gets into weights and a checkpoint
-            raise RunError(
-                f"the gradients have the norm {norm} at step {step}; lower "
-                "trainer.optimizer.learning_rate, or raise its warmup_steps"
-            )
+        if not isinstance(norm, Tensor):  # elsewhere before it gets into a checkpoint
+            _refuse_norm(norm, step)
         set_rate(self.optimizer, rate)
         self.optimizer.step()
-        return joined_losses(output.per_granularity, share, self.processes)
+        losses = joined_losses(output.per_granularity, share, self.processes)
+        checks = torch.stack([loss, norm if isinstance(norm, Tensor) else loss.new_tensor(norm)])
+        self.unread.append(_Unread(losses, checks.to(losses.dtype)))
 
-    def _draw(self, batch: Batch, rng: np.random.Generator) -> Negatives | None:
-        if self.sampler is None:
+    def _negatives(self, fed: Fed) -> Negatives | None:
+        if fed.drawn is None:
             return None
-        items, log_q = self.sampler.draw(batch.targets, rng)
-        corrections = None if log_q is None else torch.from_numpy(log_q).float()
-        return Negatives(torch.from_numpy(items), corrections)
+        items, log_q = fed.drawn
+        corrections = None if log_q is None else on_device(log_q.astype(np.float32), self.device)
+        return Negatives(to_indices(items, self.device), corrections)
 
     def _end_epoch(self, log: RunLog | NoLog) -> None:
+        self._read()
         state = self.state
         sizes = self.nested.granularities.sizes
         losses = {
@@ -309,7 +357,7 @@ class _Loop:
         scalars = {"loss": total, **losses}
         log.write("train", state.step, scalars, epoch=epoch, seconds=self._seconds())
         self.loss = total
-        self._tell("epoch")
+        self._tell("epoch", scalars=scalars)
         if self.validate is None:
             self._keep_best(None)
         elif epoch % self.config.validate_every == 0 or epoch == self.config.epochs:
@@ -319,7 +367,7 @@ class _Loop:
                 self._keep_best(found.value)
             figures = {"value": found.value, **found.figures}
             log.write("valid", state.step, figures, epoch=epoch, seconds=self._seconds())
-            self._tell("validation", found)
+            self._tell("validation", found, figures)
             if not console.is_terminal:  # no bar to look at
                 console.print(f"epoch {epoch}: loss {total:.3f}, validation {found.value:.4f}")
 
@@ -338,10 +386,37 @@ class _Loop:
         return late and self.processes.first  # one clock for all
 
     def _save(self) -> None:
+        self._read()
         self._move(seconds=self._seconds())
         target = self.folder / CHECKPOINTS
         save_checkpoint(target, self.model, self.optimizer, self.state, self.processes)
         self.saved = time.monotonic()
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """What a step has left on the device."""
+
+    losses: Tensor
+    """`[G]`."""
+    checks: Tensor
+    """`[2]`: the loss, and the norm of the gradients."""
+
+
+def _refuse_loss(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise RunError(
+            f"the loss is {loss} at step {step}; lower trainer.optimizer.learning_rate, or raise "
+            "its warmup_steps"
+        )
+
+
+def _refuse_norm(norm: float, step: int) -> None:
+    if not math.isfinite(norm):
+        raise RunError(
+            f"the gradients have the norm {norm} at step {step}; lower "
+            "trainer.optimizer.learning_rate, or raise its warmup_steps"
+        )
 
 
 def _events_of(batch: Batch) -> tuple[Tensor, Tensor]:

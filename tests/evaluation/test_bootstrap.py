@@ -6,7 +6,12 @@ from hypothesis import strategies as st
 from recsys.data.splitting import make_split
 from recsys.errors import GranularityError, ProtocolError
 from recsys.evaluation import bootstrap
-from recsys.evaluation.bootstrap import intervals, paired_difference, resampled_means
+from recsys.evaluation.bootstrap import (
+    intervals,
+    paired_difference,
+    resample_often,
+    resampled_means,
+)
 from recsys.evaluation.evaluate import EvaluationOptions, evaluate, rank_held_out
 from recsys.evaluation.protocol import PROTOCOLS
 from tests.evaluation.ranking.naive import integer_vectors, random_dataset
@@ -87,3 +92,23 @@ def test_the_same_seed_gives_the_same_table(tmp_path):
     ]
     assert tables[0].rows.equals(tables[1].rows)
     assert not tables[0].rows.equals(tables[2].rows)
+
+
+@pytest.mark.parametrize("block_bytes", [1 << 24, 8 * 37])
+def test_many_draws_of_users_who_found_something_have_the_law_of_all_draws(
+    monkeypatch, block_bytes
+):
+    monkeypatch.setattr(bootstrap, "_BLOCK_BYTES", block_bytes)
+    rng = np.random.default_rng(2)
+    values = rng.random((120, 2)) * (rng.random((120, 1)) < 0.3)
+    found = resample_often(values, num_resamples=20_000)
+    spread = np.cov(found.draws, rowvar=False)
+    np.testing.assert_allclose(found.draws.mean(axis=0), values.mean(axis=0), rtol=0.01)
+    np.testing.assert_allclose(spread, np.cov(values, rowvar=False, ddof=0) / 120, rtol=0.05)
+    np.testing.assert_array_equal(found.means, values.mean(axis=0))
+    assert found.draws.shape == (20_000, 2) and found.num_users == 120
+
+
+def test_many_draws_of_users_who_found_nothing_are_0():
+    found = resample_often(np.zeros((5, 2)), num_resamples=10)
+    assert not found.draws.any() and found.paired(0, 1).verdict == "level"

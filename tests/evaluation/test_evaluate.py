@@ -402,7 +402,7 @@ def test_validation_of_a_model_that_saw_it_is_refused(tmp_path):
 def test_the_split_must_be_the_protocols(tmp_path):
     dataset = random_dataset(tmp_path / "data", split="leave-last-out")
     model = integer_vectors(dataset.num_users, dataset.num_items)
-    with pytest.raises(ProtocolError, match="wants the split global-time"):
+    with pytest.raises(ProtocolError, match="needs the split global-time"):
         evaluate(
             model, dataset, make_split(dataset), protocol=PROTOCOLS["global-time"], part="test"
         )

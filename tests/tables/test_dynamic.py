@@ -142,7 +142,7 @@ def test_it_goes_on_from_what_was_saved_as_if_it_had_never_stopped():
 def test_time_does_not_go_back():
     table = make()
     table.observe(torch.tensor([1]), 5)
-    with pytest.raises(RunError, match="in order"):
+    with pytest.raises(RunError, match="in the order of time"):
         table.observe(torch.tensor([1]), 4)
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from recsys.arrays import Int64
 from recsys.data.histories import Histories
+from recsys.devices import to_indices
 from recsys.granularity import Granularities
-from recsys.layers.jagged import to_indices
 from recsys.model_protocols import FlatModel, RepeatModel, ScoreModel, SharedModel, VectorModel
 
 
@@ -35,7 +35,8 @@ class VectorsOfSome:
 
     def item_vectors(self) -> Tensor:
         """`[n, D]`."""
-        return self.model.item_vectors()[to_indices(self.items)]
+        vectors = self.model.item_vectors()
+        return vectors[to_indices(self.items, vectors.device)]
 
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]`."""
@@ -63,7 +64,8 @@ class ScoresOfSome:
 
     def scores(self, histories: Histories) -> Tensor:
         """`[B, n]`."""
-        return self.model.scores(histories)[:, to_indices(self.items)]
+        scores = self.model.scores(histories)
+        return scores[:, to_indices(self.items, scores.device)]
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class SharedScoresOfSome:
 
     def shared_scores(self) -> Tensor:
         """`[n]`."""
-        return self.model.shared_scores()[to_indices(self.items)]
+        scores = self.model.shared_scores()
+        return scores[to_indices(self.items, scores.device)]
 
     def own_scores(self, histories: Histories) -> sp.csr_matrix:
         """`[B, n]`."""

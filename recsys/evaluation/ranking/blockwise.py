@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from recsys.arrays import Int32, Int64
+from recsys.devices import is_host, to_indices
 from recsys.errors import RunError
 from recsys.evaluation.metrics import MISS
 from recsys.evaluation.ranking.scorer import BlockScores
@@ -56,11 +57,12 @@ class Places:
     """`[S]` int64, ascending."""
     order: Tensor
     """`[S]` int64: where each pair stood when it was given."""
+    known: Int64
+    """`items` in the host's memory: blocks are cut without waiting for the device."""
 
     def within(self, lo: int, hi: int) -> tuple[Tensor, Tensor, Tensor]:
         """Pairs of the items `lo..hi-1`: given order, rows, columns in the block of these items."""
-        edges = torch.tensor([lo, hi], device=self.items.device)
-        first, last = torch.searchsorted(self.items, edges).tolist()
+        first, last = np.searchsorted(self.known, [lo, hi]).tolist()
         return self.order[first:last], self.rows[first:last], self.items[first:last] - lo
 
     def among(self, others: Places, num_items: int) -> Tensor:
@@ -75,7 +77,8 @@ def make_places(rows: npt.NDArray[Any], items: npt.NDArray[Any], device: torch.d
     """Sorts pairs `rows [S]`, `items [S]` by item."""
     order = np.argsort(items, kind="stable")
     columns = (rows[order], items[order], order)
-    return Places(*(torch.from_numpy(column.astype(np.int64)).to(device) for column in columns))
+    placed, known, given = (to_indices(column, device) for column in columns)
+    return Places(placed, known, given, items[order].astype(np.int64))
 
 
 def jagged_places(items: Int32, offsets: Int64, device: torch.device) -> Places:
@@ -158,18 +161,23 @@ def top_ranks(
     size = (shape.sizes, shape.num_users, k + 1)
     lists = targets.rows.new_full(size, _HIDDEN)
     levels = targets.rows.new_empty((shape.sizes, len(targets.rows)))
+    nan = targets.rows.new_zeros((), dtype=torch.bool)
     for lo, hi in shape.spans():
         _, seen_rows, seen_columns = seen.within(lo, hi)
         given, rows, columns = targets.within(lo, hi)
         for g, scores in enumerate(blocks(lo, hi)):
             own = scores[rows, columns]
-            refuse_nan(bool(own.isnan().any()))
+            nan |= own.isnan().any()
             levels[g, given] = _levels(own).long()
             hidden = (seen_rows, seen_columns)
+            if not is_host(scores.device):
+                _merge(lists[g], scores, hidden, lo)
+                continue
             floor = _floor(lists[g]) if lo else _first_floor(scores, hidden, k + 1)
             flags = scores >= floor[:, None]
             flags[hidden] = False
             _insert(lists[g], scores, flags, lo)
+    refuse_nan(bool(nan))
     rows_as_given = torch.empty_like(targets.rows).index_copy_(0, targets.order, targets.rows)
     ranks = (level_of(lists[:, rows_as_given]) >= levels[:, :, None]).sum(2)
     lost = (ranks > k) | (levels <= _UNSCORED) | targets.among(seen, shape.num_items)
@@ -192,6 +200,19 @@ def _insert(lists: Tensor, scores: Tensor, flags: Tensor, first_item: int) -> No
     entering[rows, places] = key_of(levels, columns + first_item)
     both = torch.cat((lists, entering), dim=1)
     lists.copy_(both.topk(lists.shape[1], dim=1).values)
+
+
+def _merge(lists: Tensor, scores: Tensor, hidden: tuple[Tensor, Tensor], first_item: int) -> None:
+    """Puts the best of a block `[B, W]` into the running lists `[B, k + 1]`.
+
+    On a device: a whole block is sorted sooner than the host hears how few items can enter.
+    """
+    items = torch.arange(first_item, first_item + scores.shape[1], device=scores.device)
+    keys = key_of(_levels(scores).long(), items)
+    keys.masked_fill_(~(scores >= _LOWEST), _HIDDEN)
+    keys[hidden] = _HIDDEN
+    best = keys.topk(min(lists.shape[1], keys.shape[1]), dim=1).values
+    lists.copy_(torch.cat((lists, best), dim=1).topk(lists.shape[1], dim=1).values)
 
 
 def _levels(scores: Tensor) -> Tensor:

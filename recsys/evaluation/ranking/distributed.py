@@ -18,6 +18,7 @@ from torch import Tensor
 
 from recsys.arrays import Float32, Int64
 from recsys.data.histories import Histories
+from recsys.devices import HOST
 from recsys.evaluation.ranking.compiled import CompiledRanking
 from recsys.granularity import Granularities
 from recsys.kernels.rank_order import NOTHING
@@ -106,7 +107,8 @@ def shared_items(model: RowVectors | object, num_items: int, processes: Processe
     lo, hi = processes.share(num_items)
     if not isinstance(model, RowVectors):
         return None
-    return model.item_vectors_at(torch.arange(lo, hi)).float()
+    device = getattr(model, "device", HOST)
+    return model.item_vectors_at(torch.arange(lo, hi, device=device)).float()
 
 
 def shared_users(

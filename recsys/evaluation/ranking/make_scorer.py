@@ -34,6 +34,8 @@ MAX_USERS = 256
 """Enough rows to keep a matrix product busy, few enough to keep its block in the cache."""
 MAX_WIDTH = 2048
 """With that many users, a block of scores and its comparison are 4 MiB."""
+DEVICE_USERS = 1024
+"""On a device: nothing is kept in a cache, and few large products are soonest done."""
 _OWN_ITEMS = 100_000
 """Items of a user that a SharedModel scores apart, at most about."""
 
@@ -125,8 +127,8 @@ def _vector_scorer(
     else:
         compiled, norms = None, prefix_norms(items, granularities)
         elements = max(1, budget_bytes // BYTES_PER_SCORE)
-        num_users = int(np.clip(elements // 64, 1, MAX_USERS))
-        width = int(np.clip(elements // num_users, 1, MAX_WIDTH))
+        num_users = int(np.clip(elements // 64, 1, DEVICE_USERS))
+        width = int(np.clip(elements // num_users, 1, num_items))
 
     def blocks(histories: Histories) -> BlockScores:
         users = user_vectors(histories)
@@ -178,9 +180,10 @@ def _shared_scorer(
         items = whole[lo:hi]
     _check_width(items, granularities)
     _check_finite(items, "item vectors")
+    items = items.cpu()  # its kernels count and merge what the processes tell each other
 
     def user_vectors(histories: Histories) -> Tensor:
-        users = model.user_vectors(histories).float()
+        users = model.user_vectors(histories).float().cpu()
         _check_finite(users, "user vectors")
         return users
 

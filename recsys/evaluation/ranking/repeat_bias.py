@@ -11,16 +11,15 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from recsys.arrays import Float32, Int32, Int64
 from recsys.data.histories import Histories
+from recsys.evaluation.ranking.blockwise import jagged_places
 from recsys.evaluation.ranking.compiled import CompiledRanking
 from recsys.evaluation.ranking.distributed import SharedRanking
 from recsys.evaluation.ranking.scorer import BlockScores
 from recsys.kernels.rank_order import NOTHING, key_of, levels_of
-from recsys.layers.jagged import to_indices
 
 
 class RepeatRanking:
@@ -84,16 +83,15 @@ class RepeatRanking:
 
 def with_repeats(blocks: BlockScores, histories: Histories, bias: Tensor) -> BlockScores:
     """Block scores with `bias [G, B]` added where the item is one that the user has had."""
-    rows = np.repeat(np.arange(len(histories)), histories.lengths)
-    items = to_indices(histories.items).to(bias.device)
-    where = torch.from_numpy(rows).to(bias.device)
+    had = jagged_places(histories.items, histories.offsets, bias.device)
 
     def block(lo: int, hi: int) -> Iterator[Tensor]:
-        mine = (items >= lo) & (items < hi)
-        places = where[mine], items[mine] - lo
+        _, rows, columns = had.within(lo, hi)
         for scores, added in zip(blocks(lo, hi), bias, strict=True):
             biased = scores.clone()
-            biased[places] = scores[places] + added[places[0]]  # written, not added: once each
+            biased[rows, columns] = (
+                scores[rows, columns] + added[rows]
+            )  # written, not added: once each
             yield biased
 
     return block

@@ -12,12 +12,12 @@ import torch
 
 from recsys.arrays import Float32, Int64
 from recsys.data.histories import Histories
+from recsys.devices import to_indices
 from recsys.evaluation.ranking.blockwise import Shape, jagged_places, top_ranks
 from recsys.evaluation.ranking.repeat_bias import RepeatRanking
 from recsys.evaluation.ranking.scorer import Scorer, SharedScorer, VectorScorer
 from recsys.evaluation.ranking.shared_scores import list_shared, shared_pair_scores
 from recsys.kernels.rank_order import level_of, scores_of_levels
-from recsys.layers.jagged import to_indices
 
 
 def scored_lists(
@@ -68,8 +68,8 @@ def _by_blocks(
     for lo, hi in shape.spans():
         *_, last = blocks(lo, hi)
         rows, places = np.nonzero((items >= lo) & (items < hi))
-        columns = to_indices(items[rows, places] - lo)
-        scores[to_indices(rows), to_indices(places)] = last[to_indices(rows), columns].cpu()
+        at = (to_indices(rows, last.device), to_indices(items[rows, places] - lo, last.device))
+        scores[to_indices(rows), to_indices(places)] = last[at].cpu()
     return items, scores.numpy()
 
 
@@ -85,5 +85,6 @@ def score_pairs(scorer: Scorer, histories: Histories, rows: Int64, items: Int64)
     for lo in range(0, scorer.num_items, scorer.width):
         *_, last = blocks(lo, min(lo + scorer.width, scorer.num_items))
         mine = np.flatnonzero((items >= lo) & (items < lo + scorer.width))
-        scores[mine] = last[to_indices(rows[mine]), to_indices(items[mine] - lo)].cpu().numpy()
+        at = (to_indices(rows[mine], last.device), to_indices(items[mine] - lo, last.device))
+        scores[mine] = last[at].cpu().numpy()
     return scores

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel
 from recsys.errors import ConfigError
+from recsys.tables.host_buffers import HostBuffers
 
 _MAX_SLICES = 32
 _START_BYTES = 8
@@ -49,7 +50,7 @@ class WidthsConfig(StrictModel):
         return self
 
 
-class WidthsTable(nn.Module):
+class WidthsTable(HostBuffers):
     """Rows, and the number of slices that each row keeps.
 
     Whoever trains it tells it of every step (`note_progress`); rows are whole until then. In
@@ -57,6 +58,7 @@ class WidthsTable(nn.Module):
     served, also while training still works on longer rows.
     """
 
+    on_host = ("steps", "progress")
     kept: Tensor
     steps: Tensor
     progress: Tensor

@@ -136,7 +136,7 @@ def _columns(
         return fair, _checked(config.ranks or tuple(range(parts)), fair, world_size)
     if wrong := [size for size in sizes if size % LANE]:
         raise ConfigError(
-            f"tier_aligned cuts columns at the granularities {sizes}, and {wrong[0]} is no "
+            f"tier_aligned cuts columns at the granularities {sizes}, and {wrong[0]} is not a "
             f"multiple of {LANE}; choose other sizes, or sharding: column_wise"
         )
     if config.ranks is not None:

@@ -60,6 +60,7 @@ class ClusteredTable(nn.Module):
         if self.num_hashed:
             self.hashed = nn.Parameter(torch.randn(self.num_hashed, embedding_dim) * std)
         self.register_buffer("clusters", torch.full((num_rows,), -1, dtype=torch.int32))
+        self._known = False
 
     def assign(self, clusters: Tensor) -> None:
         """Takes the cluster of every index, `[N]` in 0..K-1.
@@ -81,7 +82,8 @@ class ClusteredTable(nn.Module):
         Raises:
             RunError: the clusters are not known yet.
         """
-        if self.clusters[0] < 0:
+        self._known = self._known or bool(self.clusters[0] >= 0)  # read from a device once
+        if not self._known:
             raise RunError("this table has no clusters yet; call assign first")
         found = lookup(self.weight, self.clusters[rows].long(), size, sparse=sparse)
         if self.num_hashed:

@@ -61,7 +61,8 @@ class FeatureView:
 
     def vectors(self) -> Tensor:
         """`[num_rows, D]`, all of them."""
-        return self(torch.arange(self.num_rows))
+        device = next(self._space.parameters()).device
+        return self(torch.arange(self.num_rows, device=device))
 
     @property
     def nbytes(self) -> int:

@@ -97,7 +97,7 @@ def fit_newcomers(
         fixed = [modality(new) for modality in modalities]
         present = tower.present(new)
     weights = [tower.modalities[name].get_parameter("weight").detach() for name in names]
-    moved = [torch.zeros(tower.embedding_dim, requires_grad=True)]
+    moved = [torch.zeros(tower.embedding_dim, device=new.device, requires_grad=True)]
     if content:
         moved += [torch.zeros_like(weight, requires_grad=True) for weight in weights]
     elif isinstance(tower.fusion, GatedSum):
@@ -145,7 +145,7 @@ def _content(weights: list[Tensor], moved: list[Tensor]) -> list[Tensor]:
 def _moved(fusion: nn.Module, place: int, moved: list[Tensor]) -> dict[str, Tensor]:
     """Parameters of the fusion, changed where the id is missing alone."""
     missing = fusion.get_parameter("missing").detach()
-    mark = torch.zeros(len(missing), 1)
+    mark = missing.new_zeros(len(missing), 1)
     mark[place] = 1.0
     changed = {"missing": missing + mark * moved[0]}
     if len(moved) > 1:
@@ -160,7 +160,7 @@ def _likelihood(
     items: Tensor, targets: Targets, scales: Tensor, granularities: Granularities, *, apart: bool
 ) -> Tensor:
     """Weighted mean negative log-likelihood of targets of one share of users, `items [C, D]`."""
-    left_out = torch.arange(len(targets.users)) % _APART == 0
+    left_out = torch.arange(len(targets.users), device=items.device) % _APART == 0
     which = left_out if apart else ~left_out
     mine = which[targets.rows]
     place_of = torch.cumsum(which, 0) - 1
@@ -168,7 +168,7 @@ def _likelihood(
     users, others, own = targets.users[which], targets.others[:, which], targets.own[:, mine]
     shares = torch.where(places >= 0, targets.weight, 1.0)
     shares = shares / shares.sum()
-    total = torch.zeros(())
+    total = items.new_zeros(())
     for g, logits in enumerate(prefix_logits(users, items, scales, granularities)):
         everything = torch.logaddexp(others[g], logits.logsumexp(1))[rows]
         chosen = torch.where(places >= 0, logits[rows, places.clamp_min(0)], own[g])

@@ -25,7 +25,7 @@ def leave_content(tower: ItemTower) -> None:
         tower: with ids and a gated sum.
     """
     place = tower.names.index(IDS)
-    content = torch.arange(len(tower.names)) != place
+    content = [at for at in range(len(tower.names)) if at != place]
     with torch.no_grad():
         tower.fusion.get_parameter("gate")[content, place] = _SHUT
 

@@ -1,0 +1,129 @@
+"""Every model, loss and table that a device can hold takes the steps that it takes on the CPU."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from recsys.data.dataset import write_dataset
+from recsys.errors import ConfigError
+from recsys.losses import LOSSES
+from recsys.runs.config import RunConfig
+from recsys.tables.plain.lookup import lookup
+from recsys.training.optimizers import build_optimizer
+from tests.pretend.device import NAME, install, waits
+from tests.pretend.steps import check_alike, figures, ready, step
+from tests.recipes.training.test_content import write_features
+from tests.tables.kinds import KINDS
+
+install()
+MODELS = ("sasrec", "fmrlrec", "two_tower")
+TABLES = [kind for kind in KINDS if not kind.startswith("mapped")]
+SAMPLED = {"negatives": {"uniform": 40, "popularity": 5, "in_batch": True}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Walks on a circle of 70 items: more than a codebook of 16 words."""
+    rng = np.random.default_rng(0)
+    starts, lengths = rng.integers(0, 70, size=60), rng.integers(4, 9, size=60)
+    users = np.repeat(np.arange(60), lengths)
+    walks = zip(starts, lengths, strict=True)
+    items = np.concatenate([(start + np.arange(length)) % 70 for start, length in walks])
+    frame = pl.DataFrame({"user_id": users, "item_id": items})
+    return write_dataset(tmp_path_factory.mktemp("circle") / "data", frame, name="circle").folder
+
+
+def settings(data, name, loss="sampled_softmax", **model):
+    tree = {
+        "data": str(data),
+        "model": {"name": name, "granularities": {"sizes": [4, 16]}, "history_length": 6, **model},
+        "loss": {"name": loss, **({} if loss == "softmax" else SAMPLED)},
+        "batching": {"batch_tokens": 96},
+        "trainer": {"optimizer": {"learning_rate": 0.01}},
+    }
+    return RunConfig.model_validate(tree)
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("loss", LOSSES.names())
+@pytest.mark.parametrize("name", MODELS)
+def test_steps_and_ranks_are_those_of_the_cpu(name, loss, kind, data):
+    ids = {"ids": True, "features": []} if name == "fmrlrec" else {}
+    config = settings(data, name, loss, table=KINDS[kind], **ids)
+    check_alike(figures(config, "cpu"), figures(config, NAME))
+
+
+@pytest.mark.parametrize("loss", LOSSES.names())
+def test_items_made_of_content_take_the_steps_of_the_cpu(loss, tmp_path):
+    walks = pl.DataFrame({"user_id": np.repeat(np.arange(50), 6), "item_id": _walks(50, 6)})
+    folder = write_dataset(tmp_path / "data", walks, name="walks").folder
+    write_features(folder)
+    items = {"features": ["text", "genres", "year"]}
+    config = settings(folder, "sasrec", loss, items=items)
+    check_alike(figures(config, "cpu"), figures(config, NAME))
+    content = settings(folder, "fmrlrec", loss, features=["text"])
+    check_alike(figures(content, "cpu"), figures(content, NAME))
+
+
+def _walks(users, length):
+    starts = np.random.default_rng(1).integers(0, 25, size=(users, 1))
+    starts[:25, 0] = np.arange(25)
+    return ((starts + np.arange(length)) % 25).ravel()
+
+
+@pytest.mark.parametrize("kind", ["seen_negatives", "repeat_bias", "sparse_gradients", "nested"])
+def test_options_of_a_model_change_nothing_about_that(kind, data):
+    encoder = {"nested": True, "num_heads": 1} if kind == "nested" else {"distances": 6}
+    option = {} if kind == "nested" else {kind: True}
+    config = settings(data, "sasrec", history_length=4, encoder=encoder, **option)
+    check_alike(figures(config, "cpu"), figures(config, NAME))
+
+
+def test_users_and_items_of_one_space_are_on_one_device(data):
+    config = settings(data, "two_tower", shared_table=True, table=KINDS["multi_probe"])
+    check_alike(figures(config, "cpu"), figures(config, NAME))
+
+
+def test_a_table_that_only_the_cpu_can_hold_is_refused(data):
+    config = settings(data, "sasrec", table={"name": "mapped"})
+    with pytest.raises(ConfigError, match="table is a table in files or in several processes"):
+        ready(config, NAME)
+    assert ready(config, "auto")[2].device.type == "cpu"
+
+
+def test_a_tensor_that_was_left_on_the_cpu_stops_the_step(data, monkeypatch):
+    planted = lambda weight, rows, size, **how: lookup(weight, rows.cpu(), size, **how)  # noqa: E731
+    monkeypatch.setattr("recsys.tables.plain.dense.lookup", planted)
+    with pytest.raises(RuntimeError, match="expected all tensors to be on pretend:0"):
+        figures(settings(data, "sasrec"), NAME)
+    figures(settings(data, "sasrec"), "cpu")
+
+
+@pytest.mark.parametrize("loss", LOSSES.names())
+@pytest.mark.parametrize("name", MODELS)
+def test_no_step_makes_the_host_wait(name, loss, data):
+    ids = {"ids": True, "features": []} if name == "fmrlrec" else {}
+    config = settings(data, name, loss, **ids)
+    _, _, model, feed = ready(config, NAME)
+    optimizer = build_optimizer(model, config.trainer.optimizer)
+    feeds = feed.epoch(0, 0, 0)
+    step(model.train(), next(feeds), optimizer, 0)
+    with waits() as found:
+        step(model, next(feeds), optimizer, 1)
+    assert found == []
+
+
+def test_a_step_that_waits_is_noticed(data, monkeypatch):
+    _, _, model, feed = ready(settings(data, "sasrec"), NAME)
+    real = model.objective
+
+    def waiting(users, *args, **how):
+        assert torch.isfinite(users).all()
+        return real(users, *args, **how)
+
+    monkeypatch.setattr(model, "objective", waiting)
+    optimizer = build_optimizer(model, settings(data, "sasrec").trainer.optimizer)
+    with waits() as found:
+        step(model.train(), next(feed.epoch(0, 0, 0)), optimizer, 0)
+    assert "_local_scalar_dense" in found
