@@ -17,8 +17,9 @@ from data_prep.checks.id_checks import check_ids
 from data_prep.options import PrepareOptions
 from data_prep.raw_tables.raw import RawData
 from recsys.arrays import Int64
-from recsys.data.dataset import Dataset, DatasetOrigin, write_indexed
+from recsys.data.dataset import Dataset, DatasetOrigin, write_arranged, write_grown
 from recsys.data.filters import apply_filters
+from recsys.data.parsing.frames import Arranged
 from recsys.data.parsing.times import whole_seconds
 from recsys.data.vocabulary import compact, places_by_id
 from recsys.errors import DataError
@@ -60,22 +61,46 @@ def assemble(name: str, raw: RawData, options: PrepareOptions, out: Path) -> Dat
         )
         frame, ids = _indexed(frame, ids)
         step(3)
-        return write_indexed(
+        arranged = Arranged(frame, ids.users, ids.items, _tie_rule(raw), tuple(read.notes))
+        origin = DatasetOrigin(
+            source=raw.source,
+            licence=options.licence or raw.licence,
+            filters=(*raw.notes, *filters),
+        )
+        content = _content(raw.items, ids.items)
+        if options.like is not None:
+            return _like(arranged, raw, options, content, origin, out)
+        return write_arranged(
             out,
-            frame,
-            user_ids=ids.users,
-            item_ids=ids.items,
+            arranged,
             name=options.dataset_name or name,
-            items=_content(raw.items, ids.items),
-            origin=DatasetOrigin(
-                source=raw.source,
-                licence=options.licence or raw.licence,
-                filters=(*raw.notes, *filters),
-                tie_rule=_tie_rule(raw),
-                notes=tuple(read.notes),
-            ),
+            items=content,
+            origin=origin,
             split=options.split,
         )
+
+
+def _like(
+    arranged: Arranged,
+    raw: RawData,
+    options: PrepareOptions,
+    content: pl.DataFrame | None,
+    origin: DatasetOrigin,
+    out: Path,
+) -> Dataset:
+    """By the indices of an existing data set, with its rows where they are asked for."""
+    assert options.like is not None
+    by_time = raw.columns.order is None and raw.columns.time is not None
+    return write_grown(
+        out,
+        arranged,
+        like=options.like,
+        append=("time" if by_time else "given") if options.append else None,
+        name=options.dataset_name,
+        items=content,
+        origin=origin,
+        split=options.split if "split" in options.model_fields_set else None,
+    )
 
 
 @dataclass(frozen=True)

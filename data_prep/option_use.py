@@ -7,19 +7,24 @@ from recsys.errors import ConfigError
 
 _ANY = {"dataset_name", "licence", "split"}
 FILTERS = {"min_rating", "deduplicate", "min_user_count", "min_item_count"}
+GROWTH = {"like", "append"}
 DOWNLOADS = {"cache", "mirror", "sha256"}
 COLUMNS = {"user_column", "item_column", "time_column", "weight_column", "order_column"}
 TEXT = {"delimiter", "encoding", "header", "quote", "comment"}
 ITEMS = {name for name in PrepareOptions.model_fields if name.startswith("item_file")}
 ITEMS |= {"title_column"}
 
-MOVIELENS = FILTERS | DOWNLOADS
-AMAZON = FILTERS | ITEMS | {"encoding", "metadata_file", "max_bad_lines"}
-SEQUENCES = FILTERS | ITEMS | {"encoding"}
+MOVIELENS = FILTERS | GROWTH | DOWNLOADS
+AMAZON = FILTERS | GROWTH | ITEMS | {"encoding", "metadata_file", "max_bad_lines"}
+SEQUENCES = FILTERS | GROWTH | ITEMS | {"encoding"}
 ATOMIC = (
-    FILTERS | ITEMS | COLUMNS | {"delimiter", "encoding", "quote", "time_format", "literal_nulls"}
+    FILTERS
+    | GROWTH
+    | ITEMS
+    | COLUMNS
+    | {"delimiter", "encoding", "quote", "time_format", "literal_nulls"}
 )
-GENERIC = FILTERS | ITEMS | COLUMNS | TEXT | {"time_format", "literal_nulls"}
+GENERIC = FILTERS | GROWTH | ITEMS | COLUMNS | TEXT | {"time_format", "literal_nulls"}
 SYNTHETIC = FILTERS | {"synthetic"}
 
 

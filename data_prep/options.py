@@ -108,6 +108,11 @@ class PrepareOptions(StrictModel):
     """Name in the manifest; default: the name given to `prepare`."""
     licence: str | None = None
     """Terms of the data; default: what is known of the named data set."""
+    like: Path | None = None
+    """A dataset folder whose users and items keep their indices; new ids come after them. Its name
+    and split are the default's."""
+    append: bool = False
+    """With like: its rows come first, and the raw file holds new rows alone."""
 
     user_column: Column = "user_id"
     """Generic files: the column of user ids; a number from 1 with header=none."""
@@ -168,3 +173,15 @@ class PrepareOptions(StrictModel):
 
     synthetic: SyntheticOptions = SyntheticOptions()
     """Name `synthetic`: its sizes and habits."""
+
+    @model_validator(mode="after")
+    def _rows_are_added_to_something(self) -> "PrepareOptions":
+        if self.append and self.like is None:
+            raise ValueError("append adds rows to a data set; name it with like=FOLDER")
+        counts = (self.min_user_count, self.min_item_count)
+        if self.append and max(counts) > 1:
+            raise ValueError(
+                "with append, min_user_count and min_item_count would count new rows alone; leave "
+                "them out, or give all rows and like=FOLDER without append"
+            )
+        return self

@@ -107,7 +107,7 @@ def _scan(part: Part, form: TableFormat, workspace: Path) -> Table | None:
     with part.path.open("rb") as stream:
         is_parquet = stream.read(4) == b"PAR1"
     if is_parquet != (form.kind == "parquet"):
-        found = "a parquet file" if is_parquet else "no parquet file"
+        found = "a parquet file" if is_parquet else "not a parquet file"
         raise DataError(f"{part.name} cannot be read as {form.kind}: it is {found}")
     if form.kind == "parquet":
         return scan_parquet(part)

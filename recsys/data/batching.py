@@ -6,6 +6,7 @@ batches it would have seen.
 Shape legend: B users, T tokens (history positions of the batch, each with a target).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -44,6 +45,18 @@ class Batch:
     model asked for it."""
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Pieces of histories that batches are made of."""
+
+    users: Int64
+    """`[W]` user indices."""
+    lo: Int64
+    """`[W]` positions into `Dataset.items` where each begins ..."""
+    hi: Int64
+    """`[W]` ... and ends."""
+
+
 class TrainBatches:
     """The batches of every epoch."""
 
@@ -76,7 +89,8 @@ class TrainBatches:
             DataError: no user has two training interactions (of pairs: one).
         """
         least = 1 if pairs else 2
-        self._pairs, self._skipped = pairs, least - 1
+        self.pairs, self.skipped = pairs, least - 1
+        self._chosen: Callable[[int], Int64] | None = None
         self._config, self._dataset, self._seed = config, dataset, seed
         users, start, hi = np.arange(len(split.start)), split.start, split.fit_end(fit_on)
         pieces = []
@@ -87,7 +101,7 @@ class TrainBatches:
                 break
             # Of a sequence one more than the history: the first is input alone, the last target
             # alone.
-            lo = np.maximum(start, hi - history_length - self._skipped)
+            lo = np.maximum(start, hi - history_length - self.skipped)
             pieces.append((users, lo, hi))
             hi = hi - history_length
         if not pieces:
@@ -98,7 +112,21 @@ class TrainBatches:
         )
         self._older_from = split.start if older else None
         self._epoch_plan = lru_cache(maxsize=2)(self._plan)
-        self.num_tokens = int((self._hi - self._lo - self._skipped).sum())
+        self.num_tokens = int((self._hi - self._lo - self.skipped).sum())
+
+    @property
+    def windows(self) -> Windows:
+        """All windows; the first `skipped` rows of each are no targets."""
+        return Windows(self._users, self._lo, self._hi)
+
+    def choose(self, windows: Windows, chosen: Callable[[int], Int64]) -> None:
+        """Takes other windows, of which epoch e has those in the places `chosen(e)`.
+
+        `num_tokens` stays that of all windows at first.
+        """
+        self._users, self._lo, self._hi = windows.users, windows.lo, windows.hi
+        self._chosen = chosen
+        self._epoch_plan.cache_clear()
 
     def num_batches(self, epoch: int) -> int:
         """Batches of that epoch; bucketing makes it vary by a few."""
@@ -108,7 +136,7 @@ class TrainBatches:
         """Batch `index` of `epoch`."""
         rows = self._epoch_plan(epoch)[index]
         whole = select(self._dataset, self._users[rows], self._lo[rows], self._hi[rows])
-        if self._pairs:
+        if self.pairs:
             return Batch(whole, whole.items.astype(np.int64))
         read = np.ones(len(whole.items), dtype=np.bool_)
         read[whole.offsets[1:] - 1] = False
@@ -134,13 +162,16 @@ class TrainBatches:
 
     def target_counts(self) -> Int64:
         """`[N]` how often each item is a target in an epoch."""
-        return item_counts(self._dataset, self._lo + self._skipped, self._hi)
+        return item_counts(self._dataset, self._lo + self.skipped, self._hi)
 
     def _plan(self, epoch: int) -> list[Int64]:
         """Windows of each batch: shuffled, sorted by length within chunks, cut, shuffled again."""
         rng = np.random.default_rng([self._seed, epoch])
-        order = rng.permutation(len(self._users))
-        lengths = (self._hi - self._lo - self._skipped)[order]
+        if self._chosen is None:
+            order = rng.permutation(len(self._users))
+        else:
+            order = rng.permutation(self._chosen(epoch))
+        lengths = (self._hi - self._lo - self.skipped)[order]
         chunk = (np.cumsum(lengths) - 1) // (
             self._config.batch_tokens * self._config.bucket_batches
         )

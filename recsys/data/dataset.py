@@ -24,6 +24,7 @@ import polars as pl
 from recsys.arrays import Int32, Int64
 from recsys.data.content_hash import INTERACTIONS, ITEMS, USERS, content_hash
 from recsys.data.features.item_content import join_content
+from recsys.data.growing import grow
 from recsys.data.interactions import read_blocks
 from recsys.data.manifest import (
     MANIFEST,
@@ -35,7 +36,14 @@ from recsys.data.manifest import (
     write_manifest,
 )
 from recsys.data.mapped_histories import MappedHistories, open_mapped
-from recsys.data.parsing.frames import FrameLike, Order, arrange, as_frame, named_columns
+from recsys.data.parsing.frames import (
+    Arranged,
+    FrameLike,
+    Order,
+    arrange,
+    as_frame,
+    named_columns,
+)
 from recsys.data.read_only import freeze_arrays
 from recsys.errors import DataError
 from recsys.files.atomic import atomic_path
@@ -106,8 +114,10 @@ class Dataset:
         order: Order | None = None,
         time_format: str | None = None,
         items: FrameLike | None = None,
-        name: str = "frame",
+        name: str | None = None,
         split: SplitRule | None = None,
+        like: "Dataset | str | Path | None" = None,
+        append: bool = False,
         out: str | Path | None = None,
     ) -> "Dataset":
         """A data set of a frame: polars, pandas, Arrow, or anything with Arrow's C stream (DuckDB).
@@ -126,6 +136,10 @@ class Dataset:
             items: what is known of the items: the column `item` and any others, a title say.
             name: the data set's name.
             split: the split it is meant for.
+            like: an existing data set (or its folder), whose users and items keep their indices,
+                whether the frame has them or not; new ids come after them. It stays as it is, and
+                its name, split and item content hold where others are not given.
+            append: with `like`: its rows come first, the frame holds new rows alone.
             out: a dataset folder to be kept; None: a temporary one, which goes with this object.
 
         Raises:
@@ -135,18 +149,24 @@ class Dataset:
         content = None if items is None else as_frame(items, "the items")
         if content is not None and item in content.columns:
             content = content.rename({item: "item_id"})
+        if append and like is None:
+            raise DataError("append=True adds rows to a data set: name it (like=...)")
         place = Path(tempfile.mkdtemp(prefix="recsys-")) if out is None else None
+        folder = place / "data" if place is not None else Path(str(out))
+        ordered: Order = order or "time"
+        arranged = arrange(frame.rows, ordered, time_format)
+        told = replace(arranged, notes=(*frame.notes, *arranged.notes))
         try:
-            made = write_dataset(
-                place / "data" if place is not None else Path(str(out)),
-                frame.rows,
-                name=name,
-                items=content,
-                order=order or "time",
-                time_format=time_format,
-                split=split,
-                origin=DatasetOrigin(notes=frame.notes),
-            )
+            if like is None:
+                made = write_arranged(
+                    folder, told, name=name or "frame", items=content, split=split
+                )
+            else:
+                old = like.folder if isinstance(like, Dataset) else Path(like)
+                made = write_grown(
+                    folder, told, like=old, append=ordered if append else None,
+                    name=name, items=content, split=split,
+                )  # fmt: skip
         except BaseException:
             if place is not None:
                 shutil.rmtree(place)
@@ -264,21 +284,72 @@ def write_dataset(
             no rows.
         ConfigError: `time_format` is none that there is.
     """
-    origin = origin or DatasetOrigin()
     arranged = arrange(as_frame(interactions, "the interactions"), order, time_format)
+    content = None if items is None else as_frame(items, "the item content")
+    return write_arranged(folder, arranged, name=name, items=content, origin=origin, split=split)
+
+
+def write_arranged(
+    folder: str | Path,
+    arranged: Arranged,
+    *,
+    name: str,
+    items: pl.DataFrame | None = None,
+    origin: DatasetOrigin | None = None,
+    split: SplitRule | None = None,
+) -> Dataset:
+    """Writes rows in order, as `write_dataset` does."""
+    origin = origin or DatasetOrigin()
     return write_indexed(
         folder,
         arranged.rows,
         user_ids=arranged.users,
         item_ids=arranged.items,
         name=name,
-        items=None if items is None else as_frame(items, "the item content"),
+        items=items,
         origin=replace(
             origin,
             tie_rule=origin.tie_rule or arranged.tie_rule,
             notes=(*origin.notes, *arranged.notes),
         ),
         split=split,
+    )
+
+
+def write_grown(
+    folder: Path,
+    arranged: Arranged,
+    *,
+    like: Path,
+    append: Order | None,
+    name: str | None = None,
+    items: pl.DataFrame | None = None,
+    origin: DatasetOrigin | None = None,
+    split: SplitRule | None = None,
+) -> Dataset:
+    """Writes rows by the indices of an existing data set, as `Dataset.from_frame` does.
+
+    Raises:
+        DataError: it would take that data set's own place, or see `grow`.
+    """
+    if folder.exists() and folder.samefile(like):
+        raise DataError(
+            f"{like} is the data set whose indices are kept, and runs were trained on it; choose "
+            "another folder for the new one"
+        )
+    manifest = load_manifest(like)
+    grown = grow(arranged, like, append=append)
+    origin = origin or DatasetOrigin(source=manifest.source, licence=manifest.licence)
+    if append is not None:  # its rows have gone through its filters
+        filters = dict.fromkeys([*manifest.filters, *origin.filters])
+        origin = replace(origin, filters=tuple(filters))
+    return write_arranged(
+        folder,
+        grown.arranged,
+        name=name or manifest.name,
+        items=grown.content_with(items),
+        origin=origin,
+        split=split or manifest.split,
     )
 
 

@@ -219,7 +219,7 @@ def test_columns_without_addresses_are_told(tmp_path, folder):
 def test_pictures_come_from_one_place(folder, tmp_path):
     from data_prep import encode_images
 
-    with pytest.raises(ConfigError, match="one place"):
+    with pytest.raises(ConfigError, match="a single source"):
         encode_images(folder)
-    with pytest.raises(ConfigError, match="one place"):
+    with pytest.raises(ConfigError, match="a single source"):
         encode_images(folder, images=tmp_path, url_column="x")

@@ -1,0 +1,1 @@
+"""`recsys update`: a trained run goes on with new rows, users and items."""
