@@ -1,9 +1,10 @@
-"""The tiers of a bundle on a terminal: bytes and codec error."""
+"""Bundles on a terminal: tiers with their bytes and errors, versions, drift between two."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -106,3 +107,39 @@ def warnings(manifest: BundleManifest) -> list[str]:
         "do not tell the stages apart. Serve the earlier stages alone (--stages), or everybody by "
         "all of them (no --route)"
     ]
+
+
+def print_versions(versions: Sequence[Any]) -> None:
+    """One row for each version; the current one is marked."""
+    table = Table("", "version", "created", "parent", "run", "items", "MiB", box=box.SIMPLE)
+    for each in versions:
+        told = each.manifest
+        table.add_row(
+            "current" if each.current else "",
+            each.name,
+            told.created_at or "?",
+            told.parent or "",
+            str(told.model.get("run", "")),
+            f"{told.items.count:,}",
+            f"{each.nbytes / 2**20:.1f}",
+        )
+    make_console().print(table, highlight=False, markup=False)
+
+
+def print_drift(drift: Any) -> None:
+    """What stayed and what changed."""
+    table = Table("", "both", "first alone", "second alone", box=box.SIMPLE)
+    for name in ("items", "users"):
+        table.add_row(name, *(f"{count:,}" for count in getattr(drift, name)))
+    console = make_console()
+    console.print(table, highlight=False, markup=False)
+    lines = [
+        f"cosine of items' vectors at {size}: {value:.4f}" for size, value in drift.cosine.items()
+    ]
+    if drift.neighbours is not None:
+        lines.append(f"items most like an item that stay: {drift.neighbours:.1%} of the first ten")
+    if drift.lists is not None:
+        lines.append(f"users' lists that stay: {drift.lists:.1%} of the first ten")
+        first, second = drift.coverage
+        lines.append(f"items in any of these lists: {first:.1%} before, {second:.1%} after")
+    print("\n".join(lines))

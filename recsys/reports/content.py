@@ -8,7 +8,8 @@ import polars as pl
 
 from recsys.evaluation.metric_table import MetricTable
 from recsys.evaluation.metrics import DEFAULT_METRICS
-from recsys.reports.comparing import Comparisons
+from recsys.reports.paired.comparing import Comparisons
+from recsys.reports.paired.families import Family, families
 from recsys.reports.view import (
     BEYOND_ACCURACY,
     Column,
@@ -85,6 +86,13 @@ class View:
     def comparisons(self) -> Comparisons:
         """Of any two rows by the lead figure."""
         return Comparisons(self.table, self.lead.metric, self.lead.k)
+
+    @cached_property
+    def families(self) -> list[Family]:
+        """What the main run is compared with, user by user; empty where ranks are not known."""
+        if self.subject is None or self.table.ranks is None:
+            return []
+        return families(self.table, self.comparisons, self.subject)
 
     @cached_property
     def runs(self) -> list[list[Line]]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from recsys.reports.content import ReportContent, View
 from recsys.reports.pages import render
-from recsys.reports.words import card_lines, headline, standing
+from recsys.reports.paired.families import METHOD
+from recsys.reports.words import card_lines, headline, paired_lines, standing
 
 ALT = {
     "granularity": "The lead metric at each granularity, baselines as dashed lines",
@@ -25,6 +26,8 @@ def to_html(content: ReportContent, view: View, plots: Mapping[str, str]) -> str
         view=view,
         headline=headline(view),
         standing=standing(view),
+        paired=paired_lines(view),
+        method=METHOD,
         card=card_lines(view.table.card, view.num_users),
         alt=ALT,
     )

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 
 from recsys.reports.content import ReportContent, View
+from recsys.reports.paired.families import METHOD, Family
 from recsys.reports.view import Column, Line
-from recsys.reports.words import card_lines, headline, standing
+from recsys.reports.words import card_lines, headline, paired_lines, standing
 
 
 def to_markdown(content: ReportContent, view: View, plots: Mapping[str, str]) -> str:
@@ -24,6 +25,11 @@ def to_markdown(content: ReportContent, view: View, plots: Mapping[str, str]) ->
         main_table(view),
         *(f"![{alt}]({address})" for address, alt in plots.items()),
     ]
+    if view.families:
+        parts += [f"## {view.lead.label}, user by user", _escaped(" ".join(paired_lines(view)))]
+        for family in view.families:
+            parts += [f"{_escaped(family.title)}:", paired_table(family)]
+        parts.append(METHOD)
     if view.second_columns:
         parts += ["## Segments of targets, and beyond accuracy", second_table(view)]
     card = [
@@ -56,6 +62,23 @@ def second_table(view: View) -> str:
     rows = [
         [*_lead(line), *(line.value(column) for column in view.second_columns)]
         for line in view.lines
+    ]
+    return _table(header, rows)
+
+
+def paired_table(family: Family) -> str:
+    """Differences, intervals, p-values, and what they say."""
+    header = ["vector", "difference", "95 % interval", "p", "corrected", "says"]
+    rows = [
+        [
+            _escaped(each.vector),
+            f"{each.paired.difference:+.4f}",
+            each.interval,
+            _escaped(each.raw),
+            _escaped(each.corrected),
+            each.says,
+        ]
+        for each in family.comparisons
     ]
     return _table(header, rows)
 

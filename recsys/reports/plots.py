@@ -4,7 +4,8 @@ Each function returns a matplotlib Figure; `drawing.to_svg` and `drawing.write_p
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -65,20 +66,20 @@ def granularity_plot(view: View) -> Figure:
     """The lead metric by granularity, with its interval; un-nested runs as dashed lines."""
     runs = nested_runs(view)
     flat = [line for line in view.lines if line.granularity is None and view.lead in line.cells]
-    names = [line.run for run in [*runs, flat] for line in run]
+    names = short_names([line.run for run in [*runs, flat] for line in run])
     title = f"{view.lead.label} by granularity"
-    figure, axes = new_axes(title, _under(view), "coordinates of the vector", _room(names))
+    figure, axes = new_axes(title, _under(view), "coordinates of the vector", _room(names.values()))
     labels = []
     for index, run in reversed(list(enumerate(runs))):  # the main run is drawn last, on top
         colour, main = _colour(index), run[0].run == view.subject
         cells = [line.cells[view.lead] for line in run]
         draw_curve(axes, _sizes([run]), [cell.value for cell in cells], colour, main)
         _band(axes, view, run, colour)
-        labels.append(EndLabel(run[0].run, cells[-1].value, colour, main))
+        labels.append(EndLabel(names[run[0].run], cells[-1].value, colour, main))
     for line in flat:
         value = line.cells[view.lead].value
         axes.axhline(value, color=QUIET, linewidth=1, linestyle=(0, (4, 3)), alpha=0.75)
-        labels.append(EndLabel(line.run, value, QUIET))
+        labels.append(EndLabel(names[line.run], value, QUIET))
     log2_ticks(axes, _sizes(runs))
     tops = [cell.high or cell.value for line in view.lines if (cell := line.cells.get(view.lead))]
     axes.set_ylim(0, 1.06 * max(tops) or 1)
@@ -115,7 +116,7 @@ def retention_plot(view: View) -> Figure:
     runs = [(_colour(index), run) for index, run in enumerate(kept) if len(run) > 1]
     title = f"Share of full-width {view.lead.label} kept"
     several = len(runs) > 1
-    room = _room([run[0].run for _, run in runs]) if several else 12
+    room = _room(short_names([run[0].run for _, run in runs]).values()) if several else 12
     under = _under(view).partition(";")[0]
     if any(line.band for _, run in runs for line in run):
         under += "; band: 95 % interval, paired over users"
@@ -146,8 +147,9 @@ def _ranked_labels(runs: Sequence[tuple[str, Sequence[Line]]], view: View) -> li
         return sum(line.retention or 0 for line in run) / len(run)
 
     ordered = sorted(runs, key=lambda pair: height(pair[1]))
+    names = short_names([run[0].run for _, run in runs])
     return [
-        EndLabel(run[0].run, 100 + 1e-6 * rank, colour, run[0].run == view.subject)
+        EndLabel(names[run[0].run], 100 + 1e-6 * rank, colour, run[0].run == view.subject)
         for rank, (colour, run) in enumerate(ordered)
     ]
 
@@ -185,6 +187,26 @@ def _name(axes: Axes, line: Line, share: float, offset: tuple[int, int], side: s
     )
 
 
-def _room(names: Sequence[str]) -> float:
+_LONGEST = 24
+"""Characters of a label, so that the plot keeps half of the card."""
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Labels of runs: without settings (`ease l2=50` is `ease`), as far as they stay apart.
+
+    The tables beside a plot have the whole names.
+    """
+    whole = list(dict.fromkeys(names))
+    bare = {name: " ".join(word for word in name.split() if "=" not in word) for name in whole}
+    alike = Counter(bare.values())
+    chosen = {name: bare[name] if alike[bare[name]] == 1 else name for name in whole}
+    cut = {
+        name: label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
+        for name, label in chosen.items()
+    }
+    return cut if len(set(cut.values())) == len(cut) else chosen
+
+
+def _room(names: Iterable[str]) -> float:
     """Points that labels with these names need at the right."""
-    return min(160.0, 18 + 5.8 * max((len(name) for name in names), default=0))
+    return min(320.0, 18 + 5.8 * max((len(name) for name in names), default=0))

@@ -11,8 +11,9 @@ from rich.text import Text
 from recsys.console import make_console
 from recsys.evaluation.metric_table import MetricTable
 from recsys.reports.content import ALWAYS_SHOWN, View
+from recsys.reports.paired.words import differences
 from recsys.reports.view import Column, Line
-from recsys.reports.words import card_lines, headline, standing
+from recsys.reports.words import card_lines, headline, paired_lines, standing
 
 _ENDLESS = 10_000
 _LONG_NAME, _SHORT_NAME = 28, 12  # run names are folded at the first, on a narrow console second
@@ -44,8 +45,13 @@ def print_table(
     _print(_fitting(view, console), console)
     if view.second_columns:
         _print(_second(view, console), console)
-    said = " ".join(filter(None, [headline(view), standing(view)]))
+    said = " ".join(filter(None, [headline(view), standing(view), *paired_lines(view)]))
     console.print(_plain(said, console), highlight=False, markup=False)
+    if view.families and view.subject:
+        lines = differences(view.families, view.subject)
+        title = f"{view.lead.label}, paired over users, 10,000 draws:"
+        text = "\n  ".join([title, *lines])
+        console.print(f"\n{_plain(text, console)}", highlight=False, markup=False)
     console.print()
     console.print(_card(view, console), highlight=False)
 

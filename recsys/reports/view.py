@@ -13,7 +13,7 @@ import polars as pl
 from recsys.errors import RunError
 from recsys.evaluation.bootstrap import PairedDifference
 from recsys.evaluation.metric_table import MetricTable
-from recsys.reports.comparing import Comparisons
+from recsys.reports.paired.comparing import Comparisons
 
 BYTES_PER_COORDINATE = 4  # fp32
 MISSING = "-"

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from recsys.evaluation.bootstrap import PairedDifference
 from recsys.evaluation.protocol import ProtocolCard
-from recsys.reports.comparing import UNPAIRED, UNSURE
 from recsys.reports.content import View
+from recsys.reports.paired.comparing import UNPAIRED, UNSURE
+from recsys.reports.paired.words import sentences, signed
 from recsys.reports.view import Line, number, percent
 
 _ENOUGH = 0.95  # the headline names the shortest prefix that is sure to keep this share
@@ -108,14 +109,16 @@ def _paired(view: View, first: Line, second: Line) -> str:
     found = view.comparisons.of((first.run, first.granularity), (second.run, second.granularity))
     if found is None:
         return f"; {UNPAIRED}"
-    metric = view.lead.metric
-    figures = (found.difference, found.difference_low, found.difference_high)
-    signed = [f"{'+' if value >= 0 else '-'}{number(metric, abs(value))}" for value in figures]
-    interval = f"{signed[0]}, 95 % interval {signed[1]} to {signed[2]}"
+    interval = signed(found)
     if found.verdict == "level":
         return f"; the paired difference ({interval}) {UNSURE}"
     better = second.run if found.verdict == "above" else first.run
     return f"; {better} is better: the paired difference is {interval}"
+
+
+def paired_lines(view: View) -> list[str]:
+    """What the paired differences of the first run say; nothing where none are known."""
+    return sentences(view.families, view.subject) if view.subject else []
 
 
 def card_lines(card: ProtocolCard, num_users: Sequence[int] = ()) -> list[tuple[str, str]]:

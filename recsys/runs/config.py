@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from recsys.config import StrictModel, apply_overrides, load_yaml, parse
 from recsys.data.batching import BatchingConfig
 from recsys.data.dataset import Dataset, SplitRule
-from recsys.errors import ProtocolError
+from recsys.devices import checked_name
+from recsys.errors import ConfigError, ProtocolError
 from recsys.evaluation.protocol import FitOn, find_protocol
 from recsys.losses import AnyLossConfig, SampledSoftmaxConfig
 from recsys.models import AnyModelConfig, SASRecConfig
 from recsys.progress import console
 from recsys.runs.idle import refuse_idle
+from recsys.runs.updating import UpdateConfig
 from recsys.tables.distributed.plan import ShardedConfig
+from recsys.training.loggers import AnyLoggerConfig, LoggerConfig
+from recsys.training.loggers.tensorboard import TensorBoardConfig
 from recsys.training.trainer import TrainerConfig
 
 
@@ -39,8 +43,37 @@ class RunConfig(StrictModel):
     loss: AnyLossConfig = Field(default_factory=SampledSoftmaxConfig)
     batching: BatchingConfig = BatchingConfig()
     trainer: TrainerConfig = TrainerConfig()
+    update: UpdateConfig | None = None
+    """The run that is gone on from, and how; None: trained anew. `recsys update` writes it."""
+    logs: tuple[AnyLoggerConfig, ...] = (TensorBoardConfig(),)
+    """Loggers, by name (`[tensorboard, wandb, mlflow]`) or as sections with a name and options."""
+    device: str = "auto"
+    """Where the model is trained: auto (a GPU, if there is one), cpu, cuda, cuda:1 or mps."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of torch; None: all cores. Bit-identical repetition needs the same number."""
+
+    @field_validator("logs", mode="before")
+    @classmethod
+    def _names_are_sections(cls, given: Any) -> Any:
+        if not isinstance(given, list | tuple):
+            raise ValueError("a list of loggers is expected, such as [tensorboard, wandb]")
+        return [{"name": each} if isinstance(each, str) else each for each in given]
+
+    @field_validator("logs")
+    @classmethod
+    def _each_logger_once(cls, given: tuple[LoggerConfig, ...]) -> tuple[LoggerConfig, ...]:
+        names = [each.name for each in given]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} stands twice among the loggers")
+        return given
+
+    @field_validator("device")
+    @classmethod
+    def _there_is_such_a_device(cls, given: str) -> str:
+        try:
+            return checked_name(given)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
 
     @model_validator(mode="after")
     def _metric_can_be_measured(self) -> RunConfig:

@@ -113,10 +113,10 @@ def check_same(folder: Path, config: RunConfig, dataset: Dataset, *, exact: bool
 
 
 def _may_differ(key: str, before: Any, now: Any, done: int) -> bool:
-    """The place of the data; epochs, but no fewer than are done; more patience."""
+    """The place of the data, the device, loggers; epochs, no fewer than done; more patience."""
     if key == "trainer.epochs":
         return bool(now >= done)
-    return key == "data" or (key == "trainer.patience" and now > before)
+    return key in ("data", "device", "logs") or (key == "trainer.patience" and now > before)
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -153,3 +153,10 @@ def change_length(folder: Path, trainer: TrainerConfig) -> None:
             f"trained at once, a run of {trainer.epochs} epochs ends with other weights",
             style="yellow",
         )
+
+
+def change_logs(folder: Path, config: RunConfig) -> None:
+    """Notes the loggers that a run goes on with, where they are others than before."""
+    before = load_config(folder)
+    if config.logs != before.logs:
+        write_config(folder, before.model_copy(update={"logs": config.logs}))

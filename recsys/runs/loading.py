@@ -7,19 +7,20 @@ from typing import Any
 
 import torch
 
-from recsys.data.dataset import MANIFEST, Dataset, load_dataset
+from recsys.data.dataset import Dataset, load_dataset
 from recsys.data.features.loading import load_features
 from recsys.data.splitting import Split, make_split
+from recsys.devices import AUTO, checked_name, find_device, is_host, memory_told
 from recsys.errors import ConfigError, ProtocolError, RunError
 from recsys.evaluation.protocol import FitOn
-from recsys.files.atomic import read_json
 from recsys.files.named import inside
 from recsys.models import MODELS, Model
 from recsys.runs.config import RunConfig
-from recsys.runs.provenance import check_dataset, summary_of
-from recsys.runs.records import CONFIG, fitted_on, load_config, load_run_info, run_name
-from recsys.tables import DenseConfig
-from recsys.tables.distributed.plan import ShardedConfig
+from recsys.runs.finding import find_data
+from recsys.runs.provenance import check_dataset
+from recsys.runs.records import fitted_on, load_config, load_run_info, run_name
+from recsys.tables import DenseConfig, MappedTable
+from recsys.tables.distributed.plan import ShardedConfig, sharded_tables
 from recsys.training.checkpoint import WEIGHTS, load_weights
 
 _BUILT = ("config", "granularities", "scales")
@@ -55,13 +56,22 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
 class LoadedRun:
     """A trained run: config, data, split, and the model in evaluation mode."""
 
-    def __init__(self, folder: str | Path, *, unfinished: bool = False) -> None:
-        """Reads a run folder; `unfinished`: also one whose training has not ended.
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        unfinished: bool = False,
+        data: str | Path | None = None,
+        device: str | None = None,
+    ) -> None:
+        """Reads a run folder; `unfinished`, `data`, `device`: see `load_run`.
 
         Raises:
+            ConfigError: there is no such device, or it cannot hold the model.
             RunError: it is not a run, has not ended, or its weights or its data set do not fit.
         """
         self.folder = Path(folder)
+        checked_name(device or AUTO)
         self.info = load_run_info(self.folder)
         if self.info["state"] != "finished" and not unfinished:
             raise RunError(
@@ -69,12 +79,13 @@ class LoadedRun:
                 "or ask for the best weights so far with --unfinished"
             )
         self.config = load_config(self.folder)
-        self.dataset = load_dataset(find_data(self.config, self.folder), mapped=self.config.mapped)
+        where = find_data(self.config, self.folder, data)
+        self.dataset = load_dataset(where, mapped=self.config.mapped)
         check_dataset(self.folder, self.dataset)
         self.split: Split = make_split(self.dataset, self.config.split_rule(self.dataset))
         self.model = build_model(on_one_process(self.config), self.dataset)
         load_weights(self.model, inside(self.folder, WEIGHTS))
-        self.model.eval()
+        place(self.model, device or _usual(self.config.device)).eval()
 
     @property
     def name(self) -> str:
@@ -106,6 +117,36 @@ class LoadedRun:
             )
 
 
+def place(model: Model, device: str) -> Model:
+    """Moves a model to the device of that name; `auto` is the CPU for one that only that can hold.
+
+    Raises:
+        ConfigError: there is no such device, or a table of the model cannot go there.
+        RunError: its memory is too small.
+    """
+    stuck = [name for name, module in model.named_modules() if isinstance(module, MappedTable)]
+    stuck += [name for name, _ in sharded_tables(model)]
+    if stuck and device == AUTO:
+        return model
+    found = find_device(device)
+    if stuck and not is_host(found):
+        raise ConfigError(
+            f"{stuck[0]} is a table in files or in several processes, which the CPU alone trains; "
+            "choose device=cpu, or a table that a device holds (model.table.name: dense, hashed)"
+        )
+    with memory_told(found, "choose a smaller kind of model.table, or device=cpu"):
+        return model.to(found)
+
+
+def _usual(device: str) -> str:
+    """The device of a run's training, if this machine has it."""
+    try:
+        find_device(device)
+    except ConfigError:
+        return AUTO
+    return device
+
+
 def on_one_process(config: RunConfig) -> RunConfig:
     """The same with tables that one process can read: a sharded one is stored as a dense one is."""
     model = config.model
@@ -117,40 +158,32 @@ def on_one_process(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"model": model.model_copy(update=swapped)})
 
 
-def find_data(config: RunConfig, folder: Path) -> Path:
-    """Where the data set of a run lies.
-
-    A relative path is looked for from here, in the run and in the folders above it; what is not
-    there, where it lay when the run was trained. Of several the one with the run's content hash is
-    taken.
+def open_run(run: str | Path | LoadedRun) -> LoadedRun:
+    """A run folder, opened; what is opened already is left as it is.
 
     Raises:
-        RunError: there is none in any of these places.
+        RunError: it is no finished run, or its weights or its data set do not fit.
     """
-    trained = load_run_info(folder)["dataset"]
-    if config.data.is_absolute() and config.data.exists():
-        return config.data
-    home = folder.resolve()
-    above = () if config.data.is_absolute() else (home, *home.parents)
-    places = [config.data, *(parent / config.data for parent in above)]
-    places += [Path(trained["folder"])] if "folder" in trained else []
-    found = [place for place in places if (place / MANIFEST).is_file()]
-    if not found:
-        raise RunError(
-            f"there is no {config.data} here, nor above {folder}; name the data set of "
-            f"{summary_of(trained)} as `data` in {folder / CONFIG}: its content hash is compared"
-        )
-    hashes = {
-        place: read_json(place / MANIFEST, "prepare again")["content_hash"] for place in found
-    }
-    same = [place for place in found if hashes[place] == trained["content_hash"]]
-    return same[0] if same else found[0]
+    return run if isinstance(run, LoadedRun) else LoadedRun(run)
 
 
-def load_run(folder: str | Path, *, unfinished: bool = False) -> LoadedRun:
-    """A trained run with its model in eval mode; see `LoadedRun`.
+def load_run(
+    folder: str | Path,
+    *,
+    unfinished: bool = False,
+    data: str | Path | None = None,
+    device: str | None = None,
+) -> LoadedRun:
+    """A trained run with its model in eval mode; verbs take it in place of the folder.
+
+    Args:
+        folder: of the run.
+        unfinished: also one whose training has not ended.
+        data: its dataset folder; None: looked for where the run says, above it and beside it.
+        device: where its model goes: auto, cpu, cuda, cuda:1 or mps; None: where it was trained,
+            if this machine has that.
 
     Raises:
         RunError: it is not a run, or its weights or its data set do not fit.
     """
-    return LoadedRun(folder, unfinished=unfinished)
+    return LoadedRun(folder, unfinished=unfinished, data=data, device=device)

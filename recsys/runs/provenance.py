@@ -17,7 +17,8 @@ from recsys.data.features.loading import load_features
 from recsys.doctor import installed
 from recsys.errors import RunError
 from recsys.runs.config import RunConfig
-from recsys.runs.records import CONFIG, RUN_SCHEMA, load_config, load_run_info
+from recsys.runs.finding import summary_of
+from recsys.runs.records import RUN_SCHEMA, load_config, load_run_info
 
 PACKAGES = (
     *("recsys", "torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu"),
@@ -84,8 +85,8 @@ def check_dataset(folder: Path, dataset: Dataset) -> None:
         raise RunError(
             f"{folder} was trained on data with content hash {summary_of(trained)}; "
             f"{dataset.folder} has {summary_of(found)}. It was prepared again, from another file "
-            f"or with other options, or is another data set: name the right one as `data` in "
-            f"{folder / CONFIG}, prepare it as it was, or train again"
+            f"or with other options, or is another data set: give the right one (--data FOLDER), "
+            "prepare it as it was, or train again"
         )
     config = load_config(folder)
     before, now = load_run_info(folder).get("features_hash"), features_hash(config, dataset)
@@ -96,13 +97,3 @@ def check_dataset(folder: Path, dataset: Dataset) -> None:
             "with the same encoder and options (`recsys encode`, `attach`, `columns`), or train "
             "again"
         )
-
-
-def summary_of(told: dict[str, Any]) -> str:
-    """A data set in a few words, as far as `run.json` tells of it."""
-    parts = [told["name"]]
-    if "num_users" in told:
-        parts += [f"{told['num_users']:,} users", f"{told['num_items']:,} items"]
-    parts += [f"source: {told['source']}"] if "source" in told else []
-    parts += [f"filters: {'; '.join(told['filters'])}"] if told.get("filters") else []
-    return f"{told['content_hash'][:12]} ({', '.join(parts)})"

@@ -3,8 +3,9 @@
 runs/NAME/
     config.yaml           the resolved config
     run.json              commit, versions, data set hash, seed, machine, state
-    log.jsonl             one record per epoch and validation; TensorBoard scalars beside it
-    tensorboard/
+    log.jsonl             one record per epoch and validation
+    tensorboard/          the same and steps, if `logs` of the config names it; wandb/ likewise
+    loggers.json          where loggers go on when the run is resumed
     checkpoints/          what --resume continues from
     model.safetensors     the best weights
     metrics/PART-PROTOCOL.json

@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 from recsys.arrays import Float64, Int64
 from recsys.config import parse
 from recsys.data.dataset import Dataset
+from recsys.devices import to_indices
 from recsys.errors import DataError, RunError
 from recsys.evaluation.evaluate import RankingOptions, rank_held_out
 from recsys.evaluation.held_out import fit_histories, held_out
@@ -31,7 +32,6 @@ from recsys.evaluation.metrics import user_values
 from recsys.evaluation.precomputed import freeze_users
 from recsys.evaluation.protocol import ProtocolCard, find_protocol, make_card
 from recsys.files.atomic import atomic_path, sha256_of
-from recsys.layers.jagged import to_indices
 from recsys.progress import console
 from recsys.runs.loading import LoadedRun
 from recsys.runs.records import CONFIG

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Event = Literal["step", "epoch", "validation"]
@@ -34,6 +34,9 @@ class Moment:
     granularities by their weights."""
     validation: Validation | None = None
     """What was found; None: the event is no validation."""
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    """What loggers are sent: of a step its own losses by granularity and the learning rate, of an
+    epoch the mean losses, of a validation its figures."""
 
 
 Callback = Callable[[Moment], str | None]

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from recsys.errors import ProtocolError, RunError
-from recsys.evaluation.bootstrap import intervals, paired_difference, resample
+from recsys.evaluation.bootstrap import intervals, paired_difference, resample, resample_often
 from recsys.evaluation.metric_table import join_tables, load_table
 from recsys.evaluation.metrics import MISS, ndcg
 from recsys.evaluation.summary import user_rows
@@ -118,7 +118,8 @@ def test_a_table_without_ranks_tells_nothing_of_noise():
 def test_shares_kept_have_their_paired_interval_in_every_form(tmp_path):
     whole, prefix = found_by(range(100)), found_by(range(10, 100))
     table = table_of("demo", {16: prefix, 256: whole})
-    known = paired_difference(*(ndcg(r, OFFSETS, (10,))[:, 0] for r in (whole, prefix)))
+    both = np.stack([ndcg(r, OFFSETS, (10,))[:, 0] for r in (whole, prefix)], axis=1)
+    known = resample_often(both).paired(0, 1)
     half = f"±{50 * (known.ratio_high - known.ratio_low):.1f}"
     assert 1 < float(half[1:]) < 10
     page, markdown, *_ = write_report(tmp_path, ReportContent("t", table))

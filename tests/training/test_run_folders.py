@@ -142,7 +142,7 @@ def test_a_run_is_found_and_gone_on_with_from_any_folder(place, data, tmp_path, 
     shutil.rmtree(project)
     assert load_run(moved / "runs" / "one").dataset.folder == moved / "data" / "walks"
     alone = (moved / "runs" / "one").rename(tmp_path / "alone")
-    with pytest.raises(RunError, match=r"no data/walks here, .* name the data set of .*60 users"):
+    with pytest.raises(RunError, match=r"neither at data/walks nor .*60 users.*found no data set"):
         load_run(alone)
 
 
@@ -159,7 +159,9 @@ def test_a_data_set_prepared_again_is_told_and_the_run_says_what_it_was(tmp_path
     frame().head(200).with_columns(rating=pl.lit(5)).write_csv(source)
     prepare("csv", other, source=source, out=tmp_path / "data")
     assert "can no longer be evaluated or resumed" in capsys.readouterr().err
-    with pytest.raises(RunError, match=r"trained on data .*60 users, 25 items.* has .*25 users"):
+    with pytest.raises(
+        RunError, match=r"trained on data .*60 users, 25 items.* found .* with .*25 users"
+    ):
         load_run(folder)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from recsys.errors import ConfigError
@@ -12,14 +14,15 @@ from recsys.recipes.bundles.routing import routing_of
 from recsys.recipes.bundles.search_options import IndexOptions, RoutedStages, search_parts
 from recsys.retrieval.bundle.array_files import Format, check_format
 from recsys.retrieval.bundle.loading import Bundle, load_bundle
+from recsys.retrieval.bundle.manifest import BundleManifest
 from recsys.retrieval.bundle.tiers import parse_tiers
 from recsys.retrieval.bundle.versions import is_bundle
 from recsys.retrieval.bundle.writing import Addition, write_bundle
-from recsys.runs.loading import LoadedRun
+from recsys.runs.loading import LoadedRun, open_run
 from recsys.runs.records import RUN
 from recsys.serving.export import source_of, tower_of, why_no_tower
 from recsys.serving.item_tower_export import item_tower_of
-from recsys.serving.rebundle import kept_of, source_of_bundle
+from recsys.serving.rebundle import TRADEOFF, kept_of, source_of_bundle
 from recsys.towers.items import ItemTower
 
 _HOT = 32
@@ -43,7 +46,7 @@ def default_tiers(
 
 
 def export(
-    source: str | Path,
+    source: str | Path | LoadedRun,
     out: str | Path,
     *,
     tiers: str | None = None,
@@ -52,11 +55,13 @@ def export(
     index: str | IndexOptions | None = None,
     stages: str | RoutedStages | None = None,
     form: str = "raw",
+    columns: Sequence[str] = (),
 ) -> Path:
     """Writes a trained run, or a bundle again, as a new version of a bundle; makes it current.
 
     Args:
-        source: a run folder; or a bundle, whose vectors are taken as it stores them.
+        source: a run folder, or an opened run (`recsys.load_run(run, device="cuda")`); or a bundle,
+            whose vectors are taken as it stores them.
         out: the folder of all versions.
         tiers: `lo:hi:codec:ram|mmap` by comma; None: `default_tiers`.
         users: user vectors of whole histories, and the histories, go along; a codec, if they
@@ -65,13 +70,15 @@ def export(
         index: an index over the prefix of the first stage: its kind, or all `IndexOptions`.
         stages: the funnel to serve by, e.g. `32:200,256`; `RoutedStages` to let users stop early.
         form: of the tiers' files: raw, safetensors or parquet.
+        columns: of the items, to be told with them when they are served: title, genres. A bundle
+            keeps those it has.
 
     Returns:
         The folder of the new version.
 
     Raises:
         RunError: it is not a run.
-        ConfigError: the tiers, the index, the stages, the routing or the tower cannot be.
+        ConfigError: the tiers, the index, the stages, the routing, the tower or a column cannot be.
         DataError: something else exists at `out`.
         InstallationError: what the tower is exported with, or the index built with, is missing.
     """
@@ -79,18 +86,24 @@ def export(
     routed = stages if isinstance(stages, RoutedStages) else None
     served = stages.stages if isinstance(stages, RoutedStages) else stages
     indexed = index.kind is not None
-    if not (Path(source) / RUN).is_file() and is_bundle(source):
+    if _is_bundle(source):
+        if columns:
+            raise ConfigError(
+                f"{source} is a bundle and keeps the columns it has; those of the items come with "
+                "a run, so export the run"
+            )
         if routed is not None:
             raise ConfigError(
                 f"{source} is a bundle; routing is learned from a run, so export the run"
             )
+        assert not isinstance(source, LoadedRun)
         bundle = load_bundle(source)
         sizes = Granularities(sizes=bundle.manifest.sizes, normalize=bundle.normalize)
         specs = parse_tiers(_tiers(tiers, sizes, checked, indexed), bundle.dim)
         made = source_of_bundle(bundle, with_users=users is not False)
         additions = [_kept(bundle, specs[-1].hi, tower)]
     else:
-        loaded = LoadedRun(source)
+        loaded = open_run(source)
         granularities = loaded.model.granularities
         specs = parse_tiers(
             _tiers(tiers, granularities, checked, indexed), granularities.embedding_dim
@@ -101,12 +114,19 @@ def export(
             with_users=users is not False,
             model_card=_model_card(loaded),
             protocol=_protocol(loaded),
+            columns=columns,
         )
         additions = _parts(loaded, specs[-1].hi, tower)
     additions += search_parts(specs, index, served)
     additions += [] if routed is None else [routing_of(loaded, served, routed.keep)]
     codec = users if isinstance(users, str) else "fp32"
     return write_bundle(Path(out), made, specs, user_codec=codec, form=checked, additions=additions)
+
+
+def _is_bundle(source: str | Path | LoadedRun) -> bool:
+    if isinstance(source, LoadedRun):
+        return False
+    return not (Path(source) / RUN).is_file() and is_bundle(source)
 
 
 def _tiers(given: str | None, granularities: Granularities, form: Format, indexed: bool) -> str:
@@ -119,6 +139,9 @@ def _parts(loaded: LoadedRun, dim: int, tower: bool | None) -> list[Addition]:
     if tower is None and (reason := why_no_tower(loaded.model, dim)):
         _warn_without_tower(reason)
     parts = [_without(reason) if reason else tower_of(loaded.model, loaded.dataset, dim)]
+    measured = loaded.folder / "tradeoff" / TRADEOFF
+    if measured.is_file():
+        parts.append(_tradeoff(measured))
     table = getattr(loaded.model, "table", None)
     return [*parts, item_tower_of(table)] if isinstance(table, ItemTower) else parts
 
@@ -150,6 +173,16 @@ def _warn_without_tower(reason: str) -> None:
 
 def _without(reason: str) -> Addition:
     return lambda _folder, _manifest: {"no_tower": reason}
+
+
+def _tradeoff(measured: Path) -> Addition:
+    """Takes along what `recsys tradeoff` has found, for whoever serves the bundle."""
+
+    def write(folder: Path, _: BundleManifest) -> dict[str, object]:
+        shutil.copyfile(measured, folder / TRADEOFF)
+        return {}
+
+    return write
 
 
 def _model_card(loaded: LoadedRun) -> dict[str, object]:

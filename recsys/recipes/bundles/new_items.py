@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recsys.arrays import Float32
 from recsys.errors import ConfigError
-from recsys.runs.loading import LoadedRun
+from recsys.runs.loading import LoadedRun, open_run
 from recsys.runs.records import RUN
 from recsys.serving.item_tower import NewFeatures, open_item_tower
 from recsys.serving.item_tower_export import new_item_tower
@@ -29,9 +29,9 @@ def vectors_for_new_items(source: str | Path, features: NewFeatures) -> Float32:
         ConfigError: the run's items are ids alone.
         DataError: features that do not fit, or a bundle without an item tower.
     """
-    if not (Path(source) / RUN).is_file():
+    if not isinstance(source, LoadedRun) and not (Path(source) / RUN).is_file():
         return open_item_tower(source).vectors(features)
-    table = getattr(LoadedRun(source).model, "table", None)
+    table = getattr(open_run(source).model, "table", None)
     if not isinstance(table, ItemTower):
         raise ConfigError(
             f"the items of {source} are made of ids alone, and new items have no trained id; train "

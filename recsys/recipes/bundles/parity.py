@@ -23,7 +23,7 @@ from recsys.evaluation.tradeoff.sweep import Queries
 from recsys.recipes.evaluating.queries import queries_of
 from recsys.retrieval.bundle.loading import Bundle, load_bundle
 from recsys.retrieval.funnel import Funnel, Stage, parse_stages
-from recsys.runs.loading import LoadedRun
+from recsys.runs.loading import LoadedRun, open_run
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Parity:
 
 def compare_with_run(
     bundle: str | Path,
-    run: str | Path,
+    run: str | Path | LoadedRun,
     *,
     num_users: int | None = 2000,
     k: int = 10,
@@ -117,7 +117,7 @@ def compare_with_run(
 
     Args:
         bundle: that was exported from `run`.
-        run: the run.
+        run: the run folder, or an opened run.
         num_users: evenly spread; None: all.
         k: K.
         threads: of the searches; None: all cores.
@@ -126,7 +126,7 @@ def compare_with_run(
         ConfigError: the bundle holds other items, or fewer coordinates than the run.
         RunError, DataError, ChecksumError: one of them cannot be read.
     """
-    opened, loaded = load_bundle(bundle), LoadedRun(run)
+    opened, loaded = load_bundle(bundle), open_run(run)
     queries = queries_of(loaded, "test", None, num_users)
     if queries.filters.repeats is not None:  # what the bundle tells, not what the run knows
         filters = replace(queries.filters, repeats=opened.manifest.repeats)
@@ -143,7 +143,7 @@ def compare_with_run(
     kept, _ = _search(Funnel(opened, everything, threads=threads), queries)
     last = stages[-1].granularity  # a funnel need not end at the full width
     at_once = found if last == dim else _search(Funnel(opened, stages[-1:]), queries)[0]
-    items = loaded.model.item_vectors().detach().float().numpy()
+    items = loaded.model.item_vectors().detach().float().cpu().numpy()
     norms = np.linalg.norm(items, axis=1).clip(1e-12) if opened.normalize else None
     stored = opened.items.decode(slice(None), 0, last)
     assert queries.targets is not None and queries.offsets is not None

@@ -12,16 +12,17 @@ from recsys.evaluation.tradeoff.bits import Found, spend
 from recsys.evaluation.tradeoff.funnels import measure_tiers
 from recsys.evaluation.tradeoff.sweep import Queries
 from recsys.evaluation.tradeoff.tier_scans import TierScans, with_the_rest
-from recsys.recipes.evaluating.queries import Measuring, open_source
+from recsys.recipes.evaluating.queries import Measuring, folder_of, open_source
 from recsys.reports.tradeoff.bits import Aim, BitsContent, BitsRow, MeasuredTiers
 from recsys.retrieval.checks import checked_count
+from recsys.runs.loading import LoadedRun
 from recsys.runs.records import RUN
 
 MEASURING = Measuring(num_users=1000)
 
 
 def bits(
-    source: str | Path,
+    source: str | Path | LoadedRun,
     budgets: Sequence[float] = (32,),
     *,
     edges: Sequence[int] | None = None,
@@ -36,7 +37,7 @@ def bits(
     What is in memory is scanned; the coordinates behind it are mapped as fp16 and rank with it.
 
     Args:
-        source: a run, or a bundle with users.
+        source: a run or its folder, or a bundle with users.
         budgets: bytes of one item in memory, each for itself.
         edges: where buckets of coordinates end; None: at the granularities but the last.
         aim: what should hold most of exact search's first K: the candidates, whatever ranks them,
@@ -57,8 +58,7 @@ def bits(
         raise ConfigError(f"aim {aim!r} is not among {get_args(Aim)}")
     checked_count(k, "k")
     checked_count(keep, "keep", least=k)
-    source = Path(source)
-    loaded = open_source(source, measuring)
+    loaded, source = open_source(source, measuring), folder_of(source)
     buckets = list(loaded.sizes[:-1] if edges is None else edges)
 
     def scans_of(users: Queries, ranked: bool) -> TierScans:

@@ -16,7 +16,7 @@ from recsys.evaluation.protocol import Part, find_protocol
 from recsys.files.named import inside
 from recsys.recipes.evaluating.baselines import Figures, choose, measure_baselines
 from recsys.recipes.training.remarks import tell, trained_oddly
-from recsys.runs.loading import LoadedRun
+from recsys.runs.loading import LoadedRun, open_run
 from recsys.runs.records import METRICS, fitted_on, load_config, load_run_info, run_name
 from recsys.towers.items import ItemTower
 
@@ -48,7 +48,8 @@ def evaluate(
 
     Args:
         run: a run folder; or an opened run, also one whose training has not ended
-            (`recsys.load_run(run, unfinished=True)`).
+            (`recsys.load_run(run, unfinished=True)`), whose data lies elsewhere (`data=...`), or
+            on a device of its own (`device="cuda"`).
         part: `valid` or `test`.
         protocol: a preset; None: the one the run was trained under.
         ks: metric cutoffs.
@@ -63,9 +64,9 @@ def evaluate(
         ConfigError: items are not made of what is to be taken away.
         RunError, ProtocolError, DataError: see their messages.
     """
-    loaded = run if isinstance(run, LoadedRun) else LoadedRun(run)
+    loaded = open_run(run)
     if without:
-        loaded = _without(loaded.folder, without)
+        loaded = _without(loaded, without)
     loaded.check_part(part)
     tell(trained_oddly(loaded.model))
     preset = find_protocol(protocol or loaded.config.protocol)
@@ -98,13 +99,15 @@ def evaluate(
     return table
 
 
-def _without(folder: Path, names: Sequence[str]) -> LoadedRun:
+def _without(run: LoadedRun, names: Sequence[str]) -> LoadedRun:
     """The run, opened anew, without some modalities of the items."""
-    loaded = LoadedRun(folder, unfinished=True)
+    loaded = LoadedRun(
+        run.folder, unfinished=True, data=run.dataset.folder, device=str(run.model.device)
+    )
     table = getattr(loaded.model, "table", None)
     if not isinstance(table, ItemTower):
         raise ConfigError(
-            f"the items of {loaded.folder} are made of ids alone, so nothing can be left out; "
+            f"the items of {run.folder} are made of ids alone, so nothing can be left out; "
             "--without is for runs with model.items"
         )
     table.hide(names)

@@ -16,7 +16,7 @@ from recsys.evaluation.protocol import Part, find_protocol
 from recsys.evaluation.tradeoff.sweep import Queries
 from recsys.retrieval.bundle.loading import Bundle, load_bundle
 from recsys.retrieval.filters import make_filters
-from recsys.runs.loading import LoadedRun
+from recsys.runs.loading import LoadedRun, open_run
 from recsys.runs.records import RUN
 from recsys.serving.export import repeats_of, user_vectors
 
@@ -49,23 +49,28 @@ class Source:
     """A description of both groups of users."""
 
 
-def open_source(folder: Path, measuring: Measuring) -> Source:
+def folder_of(source: str | Path | LoadedRun) -> Path:
+    """Where a run or a bundle stands."""
+    return source.folder if isinstance(source, LoadedRun) else Path(source)
+
+
+def open_source(source: str | Path | LoadedRun, measuring: Measuring) -> Source:
     """A run, whose validation users choose and whose test users measure; or a bundle.
 
     A bundle, or a run that was fitted to its validation part, has no two such parts: every second
     user is used for the choice, the others for the measurement.
 
     Args:
-        folder: the run or the bundle.
+        source: the run or the bundle.
         measuring: the users and the settings.
 
     Raises:
         RunError, DataError: the source cannot be read.
         ProtocolError: the protocol needs another split.
     """
-    if (folder / RUN).is_file():
-        return _of_run(LoadedRun(folder), measuring.protocol, measuring.num_users)
-    return _of_bundle(load_bundle(folder), measuring.num_users)
+    if isinstance(source, LoadedRun) or (Path(source) / RUN).is_file():
+        return _of_run(open_run(source), measuring.protocol, measuring.num_users)
+    return _of_bundle(load_bundle(source), measuring.num_users)
 
 
 def _of_run(loaded: LoadedRun, protocol: str | None, num_users: int | None) -> Source:
@@ -78,7 +83,7 @@ def _of_run(loaded: LoadedRun, protocol: str | None, num_users: int | None) -> S
         choosing, measuring = both.halves()
         parts = "every second user of the test part", "the other users of the test part"
     with torch.inference_mode():
-        items = loaded.model.item_vectors().float().numpy()
+        items = loaded.model.item_vectors().float().cpu().numpy()
     granularities = loaded.model.granularities
     under = f"{loaded.dataset.manifest.name}, {protocol or loaded.config.protocol} protocol"
     return Source(

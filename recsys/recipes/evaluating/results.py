@@ -17,7 +17,7 @@ from recsys.reports.results.record import DataName, Figure, Results, Step, check
 from recsys.reports.results.rows import bits_rows, table_rows, tradeoff_rows
 from recsys.reports.tradeoff.bits import BitsContent
 from recsys.reports.tradeoff.content import TradeoffContent
-from recsys.runs.loading import find_data
+from recsys.runs.finding import find_data
 from recsys.runs.provenance import git_commit
 from recsys.runs.records import fitted_on, load_config, load_run_info
 
@@ -101,26 +101,24 @@ def keep_table(origin: Origin, table: MetricTable, metrics: Sequence[str] = ()) 
     origin.write(table_rows(table, metrics), table.card)
 
 
-def keep_tradeoff(
-    origin: Origin, run: Path, protocol: str | None, content: TradeoffContent
-) -> None:
+def keep_tradeoff(origin: Origin, card: ProtocolCard, content: TradeoffContent) -> None:
     """Keeps the funnel that was chosen, and exact search, as measured once on the test part."""
-    origin.write(tradeoff_rows(content), card_of(run, protocol))
+    origin.write(tradeoff_rows(content), card)
 
 
-def keep_bits(origin: Origin, run: Path, protocol: str | None, content: BitsContent) -> None:
+def keep_bits(origin: Origin, card: ProtocolCard, content: BitsContent) -> None:
     """Keeps every budget: its split and the best single codec."""
-    origin.write(bits_rows(content), card_of(run, protocol))
+    origin.write(bits_rows(content), card)
 
 
-def card_of(run: Path, protocol: str | None) -> ProtocolCard:
+def card_of(run: Path, protocol: str | None, data: Path | None = None) -> ProtocolCard:
     """The card of a run's figures on the test part.
 
     Raises:
         RunError: it is no run, or its data is not there.
     """
     config, info = load_config(run), load_run_info(run)
-    dataset = load_dataset(find_data(config, run), mapped=config.mapped)
+    dataset = load_dataset(find_data(config, run, data), mapped=config.mapped)
     preset = find_protocol(protocol or config.protocol)
     fit_on = fitted_on(config, info)
     return make_card(dataset.manifest, preset, "test", fit_on, config.split_rule(dataset))

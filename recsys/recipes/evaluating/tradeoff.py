@@ -21,9 +21,10 @@ from recsys.evaluation.tradeoff.sweep import (
     choose,
     tiers_of,
 )
-from recsys.recipes.evaluating.queries import Measuring, Source, open_source
+from recsys.recipes.evaluating.queries import Measuring, Source, folder_of, open_source
 from recsys.reports.tradeoff.content import TradeoffContent
 from recsys.reports.tradeoff.page import write_tradeoff
+from recsys.runs.loading import LoadedRun
 from recsys.runs.records import RUN
 
 MEASURING = Measuring()
@@ -32,7 +33,7 @@ _FEWEST = 16
 
 
 def tradeoff(
-    source: str | Path,
+    source: str | Path | LoadedRun,
     overrides: Sequence[str] = (),
     *,
     k: int = 10,
@@ -48,8 +49,8 @@ def tradeoff(
     such two parts: every second user serves to choose, the others to measure.
 
     Args:
-        source: a run (quality against the held-out truth), or a bundle with users (against exact
-            search of what it holds).
+        source: a run or its folder (quality against the held-out truth), or a bundle with users
+            (against exact search of what it holds).
         overrides: of the `Sweep`: `keeps=[100, 200]`.
         k: length of the lists.
         keep_ndcg: share of exact search's ndcg@k that the chosen funnel must keep. The cheapest
@@ -62,8 +63,8 @@ def tradeoff(
         RunError, DataError: the source cannot be read.
         ConfigError, GranularityError: the sweep cannot be.
     """
-    source = Path(source)
     loaded, threads = open_source(source, measuring), measuring.threads
+    source = folder_of(source)
     sweep = _sweep(loaded.sizes, len(loaded.vectors), overrides)
     found = _measure(loaded, loaded.choosing, sweep, k, threads)
     choice = choose(found.points, keep_ndcg)

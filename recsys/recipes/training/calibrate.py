@@ -22,14 +22,14 @@ from torch import Tensor
 
 from recsys.config import apply_overrides, parse
 from recsys.data.histories import item_counts
+from recsys.devices import to_indices
 from recsys.errors import ConfigError, RunError
 from recsys.evaluation.held_out import held_out
-from recsys.layers.jagged import to_indices
 from recsys.models import Model
 from recsys.progress import progress
 from recsys.runs.config import RunConfig
 from recsys.runs.folder import check_empty, create_run, new_folder
-from recsys.runs.loading import LoadedRun, build_model, on_one_process
+from recsys.runs.loading import LoadedRun, build_model, on_one_process, open_run
 from recsys.runs.records import update_run_info
 from recsys.towers.cold_start.fitting import AdamSteps, Targets, fit_newcomers
 from recsys.towers.cold_start.late_content import leave_content, match_lengths
@@ -41,7 +41,7 @@ _ITEMS = "model.items."
 
 
 def calibrate(
-    run: str | Path,
+    run: str | Path | LoadedRun,
     out: str | Path,
     overrides: Sequence[str] = (),
     *,
@@ -70,7 +70,7 @@ def calibrate(
             or the weight is none.
         DataError: the data set lacks a feature.
     """
-    loaded, folder = LoadedRun(run), Path(out)
+    loaded, folder = open_run(run), Path(out)
     check_empty(folder)
     if not 0 < weight < float("inf"):
         raise ConfigError(
@@ -125,7 +125,7 @@ def _give_content(loaded: LoadedRun, overrides: Sequence[str]) -> None:
             "content added to a run of ids alone needs model.items.ids: true and "
             "model.items.fusion: gated_sum, whose gates can leave it out where there is an id"
         )
-    model = build_model(on_one_process(config), loaded.dataset)
+    model = build_model(on_one_process(config), loaded.dataset).to(loaded.model.device)
     assert isinstance(model.table, ItemTower)
     tensors = {
         f"table.ids.{name.removeprefix('table.')}" if name.startswith("table.") else name: tensor
@@ -160,18 +160,19 @@ def _targets(
         RunError: none of them is new.
     """
     held = held_out(loaded.dataset, loaded.split, "valid")
-    items = to_indices(held.targets)
+    device = model.device
+    items = to_indices(held.targets, device)
     new = items[~tower.trained[items]].unique()
     if not len(new):
         raise RunError(
             f"no validation target of {loaded.folder} is an item that training has not seen, so "
             "there is nothing to calibrate by; it takes a global-time split"
         )
-    place = torch.full((loaded.dataset.num_items,), -1)
-    place[new] = torch.arange(len(new))
-    rows = torch.from_numpy(np.repeat(np.arange(len(held.users)), np.diff(held.offsets)))
+    place = torch.full((loaded.dataset.num_items,), -1, device=device)
+    place[new] = torch.arange(len(new), device=device)
+    rows = to_indices(np.repeat(np.arange(len(held.users)), np.diff(held.offsets)), device)
     users, others = [], []
-    own = torch.empty(len(model.granularities), len(items))
+    own = torch.empty(len(model.granularities), len(items), device=device)
     with torch.no_grad(), progress() as bar:
         catalogue = model.item_vectors()
         task = bar.add_task("scores of known items", total=len(held.users))
@@ -180,9 +181,9 @@ def _targets(
             vectors = model.user_vectors(histories)
             hidden = (~tower.trained).repeat(len(block), 1)
             had = np.repeat(np.arange(len(block)), histories.lengths)
-            hidden[torch.from_numpy(had), to_indices(histories.items)] = True
-            pairs = ((rows >= block[0]) & (rows <= block[-1])).nonzero().squeeze(1)
-            row, target = rows[pairs] - block[0], items[pairs]
+            hidden[to_indices(had, device), to_indices(histories.items, device)] = True
+            pairs = ((rows >= int(block[0])) & (rows <= int(block[-1]))).nonzero().squeeze(1)
+            row, target = rows[pairs] - int(block[0]), items[pairs]
             hidden[row, target] = place[target] >= 0  # also one that is had again
             sums = []
             for g, logits in enumerate(_logits(model, vectors, catalogue)):

@@ -21,7 +21,7 @@ from recsys.models import Model
 from recsys.prefixes import truncate
 from recsys.runs.config import RunConfig
 from recsys.runs.folder import check_empty, create_run, new_folder
-from recsys.runs.loading import LoadedRun, build_model
+from recsys.runs.loading import LoadedRun, build_model, open_run
 from recsys.runs.records import update_run_info
 from recsys.training.checkpoint import WEIGHTS, save_weights
 
@@ -33,13 +33,13 @@ _KEPT = ("best_epoch", "seconds", "calibrated")
 _TABLES = "of the kinds of model.table, dense, dynamic, hashed and quantized hold smaller ones"
 
 
-def cut(run: str | Path, out: str | Path, *, granularity: int) -> Path:
+def cut(run: str | Path | LoadedRun, out: str | Path, *, granularity: int) -> Path:
     """Writes the smaller model of a run's granularity as a run of its own.
 
     Its vectors are the prefixes of the run's; it can be evaluated, exported and cut again.
 
     Args:
-        run: the run folder of a nested model.
+        run: the run folder of a nested model, or an opened run.
         out: the new run folder.
         granularity: which one; the smaller model has those up to it.
 
@@ -51,9 +51,9 @@ def cut(run: str | Path, out: str | Path, *, granularity: int) -> Path:
         ConfigError: the model is not nested.
         GranularityError: the run has no such granularity.
     """
-    loaded, folder = LoadedRun(run), Path(out)
+    loaded, folder = open_run(run), Path(out)
     check_empty(folder)
-    loaded.model.granularities.index(granularity, str(run))
+    loaded.model.granularities.index(granularity, str(loaded.folder))
     _check_nested(loaded, granularity)
     config = smaller_config(loaded.config, granularity)
     small = build_model(config, loaded.dataset)

@@ -9,7 +9,7 @@ from recsys.config import apply_overrides, parse
 from recsys.errors import RunError
 from recsys.recipes.training.remarks import tell
 from recsys.runs.config import RunConfig
-from recsys.runs.loading import find_data
+from recsys.runs.finding import find_data
 from recsys.runs.records import load_config, load_run_info
 
 
@@ -35,7 +35,8 @@ def config_like(run: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
             "continue it with `recsys train --resume`"
         )
     tree = before.model_dump(mode="json", exclude_unset=True)
-    tree["data"] = str(find_data(before, folder))
+    if not any(each.startswith("data=") for each in overrides):
+        tree["data"] = str(find_data(before, folder))
     config = parse(RunConfig, apply_overrides(tree, list(overrides)), f"the config of {folder}")
     if config.fit_on == "train" or any(each.startswith("trainer.epochs=") for each in overrides):
         return config

@@ -24,15 +24,19 @@ from recsys.progress import console
 from recsys.recipes.training.clusters import assign_clusters
 from recsys.recipes.training.like import config_like
 from recsys.recipes.training.remarks import rows_left_out, tell, trained_oddly
+from recsys.recipes.updating.start import begin
 from recsys.runs.config import RunConfig, read_config
-from recsys.runs.folder import change_length, create_run, training
+from recsys.runs.finding import find_data
+from recsys.runs.folder import change_length, change_logs, create_run, training
 from recsys.runs.idle import idle_options
-from recsys.runs.loading import build_model, find_data
+from recsys.runs.loading import build_model, place
 from recsys.runs.records import METRICS, RUN, load_config, load_run_info, update_run_info
 from recsys.tables.distributed.plan import sharded_tables
 from recsys.towers.items import ItemTower
 from recsys.training.callbacks import Callback, Validation
 from recsys.training.checkpoint import WEIGHTS, TrainState, load_weights
+from recsys.training.loggers import About
+from recsys.training.loggers.watching import check_loggers, watched
 from recsys.training.trainer import drop_checkpoints
 from recsys.training.trainer import train as train_loop
 
@@ -77,6 +81,7 @@ def train(
             "change the object (model_copy), or give the file"
         )
     settings = _settings(config, overrides, like)
+    check_loggers(settings.logs)
     threads = torch.get_num_threads()
     try:
         with joined() as processes, torch.random.fork_rng(devices=[]):
@@ -110,7 +115,7 @@ def _train(
     if not processes.first:
         processes.wait()
     resumed = resume and (folder / RUN).is_file()
-    data = find_data(settings, folder) if resumed else settings.data
+    data = _data_of(settings, folder) if resumed else settings.data
     dataset = load_dataset(data, mapped=settings.mapped)
     if processes.first:  # what it maps, the others find
         processes.wait()
@@ -135,13 +140,27 @@ def _train(
         model.note_users(split.fit_end(settings.fit_on) > split.start)
     if settings.fit_on == "train":
         held_out(dataset, split, "valid")  # refuses what has nothing to validate by
-    assign_clusters(model, dataset, split, settings.fit_on)
+    start = None
+    if settings.update is None:
+        assign_clusters(model, dataset, split, settings.fit_on)
+    else:
+        start = begin(settings, folder, model, (dataset, split), batches, processes)
+    place(model, settings.device)
     if processes.first:
         create_run(folder, settings, dataset, resume=resume)
     (left,) = processes.any(processes.first and _is_left(folder, settings))
     if left:
         with training(folder) if processes.first else nullcontext():
+            if start is not None:
+                start.write(folder, model, settings)
             _finish(settings, dataset, split, model, batches, folder, processes, callback)
+
+
+def _data_of(settings: RunConfig, folder: Path) -> Path:
+    """Where a run that goes on finds its data: what is named anew must be the right one."""
+    named = settings.data if settings.data != load_config(folder).data else None
+    there = named is not None and named.exists()
+    return find_data(settings, folder, named if there else None)
 
 
 def _is_left(folder: Path, config: RunConfig) -> bool:
@@ -163,12 +182,15 @@ def _finish(
     """Trains to the end, and says so in the run folder."""
     if processes.first:
         change_length(folder, config.trainer)
+        change_logs(folder, config)
         update_run_info(folder, processes=processes.world_size)
     processes.wait()
     if processes.first:
         tell(rows_left_out(config, split, batches.num_tokens))
     torch.set_num_threads(load_run_info(folder)["threads"])  # the same number repeats bits
-    state = _fit(config, dataset, split, model, batches, folder, processes, callback)
+    logs = config.logs if processes.first else ()
+    with watched(logs, _about(config, folder), callback) as told:
+        state = _fit(config, dataset, split, model, batches, folder, processes, told)
     if not processes.first:
         return
     if state.ended:
@@ -191,6 +213,21 @@ def _finish(
         tell(trained_oddly(model.eval()))
     if not config.trainer.keep_checkpoint:
         drop_checkpoints(folder)
+
+
+def _about(config: RunConfig, folder: Path) -> About:
+    """The run as loggers describe it."""
+    info = load_run_info(folder)
+    told = {
+        "commit": info["commit"],
+        "data": info["dataset"]["name"],
+        "content_hash": info["dataset"]["content_hash"],
+        "features_hash": info["features_hash"],
+        "command": info["command"],
+        **{f"version.{name}": version for name, version in info["versions"].items()},
+    }
+    origin = {key: str(value) for key, value in told.items() if value is not None}
+    return About(folder.resolve().name, folder, config.model_dump(mode="json"), origin)
 
 
 def _fit(

@@ -1,0 +1,1 @@
+"""One config trained with several seeds: runs beside each other, and figures over the seeds."""
