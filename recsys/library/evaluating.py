@@ -40,7 +40,7 @@ def evaluate(
     Args:
         model: a recommender, or a run folder (then its table is kept there; see
             `recipes.evaluating.evaluate`, whose options may follow).
-        data: what the recommender was fitted on; None: a recommender of a run or a baseline knows.
+        data: what the model was fitted on; None: a run or a baseline knows where it lies.
         protocol: a preset; None: the one it was fitted under.
         part: `valid` or `test`.
         ks: metric cutoffs.
@@ -52,11 +52,10 @@ def evaluate(
         ProtocolError, ConfigError, DataError: see their messages.
     """
     if not isinstance(model, Recommender):
-        if data is not None:
-            raise ConfigError(f"the run {model} knows its data; leave data={data!r} out")
+        folder = data.folder if isinstance(data, Dataset) else data
         beside = with_baselines is not False
         return evaluate_run(
-            model,
+            model if folder is None else LoadedRun(model, data=folder),
             part=part,
             protocol=protocol,
             ks=ks,

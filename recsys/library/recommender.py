@@ -5,7 +5,7 @@ Shape legend: B users, N items, K length of the lists.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,7 @@ class Recommender:
         *,
         name: str,
         keep: Callable[[Path], Path] | None = None,
+        go_on: Callable[..., Recommender] | None = None,
         origin: object = None,
     ) -> None:
         """Use `recsys.fit` or `recsys.load`.
@@ -50,9 +51,11 @@ class Recommender:
             items: external ids by index.
             name: for messages and tables.
             keep: writes what was fitted to a folder; None: it stands in one.
+            go_on: trains on with new rows; None: it is nothing that is trained.
             origin: what the engine was made of: a loaded run, a fitted baseline, a bundle.
         """
         self.engine, self.name, self._keep, self.origin = engine, name, keep, origin
+        self._go_on = go_on
         self._users, self._items = Ids(users, "user"), Ids(items, "item")
 
     def __repr__(self) -> str:
@@ -237,6 +240,39 @@ class Recommender:
             plan.histories(kept), own=kept.items is None, size=granularity
         )
         return kept.ids, vectors
+
+    def update(
+        self,
+        data: Any,
+        overrides: Sequence[str] = (),
+        *,
+        out: str | Path | None = None,
+        compatible: bool = False,
+        **columns: Any,
+    ) -> Recommender:
+        """Goes on with new rows, users and items; this recommender stays as it is.
+
+        Args:
+            data: a frame of new rows alone, which are put behind those that it was trained on; or
+                a data set with the old and the new rows, made with `like=` the old one.
+            overrides: `key=value` changes: `update.replay=0.3`, `trainer.epochs=5`.
+            out: a run folder to be kept; None: what is trained goes with the object.
+            compatible: vectors of items that are trained stand still, so that old and new vectors
+                can be used together.
+            columns: of a frame, as of `Dataset.from_frame`: user, item, time (by default user_id,
+                item_id and timestamp), weight, items, ...
+
+        Raises:
+            ConfigError: it is no trained run (fit a baseline again: that is quick), or a table of
+                the model cannot grow.
+            DataError, ProtocolError, RunError: see their messages.
+        """
+        if self._go_on is None:
+            raise ConfigError(
+                f"{self.name} is not a trained run, so it cannot go on; fit a baseline again on "
+                "all rows, and update the run that a bundle was exported from"
+            )
+        return self._go_on(data, overrides, out=out, compatible=compatible, **columns)
 
     def save(self, out: str | Path) -> Path:
         """Keeps what was fitted in a folder that `recsys.load` opens; data of a frame goes along.

@@ -25,6 +25,7 @@ def show(
     granularities: Sequence[int] = (),
     k: int = 10,
     last: int = 5,
+    data: str | Path | None = None,
     console: Console | None = None,
 ) -> None:
     """Prints the last items of a user, and the first k of the lists at some granularities.
@@ -35,12 +36,13 @@ def show(
         granularities: prefixes to rank by, one column each; empty: the full width alone.
         k: items of a list.
         last: items of the history.
+        data: the dataset folder of a run that was moved, or of a baseline.
         console: where to print; None: standard output.
 
     Raises:
         DataError: the user is unknown. GranularityError: it cannot be ranked by a prefix.
     """
-    model, console = load(source), console or make_console()
+    model, console = load(source, data=data), console or make_console()
     chosen = str(model.users[0]) if user is None else user
     asked = model.asked([chosen], None)
     if asked.users[0] < 0:

@@ -25,6 +25,7 @@ def recommend(
     histories: str | Path | None = None,
     everyone: bool = False,
     data: str | Path | None = None,
+    device: str | None = None,
     order: Order | None = None,
     allow: str | Path | None = None,
     block: str | Path | None = None,
@@ -39,7 +40,8 @@ def recommend(
         users: a file of ids: .txt with one a line, or a table with the column user_id.
         histories: a table (.parquet, .csv, .jsonl) with user_id, item_id and timestamp.
         everyone: all users that the source knows.
-        data: a dataset folder: of a baseline.
+        data: a dataset folder: of a baseline, or of a run that was moved.
+        device: where a run's vectors are made: auto, cpu, cuda ...; None: where it was trained.
         order: `given`: rows of the histories stand in their order.
         allow, block: files of item ids: .txt, or a table with the column item_id.
         part: users whose lists are written at once.
@@ -54,7 +56,7 @@ def recommend(
     check_form(out)
     if [users is not None, histories is not None, everyone].count(True) != 1:
         raise ConfigError("say for whom: --users FILE, --histories FILE or --all, one of them")
-    model = load(source, data=data)
+    model = load(source, data=data, device=device)
     asked = model.asked(
         model.users if everyone else None if users is None else read_table(users, "user_id"),
         None if histories is None else read_table(histories, "item_id"),

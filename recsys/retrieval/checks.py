@@ -83,7 +83,7 @@ def checked_vectors(vectors: Any, dim: int, what: str) -> Float32:
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] < dim:
         raise DataError(
             f"the {what} are {array.dtype} of shape {array.shape}; floating-point numbers of shape "
-            f"[users, at least {dim}] is expected"
+            f"[users, at least {dim}] are expected"
         )
     with np.errstate(over="ignore"):
         prefixes = np.ascontiguousarray(array[:, :dim], np.float32)

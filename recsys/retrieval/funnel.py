@@ -9,7 +9,8 @@ Shape legend: B users, N items, D coordinates, K requested, n kept so far.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
@@ -29,6 +30,10 @@ from recsys.retrieval.scan import Scan
 from recsys.retrieval.tier_products import add_products
 
 Flags = npt.NDArray[np.bool_]
+
+Watch = Callable[[str, int], None]
+"""Called as each step of a search ends, with its name (`first`, then granularities) and the number
+of candidates that it has looked at or found."""
 
 _GATHERED = 1 << 21  # floats of item vectors to hold at once
 
@@ -171,6 +176,19 @@ class Funnel:
                 f"routing of {len(self.routing.thresholds)} stages for {len(stages) - 1} of them"
             )
 
+    def keeping(self, keeps: Sequence[int]) -> Funnel:
+        """The same stages with other numbers to keep; nothing is made ready anew.
+
+        Raises:
+            ConfigError: they are not a funnel.
+        """
+        pairs = zip(self.stages, keeps, strict=True)
+        stages = [Stage(stage.granularity, keep) for stage, keep in pairs]
+        check_stages(stages, indexed=self.finder is not self.scan)
+        other = copy(self)
+        other.stages = tuple(stages)
+        return other
+
     @property
     def hot_bytes(self) -> int:
         """Bytes of the items that stay in memory: tiers, factors, index."""
@@ -198,7 +216,11 @@ class Funnel:
         return total
 
     def search(
-        self, users: Float32, k: int | None = None, filters: Filters | None = None
+        self,
+        users: Float32,
+        k: int | None = None,
+        filters: Filters | None = None,
+        watch: Watch = lambda _name, _count: None,
     ) -> Candidates:
         """The best items by the last stage, of those the stages before kept.
 
@@ -207,6 +229,7 @@ class Funnel:
                 be normalized.
             k: K; None: what the last stage keeps.
             filters: of these users (`make_filters`).
+            watch: told of each step.
 
         Raises:
             DataError: the vectors are not numbers, too short or not finite, or the filters are of
@@ -218,6 +241,7 @@ class Funnel:
         done: Candidates | None = None
         going, items = np.arange(len(users)), self._first(users, filters)
         items, again = _with_returning(items, filters)
+        watch("first", items.size)
         sums, edge = np.zeros(items.shape, np.float32), 0
         thresholds = (*self.routing.thresholds, -np.inf)
         for stage, norms, threshold in zip(self.stages, self._norms, thresholds, strict=True):
@@ -229,6 +253,7 @@ class Funnel:
             self._add(left, items, sums, edge, stage.granularity)
             added = self._added(left, again, filters, stage)
             order, found = self._rank(items, sums, norms, stage, added)
+            watch(str(stage.granularity), items.size)
             if stage is self.stages[-1] and len(going) == len(users):
                 return _of_length(found, k)  # the usual case: nobody has stopped before
             stops = _stops(found.scores, k, threshold)

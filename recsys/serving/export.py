@@ -5,19 +5,21 @@ Shape legend: N items, U users, D embedding_dim.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.arrays import Float32
 from recsys.data.dataset import Dataset
-from recsys.data.histories import Histories
+from recsys.data.histories import Histories, item_counts
+from recsys.devices import HOST, device_of, is_host, to_indices
 from recsys.errors import ConfigError, RunError
-from recsys.layers.jagged import to_indices
 from recsys.models import Model
 from recsys.progress import progress
 from recsys.retrieval.bundle.manifest import BundleManifest, TowerEntry
@@ -38,13 +40,23 @@ def source_of(
     with_users: bool,
     model_card: dict[str, Any],
     protocol: dict[str, Any],
+    columns: Sequence[str] = (),
 ) -> BundleSource:
     """Everything of a model in evaluation mode that a bundle holds, but the tower.
 
     Users are taken as they stand today: their whole history is what is encoded, and what is seen.
 
+    Args:
+        model: in evaluation mode.
+        dataset: that it was trained on.
+        with_users: user vectors and histories go along.
+        model_card: of the manifest.
+        protocol: of the manifest.
+        columns: of the items, to be told with them.
+
     Raises:
         RunError: vectors are not finite.
+        ConfigError: the data set has no such column.
     """
     granularities = model.granularities
     with torch.inference_mode():
@@ -66,10 +78,12 @@ def source_of(
             seen_items=histories.items,
             seen_offsets=histories.offsets,
         )
-    ids: pl.Series = dataset.item_frame()["item_id"]
+    frame = dataset.item_frame()
     return BundleSource(
-        items=items.numpy(),
-        item_ids=ids,
+        items=items.cpu().numpy(),
+        item_ids=frame["item_id"],
+        popularity=item_counts(dataset, dataset.offsets[:-1], dataset.offsets[1:]),
+        columns=columns_of(frame, columns),
         sizes=granularities.sizes,
         normalize=granularities.normalize,
         scales=scales,
@@ -78,6 +92,20 @@ def source_of(
         model=model_card,
         protocol=protocol,
     )
+
+
+def columns_of(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame | None:
+    """Some columns of the items; None where none are wanted.
+
+    Raises:
+        ConfigError: there is no such column.
+    """
+    known = [name for name in frame.columns if name not in ("item_index", "item_id")]
+    if lost := [name for name in names if name not in known]:
+        raise ConfigError(
+            f"the items have no column {', '.join(lost)}; they have {', '.join(known) or 'none'}"
+        )
+    return frame.select(names) if names else None
 
 
 def repeats_of(model: Model) -> dict[int, float]:
@@ -95,7 +123,7 @@ def user_vectors(model: Model, histories: Histories) -> Float32:
         task = bar.add_task("user vectors", total=len(order))
         for lo in range(0, len(order), _BATCH):
             rows = order[lo : lo + _BATCH]
-            vectors[rows] = model.user_vectors(histories.rows(rows)).float().numpy()
+            vectors[rows] = model.user_vectors(histories.rows(rows)).float().cpu().numpy()
             bar.advance(task, len(rows))
     return vectors
 
@@ -125,7 +153,7 @@ def tower_of(model: Model, dataset: Dataset, dim: int) -> Addition:
     assert tower is not None  # `why_no_tower`
 
     def write(folder: Path, _: BundleManifest) -> dict[str, Any]:
-        write_onnx(tower, folder / TOWER, dim=whole, longest=model.config.history_length)
+        write_onnx(_on_host(tower), folder / TOWER, dim=whole, longest=model.config.history_length)
         entry = TowerEntry(
             file=TOWER,
             history_length=model.config.history_length,
@@ -134,6 +162,11 @@ def tower_of(model: Model, dataset: Dataset, dim: int) -> Addition:
         return {"tower": entry}
 
     return write
+
+
+def _on_host(tower: nn.Module) -> nn.Module:
+    """The tower itself, or a copy of it where the model is on a device."""
+    return tower if is_host(device_of(tower)) else copy.deepcopy(tower).to(HOST)
 
 
 def _parity(model: Model, dataset: Dataset, path: Path) -> float:
@@ -148,8 +181,8 @@ def _parity(model: Model, dataset: Dataset, path: Path) -> float:
     histories = everything.rows(known[::every]).last(model.config.history_length)
     run = open_session(str(path)).run
     with torch.inference_mode():
-        wanted = model.user_vectors(histories).float()
-        rows = model.item_vectors()[to_indices(histories.items)]
+        wanted = model.user_vectors(histories).float().cpu()
+        rows = model.item_vectors().cpu()[to_indices(histories.items)]
         lengths = to_indices(histories.lengths)
         parts = torch.nn.utils.rnn.pad_sequence(list(rows.split(lengths.tolist())), True)
     try:

@@ -10,10 +10,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from recsys.arrays import Int64
 from recsys.retrieval.bundle.loading import Bundle
 from recsys.retrieval.bundle.manifest import BundleManifest
 from recsys.retrieval.bundle.writing import Addition, BundleSource, UserSource
 from recsys.serving.item_tower import ITEM_TOWER
+
+TRADEOFF = "tradeoff.csv"
+"""The table of `recsys tradeoff`, of the run that a bundle comes from."""
 
 
 def source_of_bundle(bundle: Bundle, *, with_users: bool) -> BundleSource:
@@ -35,10 +39,17 @@ def source_of_bundle(bundle: Bundle, *, with_users: bool) -> BundleSource:
         normalize=bundle.normalize,
         scales=manifest.scales,
         repeats=manifest.repeats,
+        popularity=_popularity(bundle),
+        columns=bundle.columns if manifest.columns is not None else None,
         users=users,
         model=manifest.model | {"tiers_before": [str(tier.spec) for tier in bundle.items.parts]},
         protocol=manifest.protocol,
     )
+
+
+def _popularity(bundle: Bundle) -> Int64 | None:
+    known = bundle.manifest.popularity is not None or bundle.manifest.seen is not None
+    return bundle.popularity if known else None
 
 
 def kept_of(bundle: Bundle, no_tower: str | None) -> Addition:
@@ -51,7 +62,7 @@ def kept_of(bundle: Bundle, no_tower: str | None) -> Addition:
     manifest = bundle.manifest
     tower = manifest.tower if no_tower is None else None
     entries = [entry.file for entry in (tower, manifest.rotation) if entry is not None]
-    files = [*entries, *(file for file in manifest.files if file == ITEM_TOWER)]
+    files = [*entries, *(file for file in (ITEM_TOWER, TRADEOFF) if file in manifest.files)]
 
     def write(folder: Path, _: BundleManifest) -> dict[str, Any]:
         for file in files:

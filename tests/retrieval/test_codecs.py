@@ -223,7 +223,7 @@ def test_the_same_vectors_give_the_same_codes():
         (np.zeros((100, 8)), "pq", "too few"),
         (np.zeros((300, 8)), "pq3", "divisors of 8"),
         (np.zeros((300, 8)), "pq3x4", "divisors of 8"),
-        (np.zeros((15, 8)), "pq4x4", "16 centroids, 15 rows are too few"),
+        (np.zeros((15, 8)), "pq4x4", "16 centroids; 15 rows are too few"),
     ],
 )
 def test_what_a_codec_cannot_store_is_refused(vectors, name, message):

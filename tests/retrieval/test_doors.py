@@ -106,9 +106,9 @@ WRONG_USERS = {
     "infinite in float32": (lambda u: np.full(u.shape, 1e39), "row 0"),
     "short": (lambda u: u[:, :31], "at least 32"),
     "one user alone": (lambda u: u[0], "at least 32"),
-    "text": (lambda u: u.astype(str), "floating point"),
-    "a mask": (lambda u: u > 0, "floating point"),
-    "complex": (lambda u: u.astype(complex), "floating point"),
+    "text": (lambda u: u.astype(str), "floating-point"),
+    "a mask": (lambda u: u > 0, "floating-point"),
+    "complex": (lambda u: u.astype(complex), "floating-point"),
     "ragged": (lambda u: [u[0], u[1][:5]], "not an array"),
     "nothing": (lambda u: None, "None"),
 }

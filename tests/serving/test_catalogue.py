@@ -112,7 +112,7 @@ def test_histories_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_an_id_that_stands_for_two_items_is_not_looked_up(tmp_path):
-    with pytest.raises(DataError, match="stands for two items"):
+    with pytest.raises(DataError, match="occurs twice"):
         Catalogue(bundle_of(tmp_path / "b", ids=["a"] * NUM))
     with pytest.raises(DataError, match="load_bundle"):
         Catalogue(str(tmp_path / "b"))

@@ -39,7 +39,7 @@ WRONG = {
     "one vector alone": ("text", [1.0, 2.0], "[n, 3] is expected"),
     "another number of items": ("text", np.eye(3), "as many items each"),
     "nothing": ("text", None, "one entry for each"),
-    "a stranger": (7, [1, 2], "not made of 7"),
+    "a stranger": (7, [1, 2], "not made from 7"),
 }
 
 

@@ -25,14 +25,17 @@ class BundleEngine:
 
     by_index, personal = False, True
 
-    def __init__(self, bundle: Bundle) -> None:
-        """Of an opened bundle."""
-        self.bundle = bundle
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        """Args:
+        bundle: opened.
+        threads: of searches and of the user tower; None: all cores.
+        """
+        self.bundle, self.threads = bundle, threads
         self.num_items, self.sizes = bundle.num_items, bundle.sizes
 
     @cached_property
     def _tower(self) -> UserTower:
-        return UserTower(self.bundle)
+        return UserTower(self.bundle, threads=self.threads or 0)
 
     def own_histories(self, users: Int64) -> Histories:
         """What users `[B]` had when the bundle was exported."""
@@ -52,19 +55,23 @@ class BundleEngine:
         routing = self.bundle.manifest.routing
         # Routing was learned for lists of one length; others are searched to the end.
         routed = routing is not None and routing.k == k
-        funnel = open_funnel(self.bundle, stages=text, k=k, routed=routed)
-        return FunnelLister(funnel, self._vectors, allowed, self.bundle.manifest.repeats)
+        funnel = open_funnel(self.bundle, stages=text, k=k, routed=routed, threads=self.threads)
+        return FunnelLister(funnel, self.vectors, allowed, self.bundle.manifest.repeats)
 
     def pair_scores(
         self, histories: Histories, rows: Int64, items: Int64, size: int | None
     ) -> Float32:
         """See `Engine`; cosines are times the length of the user's prefix, as in lists."""
+        return self.products(self.vectors(histories, True), rows, items, size)
+
+    def products(self, vectors: Float32, rows: Int64, items: Int64, size: int | None) -> Float32:
+        """`[M]` scores of `items [M]` for the users in `rows [M]` of `vectors [B, D]`."""
         dim = self._dim(size)
-        users, norms = self._vectors(histories, True)[:, :dim], self.bundle.norms(dim)
+        users, norms = vectors[:, :dim], self.bundle.norms(dim)
         scores = np.empty(len(rows), np.float32)
         for piece in in_pieces(len(rows), _PAIRS):
-            vectors = self.bundle.items.decode(items[piece], 0, dim)
-            scores[piece] = np.einsum("md,md->m", users[rows[piece]], vectors)
+            stored = self.bundle.items.decode(items[piece], 0, dim)
+            scores[piece] = np.einsum("md,md->m", users[rows[piece]], stored)
         return scores if norms is None else scores / norms[items]
 
     def item_vectors(self, size: int | None) -> Float32:
@@ -74,17 +81,22 @@ class BundleEngine:
 
     def user_vectors(self, histories: Histories, *, own: bool, size: int | None) -> Float32:
         """See `Engine`."""
-        vectors = self._vectors(histories, own)[:, : self._dim(size)]
+        vectors = self.vectors(histories, own)[:, : self._dim(size)]
         return unit_rows(vectors) if self.bundle.normalize else vectors
 
     def popularity(self) -> Int64:
-        """See `Engine`; of the users that were exported."""
-        return np.bincount(self.bundle.seen[0], minlength=self.num_items)
+        """See `Engine`."""
+        return self.bundle.popularity
 
     def _dim(self, size: int | None) -> int:
         return self.bundle.dim if size is None else self.bundle.check_size(size)
 
-    def _vectors(self, histories: Histories, own: bool) -> Float32:
+    def vectors(self, histories: Histories, own: bool) -> Float32:
+        """`[B, D]` users as they are, not of length 1.
+
+        Raises:
+            DataError: the bundle has no user tower, or no users where `own`.
+        """
         if own:
             return self.bundle.users.decode(histories.users, 0, self.bundle.dim)
         return self._tower.user_vectors(histories.items, histories.offsets)

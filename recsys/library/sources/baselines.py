@@ -12,7 +12,6 @@ from recsys.baselines.base import Baseline, BaselineConfig
 from recsys.config import apply_overrides, parse
 from recsys.data.dataset import Dataset, load_dataset
 from recsys.data.splitting import Split
-from recsys.errors import RunError
 from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.protocol import FitOn
 from recsys.files.atomic import read_json, write_json
@@ -20,6 +19,7 @@ from recsys.library.engines.model_engine import ModelEngine
 from recsys.library.recommender import Recommender
 from recsys.library.sources.keeping import DATA, keep_data
 from recsys.recipes.evaluating.baselines import BaselinesConfig, features_of, split_of
+from recsys.runs.finding import choose, near
 from recsys.runs.folder import check_empty, new_folder
 
 BASELINE = "baseline.json"
@@ -100,6 +100,13 @@ def recommender_of_baseline(fitted: FittedBaseline) -> Recommender:
     return Recommender(engine, users, items, name=name, keep=keep, origin=fitted)
 
 
+def _data_of(folder: Path, told: dict[str, Any], data: str | Path | None) -> Path:
+    """Where the data of a kept baseline lies: as named, where it lay, or beside it."""
+    trained = {"name": told["config"]["name"], "content_hash": told["content_hash"]}
+    places = [folder / told["data"], *near(folder)] if data is None else [Path(data)]
+    return choose(trained, places, f"the data set of {folder} is not there")
+
+
 def load_baseline(folder: Path, data: str | Path | None) -> Recommender:
     """Opens what `save` wrote: fits the same config on the same data again.
 
@@ -107,11 +114,6 @@ def load_baseline(folder: Path, data: str | Path | None) -> Recommender:
         RunError: the data is other data.
     """
     told: dict[str, Any] = read_json(folder / BASELINE, "fit it again")
-    dataset = load_dataset(folder / told["data"] if data is None else data)
-    if dataset.manifest.content_hash != told["content_hash"]:
-        raise RunError(
-            f"{folder} was fitted on data with content hash {told['content_hash'][:12]}, "
-            f"{dataset.folder} has {dataset.manifest.content_hash[:12]}; name the right one (data=)"
-        )
+    dataset = load_dataset(_data_of(folder, told, data))
     config, fit_on = _parsed(told["config"], ()), cast(FitOn, told["fit_on"])
     return recommender_of_baseline(fitted_baseline(config, dataset, told["protocol"], fit_on))

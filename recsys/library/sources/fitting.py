@@ -38,6 +38,7 @@ def fit(
     protocol: str | None = None,
     fit_on: FitOn | None = None,
     out: str | Path | None = None,
+    device: str | None = None,
 ) -> Recommender:
     """Fits a model on a data set.
 
@@ -50,6 +51,8 @@ def fit(
         protocol: the preset that decides what is held out; None: the config's, or s3rec.
         fit_on: train, train+valid or all; None: the config's, or train: the validation part then
             decides when to stop.
+        device: auto, cpu, cuda, cuda:1 or mps; None: the config's, or auto. Baselines are fitted
+            on the CPU.
         out: a folder to be kept; None: what is trained goes with the object, unless it is saved.
 
     Raises:
@@ -68,7 +71,7 @@ def fit(
         if out is not None:
             made.save(out)
         return made
-    options = {"trainer.epochs": epochs, "protocol": protocol, "fit_on": fit_on}
+    options = {"trainer.epochs": epochs, "protocol": protocol, "fit_on": fit_on, "device": device}
     given = [f"{key}={value}" for key, value in options.items() if value is not None]
     return _trained(_run_config(model, dataset, [*overrides, *given]), dataset, out)
 

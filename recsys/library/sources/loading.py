@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import polars as pl
-
 from recsys.errors import ConfigError, RunError
-from recsys.library.engines.bundle_engine import BundleEngine
 from recsys.library.recommender import Recommender
-from recsys.retrieval.bundle.loading import load_bundle
+from recsys.library.sources.bundles import recommender_of_bundle
 from recsys.retrieval.bundle.versions import is_bundle
 
 
-def load(path: str | Path, *, data: str | Path | None = None) -> Recommender:
+def load(
+    path: str | Path, *, data: str | Path | None = None, device: str | None = None
+) -> Recommender:
     """Opens what can recommend.
 
     Args:
         path: a run folder, a bundle, a folder that `save` wrote; or with `data` the name of a
             baseline, which is fitted on all of its training rows.
-        data: a dataset folder: of a baseline.
+        data: a dataset folder: of a baseline, or of a run that was moved (None: the run looks where
+            it says, above it and beside it).
+        device: where the model of a run goes: auto, cpu, cuda, cuda:1 or mps; None: where it was
+            trained. Bundles and baselines are on the CPU.
 
     Raises:
-        RunError: there is nothing of the kind. ConfigError: data is named where none is wanted.
+        RunError: there is nothing of the kind. ConfigError: data is named beside a bundle.
         DataError, ChecksumError: it cannot be read.
     """
     folder = Path(path)
@@ -35,8 +37,7 @@ def load(path: str | Path, *, data: str | Path | None = None) -> Recommender:
     from recsys.runs.records import RUN
 
     if (folder / RUN).is_file():
-        _refuse_data(data, folder, "a run says where its data lies")
-        return recommender_of_run(folder)
+        return recommender_of_run(folder, data=data, device=device)
     if (folder / BASELINE).is_file():
         return load_baseline(folder, data)
     if data is not None and is_baseline(str(path)):
@@ -49,16 +50,6 @@ def load(path: str | Path, *, data: str | Path | None = None) -> Recommender:
         + "; train one (`recsys train`, `recsys.fit`), or name a baseline with its data "
         "(recsys.load('ease', data='data/mine'))"
     )
-
-
-def recommender_of_bundle(path: str | Path) -> Recommender:
-    """The face of a bundle."""
-    bundle = load_bundle(path)
-    users = pl.Series([], dtype=pl.String)
-    if bundle.manifest.users is not None:
-        users = bundle.ids("user")["user_id"]
-    items = bundle.ids("item")["item_id"]
-    return Recommender(BundleEngine(bundle), users, items, name=str(path), origin=bundle)
 
 
 def _refuse_data(data: str | Path | None, folder: Path, why: str) -> None:

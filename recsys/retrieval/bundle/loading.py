@@ -64,9 +64,10 @@ def _differences(folder: Path, manifest: BundleManifest) -> Iterator[str]:
 class Bundle:
     """One version of a bundle."""
 
-    def __init__(self, folder: Path, manifest: BundleManifest) -> None:
+    def __init__(self, folder: Path, manifest: BundleManifest, *, mapped: bool = False) -> None:
         """Use `load_bundle`."""
-        self.folder, self.manifest = folder, manifest
+        self.folder, self.manifest, self._all_mapped = folder, manifest, mapped
+        self._norms: dict[int, Float32] = {}
         self.items: Tiers = self._tiers(manifest.items)
 
     @property
@@ -106,7 +107,9 @@ class Bundle:
         """`[N]` norms of the items' stored prefixes, mapped; None where the metric is dot."""
         if not self.normalize:
             return None
-        return self._mapped(self.manifest.norms[self.check_size(size)])
+        if size not in self._norms:
+            self._norms[size] = self._mapped(self.manifest.norms[self.check_size(size)])
+        return self._norms[size]
 
     @cached_property
     def users(self) -> Tiers:
@@ -131,6 +134,28 @@ class Bundle:
         seen = self.manifest.seen
         return self._mapped(seen.items), self._mapped(seen.offsets)
 
+    @cached_property
+    def popularity(self) -> Int64:
+        """`[N]` interactions of every item.
+
+        Raises:
+            DataError: nothing is known of them.
+        """
+        entry = self.manifest.popularity
+        if entry is not None:
+            return self._mapped(entry)
+        if self.manifest.seen is None:  # of an earlier version
+            raise DataError(f"{self.folder} does not say how often items were taken; {REMEDY}")
+        return np.bincount(self.seen[0], minlength=self.num_items)
+
+    @property
+    def columns(self) -> pl.DataFrame:
+        """`[N]` rows of what is told of the items; without columns where nothing is."""
+        entry = self.manifest.columns
+        if entry is None:
+            return pl.DataFrame()
+        return pl.read_parquet(inside(self.folder, entry.file), glob=False)
+
     @property
     def rotation(self) -> Float32 | None:
         """`[D, D]` that new user vectors must be multiplied by; None: as they are."""
@@ -148,7 +173,8 @@ class Bundle:
         return Tiers(tuple(self._tier(tier, entry.count) for tier in entry.tiers))
 
     def _tier(self, entry: TierEntry, count: int) -> Tier:
-        read = np.array if entry.residence == "ram" else np.asarray
+        in_memory = entry.residence == "ram" and not self._all_mapped
+        read = np.array if in_memory else np.asarray
         rows = {name: read(self._mapped(array)) for name, array in entry.rows.items()}
         shared = {name: np.array(self._mapped(array)) for name, array in entry.shared.items()}
         self._check_arrays(entry, count, rows, shared)
@@ -192,12 +218,14 @@ def check_bundle(bundle: object) -> Bundle:
     return bundle
 
 
-def load_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
+def load_bundle(path: str | Path, *, verify: bool = True, mapped: bool = False) -> Bundle:
     """Opens a bundle.
 
     Args:
         path: a version's folder, or the one with `current` in it.
         verify: read every file once and compare it with its sha256 (about a second per GB).
+        mapped: map tiers for memory, too, where their form can be: several processes that serve
+            the same bundle then hold it once.
 
     Raises:
         DataError: it is not a bundle, or of another schema version.
@@ -208,4 +236,4 @@ def load_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
     if verify and (found := list(_differences(folder, manifest))):
         lines = "\n".join(f"  {line}" for line in found[:10])
         raise ChecksumError(f"{folder} is damaged, {REMEDY}:\n{lines}")
-    return Bundle(folder, manifest)
+    return Bundle(folder, manifest, mapped=mapped)

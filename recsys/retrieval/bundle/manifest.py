@@ -69,6 +69,13 @@ class SeenEntry(StrictModel):
     offsets: ArrayEntry
 
 
+class ColumnsEntry(StrictModel):
+    """What is told of the items: titles, genres. Parquet, a row for each item by item_index."""
+
+    file: str
+    names: tuple[str, ...]
+
+
 class TowerEntry(StrictModel):
     """The user tower as ONNX: `vectors [B, L, D]` float32, those the bundle holds of a history's
     items, and `lengths [B]` int64 -> `users [B, D]` float32.
@@ -149,6 +156,14 @@ class BundleManifest(StrictModel):
     """Norms of the items' prefixes as stored, by granularity; empty where the metric is dot."""
     users: VectorsEntry | None
     seen: SeenEntry | None
+    popularity: ArrayEntry | None = None
+    """`[N]` int64 interactions of every item; None: nothing is known of them."""
+    columns: ColumnsEntry | None = None
+    """Titles and the like, to be told with the items; None: ids alone."""
+    created_at: str | None = None
+    """ISO time in UTC; None: earlier versions did not tell."""
+    parent: str | None = None
+    """The version that was current before; None: there was none."""
     tower: TowerEntry | None = None
     no_tower: str | None = None
     """Why the model's user tower did not come along."""

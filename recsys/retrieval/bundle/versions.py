@@ -3,7 +3,7 @@
     OUT/v000001/  OUT/v000002/  OUT/current -> v000002
 
 `current` is a symbolic link that is replaced by a rename: a reader sees the old version or the new
-one. Older versions stay until they are removed by hand.
+one. Older versions stay until they are removed (`recsys bundle prune`).
 
 zip, `tar -h` and object stores do not keep links. Some write a folder with the version's files,
 which is read like any version. Others leave the link out, which does no harm if there is only one
@@ -40,8 +40,7 @@ def new_version(shelf: Path) -> Iterator[Path]:
     """
     _check_shelf(shelf)
     shelf.mkdir(parents=True, exist_ok=True)
-    with (shelf / _LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(shelf):
         sweep(shelf)
         last = max([0, *_numbers(shelf)]) + _is_copy(shelf / CURRENT)  # which becomes a version
         target = shelf / f"v{last + 1:06d}"
@@ -49,6 +48,20 @@ def new_version(shelf: Path) -> Iterator[Path]:
             temporary.mkdir()
             yield temporary
         point_to(shelf, target.name)
+
+
+@contextmanager
+def locked(shelf: Path) -> Iterator[None]:
+    """Holds the lock of those that change versions; others wait.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not shelf.is_dir():
+        raise DataError(f"{shelf} is no folder of versions; make one with `recsys export`")
+    with (shelf / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def point_to(shelf: Path, version: str) -> None:
@@ -88,13 +101,19 @@ def find_bundle(path: str | Path) -> Path:
         return path / found
     if (current / MANIFEST).is_file():
         return current
-    versions = _versions(path)
+    versions = versions_of(path)
     if len(versions) > 1:
         raise DataError(
             f"{path} does not say which of its versions is the current one ({CURRENT} is no longer "
             f"a link); name one of them, as {path / versions[-1]}: {', '.join(versions)}"
         )
     return path / versions[0] if versions else path
+
+
+def current_version(shelf: Path) -> str | None:
+    """The name of the version that `current` names; None: there is no such link."""
+    link = shelf / CURRENT
+    return link.readlink().name if link.is_symlink() else None
 
 
 def is_bundle(path: str | Path) -> bool:
@@ -104,7 +123,7 @@ def is_bundle(path: str | Path) -> bool:
         (path / MANIFEST).is_file()
         or (path / CURRENT).is_symlink()
         or (path / CURRENT / MANIFEST).is_file()
-        or bool(_versions(path))
+        or bool(versions_of(path))
     )
 
 
@@ -121,7 +140,7 @@ def _is_copy(current: Path) -> bool:
     return True
 
 
-def _versions(shelf: Path) -> list[str]:
+def versions_of(shelf: Path) -> list[str]:
     """Names of the versions that exist, in their order."""
     found = shelf.iterdir() if shelf.is_dir() else ()
     return sorted(
@@ -135,7 +154,7 @@ def _numbers(shelf: Path) -> list[int]:
 
 
 def _check_shelf(shelf: Path) -> None:
-    if not shelf.exists() or (shelf / CURRENT).is_symlink() or _versions(shelf):
+    if not shelf.exists() or (shelf / CURRENT).is_symlink() or versions_of(shelf):
         return
     # A first export that was killed leaves its lock and hidden files; runs are locked, too.
     unused = shelf.is_dir() and all(part.name.startswith(".") for part in shelf.iterdir())

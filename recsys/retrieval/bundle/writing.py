@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from recsys.retrieval.bundle.array_files import Format
 from recsys.retrieval.bundle.manifest import (
     SCHEMA_VERSION,
     BundleManifest,
+    ColumnsEntry,
     SeenEntry,
     VectorsEntry,
     write_manifest,
 )
 from recsys.retrieval.bundle.tier_writing import Matrix, write_array, write_vectors
 from recsys.retrieval.bundle.tiers import TierSpec
-from recsys.retrieval.bundle.versions import find_bundle, new_version
+from recsys.retrieval.bundle.versions import current_version, find_bundle, new_version
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class BundleSource:
     repeats: dict[int, float] = field(default_factory=dict)
     """What the model adds to scores of what a user has had, by granularity; empty: nothing."""
     users: UserSource | None = None
+    popularity: npt.NDArray[np.int64] | None = None
+    """`[N]` interactions of every item; None: of those that the users have had."""
+    columns: pl.DataFrame | None = None
+    """`[N]` rows: what is told of the items, titles say."""
     model: dict[str, Any] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)
 
@@ -92,7 +98,9 @@ def write_bundle(
     """
     _check(source)
     with new_version(shelf) as folder:
+        parent = current_version(shelf)
         manifest = _write_vectors(folder, source, tiers, user_codec, form)
+        manifest = manifest.model_copy(update={"parent": parent})
         for addition in additions:
             manifest = manifest.model_copy(update=addition(folder, manifest))
         write_manifest(folder, manifest.model_copy(update={"files": entries_of(folder)}))
@@ -102,6 +110,9 @@ def write_bundle(
 def _check(source: BundleSource) -> None:
     if len(source.item_ids) != len(source.items):
         raise DataError(f"{len(source.items)} item vectors, but {len(source.item_ids)} item ids")
+    for what, given in (("popularity", source.popularity), ("columns", source.columns)):
+        if given is not None and len(given) != len(source.items):
+            raise DataError(f"{len(source.items)} item vectors, but {len(given)} rows of {what}")
     users = source.users
     if users and not len(users.vectors) == len(users.ids) == len(users.seen_offsets) - 1:
         raise DataError(
@@ -133,7 +144,15 @@ def _write_vectors(
             items=write_array(folder, "seen/items.i32", source.users.seen_items),
             offsets=write_array(folder, "seen/offsets.i64", source.users.seen_offsets),
         )
+    counts = source.popularity
+    if counts is None and source.users:
+        counts = np.bincount(source.users.seen_items, minlength=len(item_ids))
     return BundleManifest(
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        popularity=None
+        if counts is None
+        else write_array(folder, "popularity.i64", counts.astype("<i8")),
+        columns=None if source.columns is None else _columns(folder, source.columns),
         schema_version=SCHEMA_VERSION,
         recsys_version=version("recsys"),
         model=source.model,
@@ -148,6 +167,11 @@ def _write_vectors(
         seen=seen,
         files={},
     )
+
+
+def _columns(folder: Path, frame: pl.DataFrame) -> ColumnsEntry:
+    frame.write_parquet(folder / "columns.parquet")
+    return ColumnsEntry(file="columns.parquet", names=tuple(frame.columns))
 
 
 def _ids(folder: Path, what: str, ids: pl.Series) -> pl.Series:

@@ -1,0 +1,226 @@
+"""The highest steady rate of `recsys serve` at which 99 % of requests take less than 50 ms.
+
+python -m benchmarks.serving BUNDLE [--workers 1] [--minutes 10] [--alone] [--out FILE]
+
+`hey` (Debian: apt-get install hey) sends the requests. The rate is doubled while it holds, then
+halved between; nine tenths of it are held for some minutes, with five hot swaps, one damaged
+version that must be refused, and one killed worker where there are several. `--alone` adds the rate
+without micro-batching (`together=1`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import numpy as np
+import typer
+
+import recsys
+from benchmarks.measure import machine
+from recsys.files.atomic import write_json
+from recsys.retrieval.bundle.loading import load_bundle
+from recsys.retrieval.bundle.versions import point_to
+from recsys.serving.catalogue import Catalogue
+
+LIMIT = 0.05
+"""Seconds within which 99 % of the requests must be answered."""
+CONNECTIONS = 32
+"""At most. hey sends from all of them at once: too many would make every tick a burst."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run of the load tool has found."""
+
+    rate: float
+    """Requests a second that were answered with 200."""
+    failed: int
+    p50: float
+    p95: float
+    p99: float
+    """Milliseconds."""
+
+    def holds(self, wanted: float) -> bool:
+        """Whether so many requests a second were answered in time."""
+        return not self.failed and self.p99 < LIMIT * 1e3 and self.rate > 0.95 * wanted
+
+
+class Serving:
+    """`recsys serve` in processes of its own."""
+
+    def __init__(self, bundle: Path, folder: Path, workers: int, *settings: str) -> None:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port = listener.getsockname()[1]
+        self.address, self.log = f"http://127.0.0.1:{self.port}", folder / "log"
+        command = [sys.executable, "-m", "recsys", "serve", str(bundle), "--port", str(self.port)]
+        command += ["--workers", str(workers), "logs=false", *settings]
+        start = time.perf_counter()
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        while not self._ready():
+            time.sleep(0.05)
+        self.start_seconds = time.perf_counter() - start
+
+    def _ready(self) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError(self.log.read_text())
+        try:
+            return httpx.get(f"{self.address}/readyz").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def pids(self) -> list[int]:
+        """Of the workers; of the server itself, where it works alone."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        names = {int(each): Path(f"/proc/{each}/cmdline").read_bytes() for each in children}
+        workers = [each for each, name in names.items() if b"spawn_main" in name]
+        return workers or [pid]
+
+    def megabytes(self) -> float:
+        """Memory of all workers, what they share counted once."""
+        texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids()]
+        sizes = [int(size) for text in texts for size in re.findall(r"^Pss: +(\d+)", text, re.M)]
+        return sum(sizes) / 1024
+
+    def stop(self) -> None:
+        """Ends it."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+
+def send(address: str, body: Path, rate: float, seconds: float) -> Load:
+    """Sends requests at a rate."""
+    connections = int(np.clip(rate / 20, 2, CONNECTIONS))
+    each = rate / connections
+    command = [
+        "hey",
+        "-z",
+        f"{seconds:g}s",
+        "-c",
+        str(connections),
+        "-q",
+        f"{each:g}",
+        "-m",
+        "POST",
+    ]
+    command += ["-T", "application/json", "-D", str(body), "-o", "csv", f"{address}/v1/recommend"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = list(csv.DictReader(io.StringIO(found)))
+    good = [row for row in rows if row["status-code"] == "200"]
+    took = np.array([float(row["response-time"]) for row in good] or [np.inf]) * 1e3
+    p50, p95, p99 = (float(np.percentile(took, share)) for share in (50, 95, 99))
+    return Load(len(good) / seconds, len(rows) - len(good), p50, p95, p99)
+
+
+def highest(address: str, body: Path, seconds: float) -> tuple[float, Load]:
+    """The highest rate that holds, to a twentieth."""
+    send(address, body, 50, min(5, seconds))
+    good, best, bad, rate = 0.0, Load(0, 0, 0, 0, 0), None, 50.0
+    while bad is None or bad - good > 0.05 * bad:
+        load = send(address, body, rate, seconds)
+        print(f"{rate:8.0f} /s  {load}")
+        if load.holds(rate):
+            good, best = rate, load
+        else:
+            bad = rate
+            if rate < 2:
+                break
+        rate = 2 * rate if bad is None else (good + bad) / 2
+    return good, best
+
+
+def disturb(serving: Serving, shelf: Path, seconds: float, told: dict[str, Any]) -> None:
+    """Swaps five times, publishes one damaged version and kills a worker."""
+    pause = seconds / 8
+    for number in range(5):
+        time.sleep(pause)
+        recsys.export(shelf, shelf, tiers=None if number % 2 else _flat(shelf))
+    time.sleep(pause)
+    good = load_bundle(shelf).folder
+    bad = recsys.export(shelf, shelf)
+    victim = max(
+        (path for path in (bad / "items").rglob("*") if path.is_file()),
+        key=lambda p: p.stat().st_size,
+    )
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    time.sleep(pause)
+    point_to(shelf, good.name)
+    if len(serving.pids()) > 1:
+        os.kill(serving.pids()[0], signal.SIGKILL)
+        told["killed"] = 1
+
+
+def _flat(shelf: Path) -> str:
+    return f"0:{load_bundle(shelf, verify=False).dim}:fp16:mmap"
+
+
+def main(
+    bundle: Annotated[Path, typer.Argument(help="A bundle with users and a user tower.")],
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    minutes: Annotated[float, typer.Option(help="How long the rate is held.")] = 10,
+    seconds: Annotated[float, typer.Option(help="Of each try of a rate.")] = 15,
+    alone: Annotated[bool, typer.Option(help="Also without micro-batching.")] = False,
+    out: Annotated[Path, typer.Option(help="JSON file.")] = Path("runs/serving.json"),
+) -> None:
+    """Finds the highest steady rate and holds it; nothing else should run meanwhile."""
+    if shutil.which("hey") is None:
+        raise SystemExit("hey is not installed: apt-get install hey")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shelf = folder / "bundle"
+        shutil.copytree(bundle, shelf, symlinks=True)
+        opened = load_bundle(shelf)
+        items, offsets = opened.seen
+        history = Catalogue(opened).ids(items[offsets[0] : offsets[1]][-50:])
+        body = folder / "body.json"
+        body.write_text(json.dumps({"history": history, "k": 10}))
+        found: dict[str, Any] = {
+            "machine": machine(),
+            "bundle": bundle.name,
+            "items": len(opened.items),
+            "workers": workers,
+        }
+        if alone:
+            serving = Serving(shelf, folder, workers, "together=1")
+            found["alone"] = vars(highest(serving.address, body, seconds)[1])
+            serving.stop()
+        serving = Serving(shelf, folder, workers)
+        found |= {"start_seconds": serving.start_seconds, "start_mb": serving.megabytes()}
+        rate, load = highest(serving.address, body, seconds)
+        found["highest"] = vars(load)
+        length, told = 60 * minutes, dict[str, Any]()
+        others = threading.Thread(target=disturb, args=(serving, shelf, length, told))
+        found["mb_before"] = serving.megabytes()
+        others.start()
+        found["held"] = vars(send(serving.address, body, max(1.0, 0.9 * rate), length))
+        others.join()
+        figures = httpx.get(f"{serving.address}/metrics").text
+        swaps = dict(re.findall(r'recsys_swaps_total{result="(\w+)"} ([\d.]+)', figures))
+        found |= {"mb_after": serving.megabytes(), "swaps": swaps, **told}
+        serving.stop()
+    write_json(out, found)
+    print(json.dumps({key: value for key, value in found.items() if key != "machine"}, indent=2))
+
+
+if __name__ == "__main__":
+    typer.run(main)

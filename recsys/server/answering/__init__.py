@@ -1,0 +1,1 @@
+"""Answers to requests from one opened version of a bundle."""

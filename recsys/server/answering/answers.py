@@ -1,0 +1,305 @@
+"""Answers to many requests at once: one look-up of ids, one run of the user tower, one search for
+all that can share it.
+
+Shape legend: B requests, N items, D coordinates, K length of the lists.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from recsys.arrays import Float32, Int64
+from recsys.errors import RecsysError
+from recsys.retrieval.filters import make_filters
+from recsys.retrieval.funnel import Funnel
+from recsys.server.answering.served import Served, histories_of, no_tower
+from recsys.server.settings import Limits
+from recsys.server.web.schemas import (
+    Narrowing,
+    Person,
+    RecommendRequest,
+    ScoreRequest,
+    SimilarRequest,
+)
+
+_CANDIDATES = 1 << 22
+"""What first stages keep of all requests that are searched at once."""
+_NONE = np.empty(0, np.int64)
+Answer = dict[str, Any] | RecsysError
+"""What is sent, or what was wrong with a request."""
+Told = Callable[[str, float, int], None]
+"""Takes a step's name, its seconds and how many candidates (or rows) it has looked at."""
+
+
+@dataclass
+class _Row:
+    """One request on its way."""
+
+    request: Any
+    source: str
+    history: Int64 = field(default_factory=lambda: _NONE)
+    user: int = -1
+    vector: Float32 | None = None
+    allowed: Int64 | None = None
+    blocked: Int64 = field(default_factory=lambda: _NONE)
+    unknown: list[str | int] = field(default_factory=list)
+    found: Int64 = field(default_factory=lambda: _NONE)
+    scores: Any = field(default_factory=list)
+    seconds: float = 0.0
+    together: int = 1
+    error: RecsysError | None = None
+
+
+class Answering:
+    """Answers by one version of a bundle."""
+
+    def __init__(self, served: Served, limits: Limits, told: Told) -> None:
+        """Args:
+        served: opened.
+        limits: of the operator.
+        told: takes the time of each step.
+        """
+        self.served, self.limits, self.told = served, limits, told
+
+    def recommend(self, requests: Sequence[RecommendRequest]) -> list[Answer]:
+        """Lists for histories and users."""
+        rows = self._people(requests)
+        self._narrow(rows)
+        groups: dict[Hashable, list[_Row]] = defaultdict(list)
+        for row in rows:
+            if row.error is None and row.source == "popularity":
+                self._popular(row)
+            elif row.error is None:
+                groups[self._key(row, row.request.filter_seen)].append(row)
+        for group in groups.values():
+            first = group[0].request
+            self._search(group, self.served.funnel, seen=first.filter_seen)
+        return [self._list(row) for row in rows]
+
+    def similar(self, requests: Sequence[SimilarRequest]) -> list[Answer]:
+        """Lists of items like an item."""
+        places = self.served.items.find([request.item for request in requests])
+        rows = [_Row(request, "item") for request in requests]
+        self._narrow(rows)
+        groups: dict[Hashable, list[_Row]] = defaultdict(list)
+        for row, place in zip(rows, places, strict=True):
+            if place < 0:
+                row.unknown.insert(0, row.request.item)
+            else:
+                row.history = np.array([place])
+                groups[self._key(row, True)].append(row)
+        bundle = self.served.bundle
+        for group in groups.values():
+            items = np.concatenate([row.history for row in group])
+            for row, vector in zip(group, bundle.items.decode(items, 0, bundle.dim), strict=True):
+                row.vector = vector
+            self._search(group, self.served.similar_funnel, seen=True, unit=True)
+        return [self._list(row) for row in rows]
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Answer]:
+        """Scores of given items."""
+        rows = self._people(requests)
+        groups: dict[int | None, list[_Row]] = defaultdict(list)
+        for row in rows:
+            row.found = self.served.items.find(row.request.items)
+            row.scores = [None] * len(row.found)
+            row.unknown += _lost(row.request.items, row.found)
+            if row.error is None and row.source != "popularity":
+                groups[row.request.granularity].append(row)
+        for size, group in groups.items():
+            try:
+                self._vectors(group)
+                vectors = np.stack([row.vector for row in group])  # type: ignore[misc]
+                owners = np.repeat(np.arange(len(group)), [len(row.found) for row in group])
+                places = np.concatenate([row.found for row in group])
+                known, scores = places >= 0, np.full(len(places), np.nan, np.float32)
+                scores[known] = self.served.engine.products(
+                    vectors, owners[known], places[known], size
+                )
+                for number, row in enumerate(group):
+                    own = scores[owners == number].tolist()
+                    row.scores = [None if score != score else score for score in own]
+            except RecsysError as error:
+                for row in group:
+                    row.error = error
+        return [self._scored(row) for row in rows]
+
+    def _people(self, requests: Sequence[Person]) -> list[_Row]:
+        """Looks up histories and users."""
+        start = time.perf_counter()
+        flat = [item for request in requests for item in request.history or ()]
+        found = self.served.items.find(flat)
+        named = [request.user for request in requests if request.user is not None]
+        users = iter(self.served.users.find(named).tolist())
+        rows, edge = [], 0
+        for request in requests:
+            if request.user is not None:
+                user = next(users)
+                row = _Row(request, "user" if user >= 0 else "popularity", user=user)
+                row.unknown = [] if user >= 0 else [request.user]
+                if user >= 0:
+                    row.history = _own_history(self.served, user)
+            else:
+                own = found[edge : edge + len(request.history or ())]
+                edge += len(own)
+                row = _Row(request, "history", own[own >= 0])
+                row.unknown = _lost(request.history or (), own)
+                if not len(row.history):
+                    row.source = "popularity"
+                elif not self.served.has_tower:
+                    row.error = no_tower(self.served)
+            rows.append(row)
+        self.told("ids", time.perf_counter() - start, len(flat) + len(named))
+        return rows
+
+    def _narrow(self, rows: Sequence[_Row]) -> None:
+        """Looks up what is allowed, blocked and told."""
+        items, content = self.served.items, self.served.content
+        for row in rows:
+            request: Narrowing = row.request
+            try:
+                content.check(request.columns)
+                if request.where:
+                    row.allowed = content.where(request.where)
+                if request.allow is not None:
+                    found = items.find(request.allow)
+                    row.unknown += _lost(request.allow, found)
+                    own = np.unique(found[found >= 0])
+                    row.allowed = own if row.allowed is None else np.intersect1d(row.allowed, own)
+                if request.block:
+                    found = items.find(request.block)
+                    row.unknown += _lost(request.block, found)
+                    row.blocked = np.unique(found[found >= 0])
+            except RecsysError as error:
+                row.error = error
+
+    def _key(self, row: _Row, seen: bool) -> Hashable:
+        """What requests must have in common to be searched together."""
+        request = row.request
+        if len(row.blocked) and not seen:  # else it is hidden with what was seen
+            every = np.arange(len(self.served.items)) if row.allowed is None else row.allowed
+            row.allowed, row.blocked = np.setdiff1d(every, row.blocked), _NONE
+        allowed = None if row.allowed is None else row.allowed.tobytes()
+        return request.k, request.granularity, request.stages, seen, allowed
+
+    def _vectors(self, group: Sequence[_Row]) -> None:
+        """User vectors of histories by the tower, of users as stored."""
+        start = time.perf_counter()
+        for source, own in (("history", False), ("user", True)):
+            rows = [row for row in group if row.source == source]
+            if rows:
+                users = np.array([row.user for row in rows])
+                histories = histories_of([row.history for row in rows], users)
+                for row, vector in zip(rows, self.served.vectors(histories, own), strict=True):
+                    row.vector = vector
+        self.told("users", time.perf_counter() - start, len(group))
+
+    def _search(
+        self,
+        group: list[_Row],
+        open_funnel: Callable[[int, int | None, str | None, Limits], Funnel],
+        *,
+        seen: bool,
+        unit: bool = False,
+    ) -> None:
+        """Fills the lists of requests that can share a search."""
+        request, start = group[0].request, time.perf_counter()
+        try:
+            funnel = open_funnel(request.k, request.granularity, request.stages, self.limits)
+            if group[0].vector is None:
+                self._vectors(group)
+            if group[0].allowed is None or len(group[0].allowed):
+                kept = max(1, min(funnel.stages[0].keep, len(self.served.items)))
+                at_once = int(np.clip(_CANDIDATES // kept, 1, 1024))
+                for lo in range(0, len(group), at_once):
+                    self._piece(group[lo : lo + at_once], funnel, seen=seen, unit=unit)
+        except RecsysError as error:
+            for row in group:
+                row.error = error
+        seconds = time.perf_counter() - start
+        for row in group:
+            row.seconds, row.together = seconds, len(group)
+
+    def _piece(self, group: list[_Row], funnel: Funnel, *, seen: bool, unit: bool) -> None:
+        vectors = np.stack([row.vector for row in group])  # type: ignore[misc]
+        if unit:
+            last = vectors[:, : funnel.stages[-1].granularity]
+            vectors = vectors / np.linalg.norm(last, axis=1, keepdims=True).clip(1e-12)
+        had = histories_of([np.concatenate([row.history, row.blocked]) for row in group])
+        filters = make_filters(
+            len(group),
+            len(self.served.items),
+            seen=(had.items, had.offsets),
+            allowed=group[0].allowed,
+            repeats=None if seen else self.served.bundle.manifest.repeats,
+        )
+        last_told = [time.perf_counter()]
+
+        def watch(step: str, candidates: int) -> None:
+            now = time.perf_counter()
+            self.told(step, now - last_told[0], candidates)
+            last_told[0] = now
+
+        found = funnel.search(vectors, group[0].request.k, filters, watch)
+        counts = (found.items >= 0).sum(axis=1)
+        for row, items, scores, count in zip(group, found.items, found.scores, counts, strict=True):
+            row.found, row.scores = items[:count], scores[:count].tolist()
+
+    def _popular(self, row: _Row) -> None:
+        """The most popular items that the request may get."""
+        counts, k = self.served.popularity, row.request.k
+        if counts is None:
+            return
+        hidden = np.zeros(len(counts), bool)
+        if row.allowed is not None:
+            hidden[:] = True
+            hidden[row.allowed] = False
+        hidden[row.blocked] = True
+        order = self.served.popular
+        row.found = order[~hidden[order]][:k]
+        row.scores = counts[row.found].tolist()
+
+    def _list(self, row: _Row) -> Answer:
+        if row.error is not None:
+            return row.error
+        told = self.served.content.rows(row.found, row.request.columns)
+        columns = [{"columns": each} for each in told] if row.request.columns else told
+        names = self.served.items.ids(row.found)
+        listed = enumerate(zip(names, row.scores, columns, strict=True), 1)
+        return {
+            "version": self.served.version,
+            "source": row.source,
+            "items": [
+                {"item_id": name, "rank": rank, "score": score, **more}
+                for rank, (name, score, more) in listed
+            ],
+            "unknown": list(dict.fromkeys(row.unknown)),
+            "search_ms": round(row.seconds * 1e3, 3),
+            "together": row.together,
+        }
+
+    def _scored(self, row: _Row) -> Answer:
+        if row.error is not None:
+            return row.error
+        pairs = zip(row.request.items, row.scores, strict=True)
+        return {
+            "version": self.served.version,
+            "source": "none" if row.source == "popularity" else row.source,
+            "items": [{"item_id": item, "score": score} for item, score in pairs],
+            "unknown": list(dict.fromkeys(row.unknown)),
+        }
+
+
+def _own_history(served: Served, user: int) -> Int64:
+    items, offsets = served.bundle.seen
+    return np.asarray(items[offsets[user] : offsets[user + 1]], np.int64)
+
+
+def _lost(ids: Sequence[str | int], found: Int64) -> list[str | int]:
+    return [each for each, place in zip(ids, found.tolist(), strict=True) if place < 0]

@@ -1,0 +1,67 @@
+"""External ids to indices, for few ids out of many: sorted hashes in place of a table of strings.
+
+Shape legend: n known ids, T ids asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recsys.arrays import Int64
+from recsys.errors import DataError
+
+
+class Lookup:
+    """The items or the users of a bundle; the position of an id is its index.
+
+    16 bytes for each id beside the ids themselves. 3 and "3" are the same id.
+    """
+
+    def __init__(self, names: pl.Series) -> None:
+        """Args:
+        names: `[n]` text or whole numbers.
+
+        Raises:
+            DataError: an id occurs twice.
+        """
+        self.names, self._text = names, names.cast(pl.String)
+        if self._text.n_unique() != len(names):
+            raise DataError(
+                "an id of the bundle occurs twice; export it again with `recsys export`"
+            )
+        hashes = self._text.hash().to_numpy()
+        self._order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._order]
+        equal = np.diff(self._hashes) == 0
+        self._most = 1 + (int(equal.sum()) if equal.any() else 0)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def find(self, ids: Sequence[str | int]) -> Int64:
+        """`[T]` indices; -1 where an id is unknown."""
+        found = np.full(len(ids), -1, np.int64)
+        if not len(ids) or not len(self.names):
+            return found
+        text = pl.Series([str(each) for each in ids], dtype=pl.String)
+        hashes = text.hash().to_numpy()
+        first = np.searchsorted(self._hashes, hashes)
+        for step in range(self._most):  # one, unless two ids have the same hash
+            places = np.minimum(first + step, len(self.names) - 1)
+            there = self._order[places]
+            same = (self._text.gather(pl.Series(there)) == text).to_numpy()
+            found[same] = there[same]
+        return found
+
+    def beginning(self, text: str, limit: int) -> list[Any]:
+        """The first ids that begin with a text, in the order of the bundle."""
+        found = np.flatnonzero(self._text.str.starts_with(text).to_numpy())[:limit]
+        return self.ids(found)
+
+    def ids(self, indices: Int64) -> list[Any]:
+        """External ids of indices."""
+        return self.names.gather(pl.Series(indices)).to_list()

@@ -1,0 +1,199 @@
+"""The application of one worker, and the command that runs workers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from recsys.errors import ConfigError
+from recsys.extras import extra
+from recsys.retrieval.bundle.manifest import read_manifest
+from recsys.retrieval.bundle.versions import find_bundle
+from recsys.server.answering.batching import Batcher
+from recsys.server.settings import ServerSettings
+from recsys.server.versions import SHARED, Versions
+from recsys.server.web.gate import Gate
+from recsys.server.web.metrics import FOLDER, Metrics
+
+with extra("serve"):
+    import uvicorn
+    from fastapi import FastAPI, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import FileResponse, JSONResponse
+
+    from recsys.server.web.routes import Server, routes_of
+
+KEY = "RECSYS_API_KEY"
+_SETTINGS = "RECSYS_SERVER"
+_PAGE = Path(__file__).parent / "page"
+_FILES = {"page.css": "text/css", "page.js": "text/javascript"}
+_POLICY = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cache-Control": "no-cache",
+}
+logger = logging.getLogger("recsys.server")
+
+
+def make_app(settings: ServerSettings) -> FastAPI:
+    """The application; it opens and warms the bundle before it takes the first request.
+
+    Raises:
+        ConfigError: the file of the key cannot be read.
+    """
+    metrics, key = Metrics(), key_of(settings)
+    versions = Versions(settings, metrics)
+    batcher = Batcher(waiting=settings.waiting, together=settings.together, told=metrics.step)
+    server = Server(settings, metrics, versions, batcher)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(versions.open)
+        batcher.start()  # an application may be started again
+        watching = asyncio.create_task(_watch(versions, settings.watch))
+        logger.info("ready: http://%s:%s", settings.host, settings.port)
+        yield
+        watching.cancel()
+        await asyncio.to_thread(batcher.stop)
+
+    app = FastAPI(
+        title="recsys",
+        version=version("recsys"),
+        summary="Recommendations from a bundle of nested vectors.",
+        lifespan=lifespan,
+        docs_url=None,  # their pages would be fetched from elsewhere
+        redoc_url=None,
+    )
+    app.state.server = server
+    app.include_router(routes_of(server))
+    if settings.page:
+        _add_page(app)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_middleware(Gate, settings=settings, key=key, metrics=metrics)
+    return app
+
+
+def from_environment() -> FastAPI:
+    """The application of a worker process."""
+    return make_app(ServerSettings.model_validate_json(os.environ[_SETTINGS]))
+
+
+def key_of(settings: ServerSettings) -> str | None:
+    """The API key; None: requests need none.
+
+    Raises:
+        ConfigError: its file cannot be read, or holds none.
+    """
+    if settings.key_file is None:
+        return os.environ.get(KEY) or None
+    try:
+        key = settings.key_file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"the API key cannot be read from {settings.key_file}: {error}"
+        ) from error
+    if not key.isascii() or not key:
+        raise ConfigError(f"{settings.key_file} holds no key; write one line of ASCII text")
+    return key
+
+
+def run(settings: ServerSettings) -> None:
+    """Serves until it is told to stop.
+
+    Raises:
+        DataError, ChecksumError: there is no bundle to serve.
+        ConfigError: the file of the key cannot be read.
+    """
+    read_manifest(find_bundle(settings.bundle))
+    key_of(settings)
+    with tempfile.TemporaryDirectory(prefix="recsys-serve-") as shared:
+        os.environ[_SETTINGS] = settings.model_dump_json()
+        os.environ[SHARED] = shared
+        if settings.workers > 1:
+            os.environ[FOLDER] = shared
+        uvicorn.run(
+            "recsys.server.app:from_environment",
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            access_log=False,
+            server_header=False,
+            log_config=log_config(),
+            timeout_keep_alive=20,
+            timeout_graceful_shutdown=round(settings.grace),
+            timeout_worker_healthcheck=60,
+        )
+
+
+async def _watch(versions: Versions, seconds: float) -> None:
+    """Looks for a new version again and again; the searches go on meanwhile."""
+    while seconds:
+        await asyncio.sleep(seconds)
+        try:
+            await asyncio.to_thread(versions.renew)
+        except Exception:  # the next look may succeed
+            logger.exception("the look for a new version failed")
+
+
+def _add_page(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(_PAGE / "index.html", media_type="text/html", headers=_POLICY)
+
+    @app.get("/page/{name}", include_in_schema=False)
+    def part(name: str) -> Any:
+        if name not in _FILES:
+            return JSONResponse({"detail": "the page has no such file"}, 404)
+        return FileResponse(_PAGE / name, media_type=_FILES[name], headers=_POLICY)
+
+
+def _invalid(_: Request, error: Any) -> JSONResponse:
+    """What is wrong with a request, without what was sent: it may be anything."""
+    lines = [
+        f"{'.'.join(str(part)[:100] for part in issue['loc'])}: {issue['msg'][:300]}"
+        for issue in error.errors()[:10]
+    ]
+    text = "; ".join(lines).encode("utf-8", "replace").decode()
+    return JSONResponse({"detail": text}, 422)
+
+
+def log_config() -> dict[str, Any]:
+    """A line of JSON for everything, to standard output."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "json": {"()": "recsys.server.web.logs.JsonLines"},
+            "bare": {"format": "%(message)s"},
+        },
+        "handlers": {
+            "out": {
+                "class": "logging.StreamHandler",
+                "stream": "ext://sys.stdout",
+                "formatter": "json",
+            },
+            "requests": {
+                "class": "logging.StreamHandler",
+                "stream": "ext://sys.stdout",
+                "formatter": "bare",
+            },
+        },
+        "loggers": {
+            "uvicorn": {"handlers": ["out"], "level": "INFO", "propagate": False},
+            "recsys.server": {"handlers": ["out"], "level": "INFO", "propagate": False},
+            "recsys.server.requests": {
+                "handlers": ["requests"],
+                "level": "INFO",
+                "propagate": False,
+            },
+        },
+    }

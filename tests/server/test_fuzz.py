@@ -1,0 +1,117 @@
+"""The server against its own OpenAPI, and against ten thousand bodies that are none."""
+
+import json
+import random
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from recsys.server.app import make_app
+from recsys.server.settings import ServerSettings
+
+PATHS = ("/v1/recommend", "/v1/similar", "/v1/score", "/v1/recommend/batch", "/v1/score/batch")
+GOOD = {"history": ["film 3", "film 4"], "k": 3, "where": {"genres": ["War"]}, "columns": ["title"]}
+MALFORMED = 10_000
+
+
+CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
+def test_answers_are_as_the_openapi_says(shelf, mode):
+    # Of its own: schemathesis starts and stops it.
+    app = make_app(ServerSettings(bundle=shelf, threads=1, logs=False))
+    api, checked = schemathesis.openapi.from_asgi("/openapi.json", app), []
+    for found in api.get_all_operations():
+        operation = found.ok()
+        if operation.path == "/metrics" or not can_be(operation, mode):
+            continue
+
+        @given(case=operation.as_strategy(generation_mode=mode))
+        @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+        def check(case):
+            case.validate_response(case.call(), checks=CHECKS)
+
+        check()
+        checked.append(operation.path)
+    assert set(PATHS) <= set(checked)
+
+
+def can_be(operation, mode):
+    """Whether there is anything to be wrong with: any text is an id, and a word of a title."""
+    return mode is schemathesis.GenerationMode.POSITIVE or operation.method == "post"
+
+
+def damaged(rng):
+    """A good body with some of it gone, doubled, flipped, nested or of another type."""
+    values = [
+        None,
+        True,
+        -1,
+        1e308,
+        10**30,
+        "",
+        "\x00",
+        "😀" * 50,
+        [],
+        {},
+        [[]],
+        {"a": {}},
+        "32:200",
+    ]
+    body = {
+        **GOOD,
+        rng.choice([*GOOD, "user", "stages", "allow", "granularity"]): rng.choice(values),
+    }
+    text = bytearray(json.dumps(body).encode())
+    for _ in range(rng.randrange(3)):
+        place, way = rng.randrange(len(text)), rng.randrange(4)
+        if way == 0:
+            text[place] = rng.randrange(256)
+        elif way == 1:
+            del text[place : place + rng.randrange(1, 20)]
+        elif way == 2:
+            text[place:place] = text[: rng.randrange(len(text))]
+        else:
+            text[place:place] = rng.choice(
+                [b"[", b"{", b'"', b"\\u", b"\xff", b"1e9"]
+            ) * rng.randrange(40)
+        if not text:
+            return b""
+    return bytes(text)
+
+
+def resident():
+    with open("/proc/self/statm") as stream:  # noqa: PTH123
+        return int(stream.read().split()[1]) * 4096
+
+
+@pytest.mark.slow
+def test_ten_thousand_malformed_bodies_end_in_no_error_of_the_server(shelf):
+    from fastapi.testclient import TestClient
+
+    rng, statuses = random.Random(0), set()
+    app = make_app(ServerSettings(bundle=shelf, threads=1, logs=False))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        before = 0
+        for number in range(MALFORMED):
+            headers = {"content-type": "application/json"}
+            answer = client.post(rng.choice(PATHS), content=damaged(rng), headers=headers)
+            statuses.add(answer.status_code)
+            assert answer.status_code in (200, 400, 422), answer.text
+            if number == MALFORMED // 5:
+                before = resident()
+        assert client.post("/v1/recommend", json=GOOD).status_code == 200
+        assert resident() - before < 100 << 20
+    assert statuses >= {200, 422}
