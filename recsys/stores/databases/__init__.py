@@ -1,0 +1,1 @@
+"""Stores that answer queries themselves: servers, and databases in a file."""
