@@ -40,6 +40,8 @@ demo: setup
 	$(BIN)/recsys evaluate $(DEMO_RUN)
 	$(BIN)/recsys report $(DEMO_RUN)
 	$(BIN)/recsys tradeoff $(DEMO_RUN) $(DEMO_SWEEP) --users 0
+	$(BIN)/recsys export $(DEMO_RUN) $(DEMO_RUN)/bundle --columns title,genres --stages 32:200,256
+	@echo "look at it: $(BIN)/recsys serve $(DEMO_RUN)/bundle, then open http://127.0.0.1:8000"
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from recsys.data.batching import Batch
 from recsys.data.histories import Histories
+from recsys.devices import to_indices
 from recsys.granularity import Granularities
-from recsys.layers.jagged import layout_of, to_indices
+from recsys.layers.jagged import layout_of
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
 from recsys.models import Model, ModelConfig
 from recsys.models.sasrec import COSINE, complete
@@ -113,11 +114,11 @@ class GRU4Rec(Model):
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]` from the most recent `history_length` interactions of non-empty histories."""
         recent = histories.last(self.config.history_length)
-        return self._states(recent)[layout_of(recent).last]
+        return self._states(recent)[layout_of(recent, self.device).last]
 
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """The objective of the next item, at every position and granularity."""
-        targets = torch.from_numpy(batch.targets)
+        targets = to_indices(batch.targets, self.device)
         # Of all items, or of the negatives and then of each token's target.
         items = self.item_vectors()
         if negatives is not None:
@@ -137,8 +138,8 @@ class GRU4Rec(Model):
 
     def _states(self, histories: Histories) -> Tensor:
         """`[T, D]`; the state of a token has seen the items up to it."""
-        layout = layout_of(histories)
-        vectors = self.dropout(self.table(to_indices(histories.items)))
+        layout = layout_of(histories, self.device)
+        vectors = self.dropout(self.table(to_indices(histories.items, self.device)))
         return layout.pack(self.recurrence(layout.pad(vectors), layout.longest))
 
 

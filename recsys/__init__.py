@@ -31,12 +31,14 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time see `__getattr__
     from recsys.recipes.bundles.export import export
     from recsys.recipes.bundles.nest import Nesting, nest
     from recsys.recipes.bundles.new_items import vectors_for_new_items
+    from recsys.recipes.bundles.push import push
     from recsys.recipes.bundles.search_options import IndexOptions, RoutedStages
     from recsys.recipes.bundles.verify import verify
     from recsys.recipes.evaluating.baselines import evaluate_baselines
     from recsys.recipes.evaluating.bits import bits
     from recsys.recipes.evaluating.evaluate import compare
     from recsys.recipes.evaluating.lists import evaluate_lists
+    from recsys.recipes.evaluating.paired import compare_paired
     from recsys.recipes.evaluating.queries import Measuring
     from recsys.recipes.evaluating.report import report
     from recsys.recipes.evaluating.tradeoff import tradeoff
@@ -44,8 +46,12 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time see `__getattr__
     from recsys.recipes.training.cut import cut
     from recsys.recipes.training.train import train
     from recsys.recipes.training.tune import tune
+    from recsys.recipes.updating.compatibility import compatibility
+    from recsys.recipes.updating.update import update
     from recsys.runs.loading import load_run
     from recsys.studies import study
+    from recsys.studies.seed_runs.figures import compare_seeds, evaluate_seeds
+    from recsys.studies.seed_runs.training import train_seeds
 
 _VERBS = {
     "fit": "recsys.library.sources.fitting",
@@ -57,13 +63,20 @@ _VERBS = {
     "evaluate": "recsys.library.evaluating",
     "tune": "recsys.recipes.training.tune",
     "compare": "recsys.recipes.evaluating.evaluate",
+    "compare_paired": "recsys.recipes.evaluating.paired",
     "evaluate_baselines": "recsys.recipes.evaluating.baselines",
     "report": "recsys.recipes.evaluating.report",
     "study": "recsys.studies",
+    "train_seeds": "recsys.studies.seed_runs.training",
+    "evaluate_seeds": "recsys.studies.seed_runs.figures",
+    "compare_seeds": "recsys.studies.seed_runs.figures",
     "cut": "recsys.recipes.training.cut",
     "calibrate": "recsys.recipes.training.calibrate",
+    "update": "recsys.recipes.updating.update",
+    "compatibility": "recsys.recipes.updating.compatibility",
     "export": "recsys.recipes.bundles.export",
     "verify": "recsys.recipes.bundles.verify",
+    "push": "recsys.recipes.bundles.push",
     "tradeoff": "recsys.recipes.evaluating.tradeoff",
     "bits": "recsys.recipes.evaluating.bits",
     "nest": "recsys.recipes.bundles.nest",
@@ -89,23 +102,30 @@ __all__ = [
     "bits",
     "calibrate",
     "compare",
+    "compare_paired",
+    "compare_seeds",
+    "compatibility",
     "cut",
     "diagnose",
     "evaluate",
     "evaluate_baselines",
     "evaluate_lists",
+    "evaluate_seeds",
     "export",
     "fit",
     "load",
     "load_run",
     "nest",
+    "push",
     "recommend",
     "report",
     "show",
     "study",
     "tradeoff",
     "train",
+    "train_seeds",
     "tune",
+    "update",
     "vectors_for_new_items",
     "verify",
 ]

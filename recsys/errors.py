@@ -45,3 +45,7 @@ class GranularityError(RecsysError):
 
 class InstallationError(RecsysError):
     """An installed package is missing or does not fit the others."""
+
+
+class StoreError(RecsysError):
+    """A vector store refuses, does not answer, or holds something else than was written."""

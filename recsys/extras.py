@@ -30,8 +30,13 @@ EXTRAS = {
     "baselines": Extra("the baselines ALS and BPR", ("implicit", "threadpoolctl")),
     "report": Extra("report pages and plots", ("matplotlib", "jinja2")),
     "tune": Extra("searches over a space of configs", ("optuna",)),
+    "wandb": Extra("logging to Weights & Biases", ("wandb",)),
+    "mlflow": Extra("logging to MLflow", ("mlflow",)),
     "export": Extra("writing user towers as ONNX", ("torch", "onnx", "onnxscript", "onnxruntime")),
-    "serve": Extra("running the user tower of a bundle", ("onnxruntime",)),
+    "serve": Extra(
+        "serving bundles, and running their user towers",
+        ("onnxruntime", "fastapi", "uvicorn", "prometheus_client"),
+    ),
     "faiss": Extra("product codes, and indexes of the kinds flat, ivf and hnsw", ("faiss",)),
     "scann": Extra("indexes of the kind scann", ("scann",), linux=True),
     "cluster": Extra("tables whose clusters come from the interaction graph", ("igraph",)),
@@ -47,6 +52,13 @@ EXTRAS = {
         ),
     ),
     "timm": Extra("encoding images by networks of timm", ("timm",)),
+    "qdrant": Extra("pushing vectors to Qdrant", ("qdrant_client",)),
+    "pgvector": Extra("pushing vectors to PostgreSQL with pgvector", ("psycopg",)),
+    "milvus": Extra("pushing vectors to Milvus", ("pymilvus", "milvus_lite")),
+    "lancedb": Extra("pushing vectors to LanceDB", ("lancedb",)),
+    "duckdb": Extra("pushing vectors to DuckDB", ("duckdb",)),
+    "sqlitevec": Extra("pushing vectors to SQLite with sqlite-vec", ("apsw", "sqlite_vec")),
+    "usearch": Extra("pushing vectors to USearch", ("usearch",)),
 }
 
 

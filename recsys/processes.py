@@ -1,7 +1,8 @@
 """Processes of a distributed run: rank, shares of the work, exchange of messages.
 
 A process started by itself is alone. Under torchrun (or anything else that sets RANK, WORLD_SIZE,
-MASTER_ADDR and MASTER_PORT) it is one of many that run the same function; they talk by gloo.
+MASTER_ADDR and MASTER_PORT) it is one of many that run the same function; they talk by gloo, and
+about tensors on GPUs by NCCL.
 
 Every method that exchanges something must be called by all processes, in the same order.
 """
@@ -122,7 +123,7 @@ class Processes:
     def wait(self) -> None:
         """Returns when all have come here."""
         if self.world_size > 1:
-            dist.barrier()
+            dist.all_reduce(torch.zeros(1))  # a barrier would ask which GPU is meant
 
 
 ALONE = Processes()
@@ -216,12 +217,19 @@ class _News:
         return self.reason
 
 
+def backends() -> str:
+    """What processes talk by, for each kind of device, as torch.distributed names it."""
+    if torch.cuda.is_available() and dist.is_nccl_available():
+        return "cpu:gloo,cuda:nccl"
+    return "gloo"
+
+
 def _meet() -> _Store:
     try:
         store: Any
         store, rank, world_size = next(rendezvous("env://", timeout=_PATIENCE))
         dist.init_process_group(
-            "gloo", store=store, rank=rank, world_size=world_size, timeout=_PATIENCE
+            backends(), store=store, rank=rank, world_size=world_size, timeout=_PATIENCE
         )
     except ValueError as error:
         raise ConfigError(
@@ -260,7 +268,7 @@ def _is_silence(error: BaseException) -> bool:
     text = str(error).lower()
     ours = isinstance(error, RecsysError) or not isinstance(error, RuntimeError)
     return not ours and any(
-        word in text for word in ("gloo", "connection", "timed out", "timeout", "socket")
+        word in text for word in ("gloo", "nccl", "connection", "timed out", "timeout", "socket")
     )
 
 

@@ -14,7 +14,7 @@ KERNELS = ROOT / "recsys" / "kernels"
 COMMANDS = (ROOT / "recsys" / "cli", ROOT / "benchmarks" / "retrieval" / "__main__.py")
 """typer reads the options of a command from the parameters of its function."""
 
-TYPED = ("from_frame", "recommend", "evaluate_lists")
+TYPED = ("from_frame", "recommend", "evaluate_lists", "export")
 """Calls that people type in a notebook, with names for what they mean and defaults for the rest."""
 
 

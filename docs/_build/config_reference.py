@@ -55,11 +55,13 @@ def groups() -> dict[str, dict[str, Any]]:
     from recsys.baselines import BASELINES
     from recsys.losses import LOSSES
     from recsys.models import MODELS
+    from recsys.training.loggers import LOGGERS
 
     found = {group: {key: _class(path) for key, path in GROUPS[group].items()} for group in GROUPS}
     named = {
         "Losses": {f"loss, {name}": LOSSES.find(name) for name in LOSSES.inside},
         "Models": {f"model, {name}": MODELS.find(name).Config for name in MODELS.inside},
+        "Loggers": {f"logs, {name}": LOGGERS.find(name).Config for name in LOGGERS.inside},
         "Baselines": {name: BASELINES.find(name) for name in BASELINES.inside},
     }
     return {"The run": found.pop("The run"), **named, **found}
@@ -140,7 +142,8 @@ def _default(field: Any) -> str:
         return f"`{name}`" if name else ""
     text = {True: "true", False: "false"}.get(value, value) if isinstance(value, bool) else value
     if isinstance(value, tuple):
-        text = f"[{', '.join(map(str, value))}]"
+        names = [getattr(each, "name", each) for each in value]
+        text = f"[{', '.join(map(str, names))}]"
     return "null" if value is None else f"`{text}`"
 
 

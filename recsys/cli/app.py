@@ -15,14 +15,23 @@ from recsys.cli import (
     evaluating,
     machine,
     recommending,
+    serving,
     studies,
     training,
+    updating,
 )
 from recsys.cli.errors import debug, explained
 
 PANELS: dict[str, tuple[Any, ...]] = {
     "Data": (data.prepare, data.encode, data.attach, data.columns),
-    "Training": (training.train, training.tune, training.cut, training.calibrate),
+    "Training": (
+        training.train,
+        training.tune,
+        training.cut,
+        training.calibrate,
+        updating.update,
+        updating.compatibility,
+    ),
     "Evaluation": (
         evaluating.evaluate,
         evaluating.baselines,
@@ -32,7 +41,14 @@ PANELS: dict[str, tuple[Any, ...]] = {
     "Recommending": (recommending.recommend, recommending.show, recommending.evaluate_lists),
     "Studies": (studies.study,),
     "Costs": (costs.tradeoff, costs.bits),
-    "Bundles": (bundles.export, bundles.verify, bundles.nest),
+    "Bundles": (
+        bundles.export,
+        bundles.verify,
+        bundles.nest,
+        bundles.bundle,
+        bundles.push,
+        serving.serve,
+    ),
     "Machine": (machine.doctor,),
 }
 

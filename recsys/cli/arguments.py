@@ -9,6 +9,12 @@ import typer
 
 Data = Annotated[Path, typer.Argument(help="A dataset folder, made by `recsys prepare`.")]
 Run = Annotated[Path, typer.Argument(help="A run folder, made by `recsys train`.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="Dataset folder of a run [looked for above and beside it], or a baseline."
+    ),
+]
 PartOption = Annotated[str, typer.Option("--split", help="The held-out part: valid or test.")]
 ProtocolOption = Annotated[
     str | None,
@@ -20,16 +26,36 @@ MetricsOption = Annotated[
         help="Further metrics, separated by commas: mrr, precision, my_package.my_module:rbp."
     ),
 ]
+KsOption = Annotated[
+    str | None, typer.Option("--ks", help="Cutoffs to show, by comma: 5,10,200 [10].")
+]
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print the protocol card and the rows as JSON.")
 ]
 ResultsOption = Annotated[
     Path | None, typer.Option(help="Keep the figures for a page: results/NAME.json.")
 ]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="auto, cpu, cuda, cuda:1 or mps [where the run was trained, if that is here]."
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace those of the config."),
 ]
+
+
+def opened(
+    run: Path, data: Path | None, *, unfinished: bool = False, device: str | None = None
+) -> Any:
+    """A run with the data set and on the device named; the folder where nothing was said."""
+    if data is None and device is None and not unfinished:
+        return run
+    from recsys.runs.loading import LoadedRun
+
+    return LoadedRun(run, unfinished=unfinished, data=data, device=device)
 
 
 def checked_part(text: str) -> Any:
@@ -47,6 +73,18 @@ def numbers(option: str, text: str) -> list[int]:
     if not all(number.strip().isdigit() for number in text.split(",")):
         raise typer.BadParameter(f"{text!r} is not of the form 8,16,32", param_hint=option)
     return [int(number) for number in text.split(",")]
+
+
+def shown_ks(text: str | None) -> list[int]:
+    """The cutoffs of `--ks`: 10 where nothing was said."""
+    return numbers("--ks", text) if text else [10]
+
+
+def measured_ks(text: str | None) -> list[int]:
+    """The cutoffs that are measured: the usual ones, and those of `--ks`."""
+    from recsys.evaluation.evaluate import DEFAULT_KS
+
+    return sorted({*DEFAULT_KS, *shown_ks(text)})
 
 
 def one_of(option: str, text: str, allowed: tuple[str, ...]) -> Any:

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.arguments import ProtocolOption, ResultsOption, numbers, one_of
+from recsys.cli.arguments import (
+    DataOption,
+    DeviceOption,
+    ProtocolOption,
+    ResultsOption,
+    numbers,
+    one_of,
+    opened,
+)
 
 
 def tradeoff(
@@ -23,20 +31,22 @@ def tradeoff(
     k: Annotated[int, typer.Option("-k", help="Length of the lists.")] = 10,
     keep_ndcg: Annotated[float, typer.Option(help="Share of ndcg@k to keep.")] = 0.99,
     out: Annotated[Path | None, typer.Option(help="Folder [RUN/tradeoff].")] = None,
+    device: DeviceOption = None,
     results: ResultsOption = None,
+    data: DataOption = None,
 ) -> None:
     """Measures funnels' quality against bytes, work and time; ends with an export command.
 
     Funnels are chosen on the validation part; the chosen one is measured once on the test part.
     """
     from recsys.recipes.evaluating.queries import Measuring
-    from recsys.recipes.evaluating.results import keep_tradeoff, origin_of
+    from recsys.recipes.evaluating.results import card_of, keep_tradeoff, origin_of
     from recsys.recipes.evaluating.tradeoff import tradeoff as measure
     from recsys.reports.tradeoff.terminal import print_tradeoff
 
     origin = origin_of(results, [source]) if results else None
     found = measure(
-        source,
+        opened(source, data, device=device),
         overrides or [],
         k=k,
         keep_ndcg=keep_ndcg,
@@ -45,7 +55,7 @@ def tradeoff(
         show=print_tradeoff,
     )
     if origin:
-        keep_tradeoff(origin, source, protocol, found)
+        keep_tradeoff(origin, card_of(source, protocol, data), found)
 
 
 def bits(
@@ -63,7 +73,9 @@ def bits(
     k: Annotated[int, typer.Option("-k", help="Length of the lists.")] = 10,
     protocol: ProtocolOption = None,
     users: Annotated[int, typer.Option(help="Users of each part; 0: all.")] = 1000,
+    device: DeviceOption = None,
     results: ResultsOption = None,
+    data: DataOption = None,
 ) -> None:
     """Finds the best codecs of the coordinates for a byte budget; ends with export commands.
 
@@ -71,12 +83,12 @@ def bits(
     """
     from recsys.recipes.evaluating.bits import bits as split
     from recsys.recipes.evaluating.queries import Measuring
-    from recsys.recipes.evaluating.results import keep_bits, origin_of
+    from recsys.recipes.evaluating.results import card_of, keep_bits, origin_of
     from recsys.reports.tradeoff.bits import print_bits
 
     origin = origin_of(results, [source]) if results else None
     found = split(
-        source,
+        opened(source, data, device=device),
         numbers("--bytes", bytes_),
         edges=None if edges is None else numbers("--edges", edges),
         aim=one_of("--aim", aim, ("candidates", "lists")),
@@ -86,4 +98,4 @@ def bits(
         show=print_bits,
     )
     if origin:
-        keep_bits(origin, source, protocol, found)
+        keep_bits(origin, card_of(source, protocol, data), found)

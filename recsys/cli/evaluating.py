@@ -11,15 +11,21 @@ from typing import Annotated, Any
 import typer
 
 from recsys.cli.arguments import (
+    DataOption,
+    DeviceOption,
     JsonFlag,
+    KsOption,
     MetricsOption,
     PartOption,
     ProtocolOption,
     ResultsOption,
     Run,
     checked_part,
+    measured_ks,
     names,
     one_of,
+    opened,
+    shown_ks,
 )
 
 
@@ -36,26 +42,73 @@ def evaluate(
         typer.Option(help="A feature, or ids, to remove from all items; repeatable."),
     ] = None,
     metrics: MetricsOption = None,
+    ks: KsOption = None,
+    data: DataOption = None,
+    device: DeviceOption = None,
     results: ResultsOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measures recall, NDCG and more at every granularity, beside the simple baselines."""
     from recsys.recipes.evaluating.evaluate import evaluate as measure
     from recsys.recipes.evaluating.results import keep_table, origin_of
-    from recsys.runs.loading import LoadedRun
+    from recsys.studies.seed_runs.folder import holds_seeds
 
+    if holds_seeds(run):
+        _refuse_for_seeds(run, unfinished=unfinished, without=without, results=results)
+        _evaluate_seeds(
+            run,
+            as_json,
+            names(metrics),
+            ks,
+            part=checked_part(split),
+            protocol=protocol,
+            with_baselines=baselines,
+            data=data,
+        )
+        return
     origin = origin_of(results, [run]) if results else None
     table = measure(
-        LoadedRun(run, unfinished=unfinished),
+        opened(run, data, unfinished=unfinished, device=device),
         part=checked_part(split),
         protocol=protocol,
         with_baselines=baselines,
         without=without or (),
         metrics=names(metrics),
-        show=lambda table: show_table(table, as_json, names(metrics)),
+        ks=measured_ks(ks),
+        show=lambda table: show_table(table, as_json, names(metrics), shown_ks(ks)),
     )
     if origin:
         keep_table(origin, table, names(metrics))
+
+
+def _refuse_for_seeds(run: Path, **options: Any) -> None:
+    """Raises BadParameter for options that are of one run."""
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise typer.BadParameter(
+            f"{run} holds runs of several seeds, and --{given[0]} is of one run; name one of them"
+        )
+
+
+def _evaluate_seeds(
+    run: Path, as_json: bool, metrics: tuple[str, ...], ks: str | None, **options: Any
+) -> None:
+    from recsys.studies.seed_runs.figures import evaluate_seeds
+
+    found = evaluate_seeds(run, metrics=metrics, ks=measured_ks(ks), **options)
+    _show_seeds(found, as_json, metrics, shown_ks(ks))
+
+
+def _show_seeds(found: Any, as_json: bool, metrics: tuple[str, ...], ks: list[int]) -> None:
+    if as_json:
+        tree = {"card": found.card.model_dump(), "rows": found.frame.to_dicts()}
+        json.dump(tree | {"missing": found.missing}, sys.stdout)
+        print()
+        return
+    from recsys.reports.content import ALWAYS_SHOWN
+    from recsys.studies.seed_runs.terminal import print_seeds
+
+    print_seeds(found, list(dict.fromkeys([*ALWAYS_SHOWN, *metrics])), ks)
 
 
 def baselines(
@@ -73,6 +126,7 @@ def baselines(
     ] = "train",
     out: Annotated[Path | None, typer.Option(help="JSON file for the table.")] = None,
     metrics: MetricsOption = None,
+    ks: KsOption = None,
     results: ResultsOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -89,8 +143,9 @@ def baselines(
         part=checked_part(split),
         fit_on=one_of("--fit-on", fit_on, ("train", "train+valid")),
         metrics=names(metrics),
+        ks=measured_ks(ks),
     )
-    show_table(table, as_json, names(metrics))
+    show_table(table, as_json, names(metrics), shown_ks(ks))
     if out is not None:
         table.save(out)
     if origin:
@@ -102,18 +157,55 @@ def compare(
     split: PartOption = "test",
     protocol: ProtocolOption = None,
     metrics: MetricsOption = None,
+    ks: KsOption = None,
+    paired: Annotated[
+        bool, typer.Option("--paired", help="Test differences of the first run, user by user.")
+    ] = False,
+    metric: Annotated[str, typer.Option(help="What --paired compares.")] = "ndcg@10",
     results: ResultsOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Prints the figures of several runs in one table; refuses to mix protocols."""
+    from recsys.studies.seed_runs.folder import holds_seeds, open_seeds
+
+    several = any(map(holds_seeds, runs))
+    if paired:
+        runs = [
+            each
+            for run in runs
+            for each in (open_seeds(run).finished if holds_seeds(run) else [run])
+        ]
+        _compare_paired(runs, checked_part(split), protocol, metric, as_json)
+        return
     from recsys.recipes.evaluating.evaluate import compare as join
     from recsys.recipes.evaluating.results import keep_table, origin_of
 
+    if several:
+        from recsys.studies.seed_runs.figures import compare_seeds
+
+        _refuse_for_seeds(runs[0], results=results)
+        found = compare_seeds(runs, part=checked_part(split), protocol=protocol)
+        _show_seeds(found, as_json, names(metrics), shown_ks(ks))
+        return
     origin = origin_of(results, runs) if results else None
     table = join(runs, part=checked_part(split), protocol=protocol)
-    show_table(table, as_json, names(metrics))
+    show_table(table, as_json, names(metrics), shown_ks(ks))
     if origin:
         keep_table(origin, table, names(metrics))
+
+
+def _compare_paired(
+    runs: list[Path], part: Any, protocol: str | None, metric: str, as_json: bool
+) -> None:
+    from recsys.recipes.evaluating.paired import compare_paired
+    from recsys.reports.paired.terminal import print_paired
+
+    found = compare_paired(runs, metric=metric, part=part, protocol=protocol)
+    if as_json:
+        json.dump({"card": found.card.model_dump(), "rows": found.frame.to_dicts()}, sys.stdout)
+        print()
+    else:
+        print_paired(found.families, found.run, metric)
 
 
 def report(

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from recsys.cli.arguments import (
+    DataOption,
+    DeviceOption,
     JsonFlag,
     MetricsOption,
     PartOption,
@@ -44,7 +46,8 @@ def recommend(
     order: Annotated[
         str | None, typer.Option(help="given: histories stand in their order, without times.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Dataset folder of a baseline.")] = None,
+    data: DataOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Lists for many users into a file; a killed command goes on where it was."""
     from recsys.library.verb import recommend as write
@@ -56,6 +59,7 @@ def recommend(
         histories=histories,
         everyone=everyone,
         data=data,
+        device=device,
         order=None if order is None else one_of("--order", order, ("given", "time")),
         allow=allow,
         block=block,
@@ -74,12 +78,13 @@ def show(
     granularity: Annotated[str | None, typer.Option(help="Prefixes: 16,256 [all].")] = None,
     k: Annotated[int, typer.Option("-k", help="Length of the lists.")] = 10,
     last: Annotated[int, typer.Option(help="Items of the history to show.")] = 5,
+    data: DataOption = None,
 ) -> None:
     """What a user had last and what is recommended, by title."""
     from recsys.library.show import show as display
 
     sizes = numbers("--granularity", granularity) if granularity else []
-    display(source, user, granularities=sizes, k=k, last=last)
+    display(source, user, granularities=sizes, k=k, last=last, data=data)
 
 
 def evaluate_lists(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.arguments import Overrides, Run
+from recsys.cli.arguments import DataOption, DeviceOption, Overrides, Run, numbers, opened
 
 
 def train(
@@ -20,12 +20,18 @@ def train(
     like: Annotated[
         Path | None, typer.Option(help="In place of a file: a finished run; fit_on=all, say.")
     ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="One run for each, by comma: 0,1,2 [trainer.seed alone].")
+    ] = None,
 ) -> None:
-    """Trains a model and writes a run folder."""
+    """Trains a model and writes a run folder; with --seeds a folder of runs."""
     from recsys.processes import is_first
     from recsys.recipes.training.train import train as fit
 
     changes = overrides or []
+    if seeds is not None:
+        _train_seeds(config, changes, numbers("--seeds", seeds), out, resume, like)
+        return
     if like is not None:  # what stands first is then a change, too
         changes = [*([config] if config else []), *changes]
         place = out or Path("runs") / f"{like.resolve().name}-again"
@@ -36,6 +42,26 @@ def train(
         folder = fit(config, changes, out=out or Path("runs") / Path(config).stem, resume=resume)
     if is_first():
         print(f"trained: {folder} (next: recsys evaluate {folder})")
+
+
+def _train_seeds(
+    config: str | None,
+    changes: list[str],
+    seeds: list[int],
+    out: Path | None,
+    resume: bool,
+    like: Path | None,
+) -> None:
+    from recsys.studies.seed_runs.training import train_seeds
+
+    if like is not None and config:  # what stands first is then a change, too
+        changes, config = [config, *changes], None
+    if like is None and config is None:
+        raise typer.BadParameter("name a config file, or a run with --like", param_hint="CONFIG")
+    name = f"{like.resolve().name}-again" if like is not None else Path(config or "").stem
+    place = out or Path("runs") / f"{name}-seeds"
+    runs = train_seeds(config, changes, seeds=seeds, out=place, resume=resume, like=like)
+    print(f"trained: {runs.folder} (next: recsys evaluate {runs.folder})")
 
 
 def tune(
@@ -75,11 +101,12 @@ def cut(
     granularity: Annotated[
         int, typer.Option(help="A granularity of the run: the width of the smaller model.")
     ],
+    data: DataOption = None,
 ) -> None:
     """Writes the smaller model inside a nested one as a run of its own, with the same prefixes."""
     from recsys.recipes.training.cut import cut as write
 
-    folder = write(run, out, granularity=granularity)
+    folder = write(opened(run, data), out, granularity=granularity)
     print(f"cut: {folder} (next: recsys evaluate {folder})")
 
 
@@ -92,11 +119,18 @@ def calibrate(
     weight: Annotated[
         float, typer.Option(help="The weight of cold targets; trained ones have weight 1.")
     ] = 0.7,
+    data: DataOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Fits the scores of items without interactions on the validation part; writes a new run."""
     from recsys.recipes.training.calibrate import calibrate as write
 
     folder = write(
-        run, out, overrides or [], steps=steps, learning_rate=learning_rate, weight=weight
+        opened(run, data, device=device),
+        out,
+        overrides or [],
+        steps=steps,
+        learning_rate=learning_rate,
+        weight=weight,
     )
     print(f"calibrated: {folder} (next: recsys evaluate {folder})")

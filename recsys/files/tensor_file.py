@@ -36,7 +36,7 @@ def write_tensors(
 
     Args:
         path: the file.
-        tensors: on a CPU; of the same name as they shall be read by.
+        tensors: on any device; of the same name as they shall be read by.
         after_block: called after every 16 MiB.
     """
     layout = lay_out(
@@ -46,7 +46,7 @@ def write_tensors(
         stream.write(layout.head)
         for name in layout.names:
             for block in _blocks(tensors[name].detach()):
-                stream.write(block.contiguous().view(-1).view(torch.uint8).numpy().data)
+                stream.write(block.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
                 if after_block is not None:
                     after_block()
 

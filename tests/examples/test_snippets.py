@@ -73,7 +73,7 @@ def test_every_link_of_the_readme_leads_to_a_file():
 
 def test_the_page_of_the_command_line_has_every_verb():
     rows = re.findall(r"^\| `recsys ([\w-]+)", (ROOT / "docs/command-line.md").read_text(), re.M)
-    assert sorted(rows) == sorted(VERBS)
+    assert set(rows) == set(VERBS)
 
 
 @pytest.mark.parametrize("text", STUDIES)

@@ -18,11 +18,15 @@ from recsys.extras import EXTRAS, extra, missing_import, require
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 OF_EXTRAS = sorted({module for known in EXTRAS.values() for module in known.modules} | {"pandas"})
+STORES = ("qdrant", "pgvector", "milvus", "lancedb", "duckdb", "sqlitevec", "usearch")
+"""Clients of vector stores: who pushes to one does not want them all."""
+
 CORE = (
     "recsys.cli",
     "recsys.data",
     "recsys.doctor.printing",
     "recsys.granularity",
+    "recsys.recipes.bundles.push",
     "recsys.recipes.bundles.verify",
     "recsys.reports.bundle",
     "recsys.reports.terminal",
@@ -32,6 +36,7 @@ CORE = (
     "recsys.serving.item_tower",
     "recsys.serving.rebundle",
     "recsys.serving.user_tower",
+    "recsys.stores",
     "data_prep",
 )
 NOT_CORE = (
@@ -99,14 +104,14 @@ def test_extras_are_those_of_the_project():
     told = set(PROJECT["optional-dependencies"]) - {"all", "dev", "docs"}
     assert told == set(EXTRAS)
     whole = PROJECT["optional-dependencies"]["all"][0]
-    assert set(re.findall(r"\w+", whole)) - {"recsys"} == set(EXTRAS) - {"timm"}
+    assert set(re.findall(r"\w+", whole)) - {"recsys"} == set(EXTRAS) - {"timm", *STORES}
 
 
 def test_every_package_that_is_imported_is_declared():
     packages = {
         "faiss": "faiss-cpu", "yaml": "pyyaml", "pydantic_core": "pydantic", "PIL": "pillow",
         "fbgemm_gpu": "fbgemm-gpu", "huggingface_hub": "sentence-transformers",
-        "transformers": "sentence-transformers",
+        "mlflow": "mlflow-skinny", "transformers": "sentence-transformers",
     }  # fmt: skip
     given = set.union(*map(declared, PROJECT["optional-dependencies"].values()))
     given |= declared(PROJECT["dependencies"])
@@ -171,7 +176,8 @@ for name in recsys.__all__:
 print(json.dumps(told))
 """
     told = json.loads(python(code).stdout)
-    without = {"Dataset", "load", "recommend", "diagnose", "verify", "IndexOptions", "RoutedStages"}
+    without = {"Dataset", "load", "recommend", "diagnose", "verify", "push"}
+    without |= {"IndexOptions", "RoutedStages"}
     assert set(recsys.__all__) - set(told) == without
     assert all("pip install 'recsys[train]'" in text for text in told.values())
 

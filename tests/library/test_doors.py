@@ -118,7 +118,7 @@ def test_what_cannot_be_opened_or_measured_is_refused(fitted, bundle, data, tmp_
     )
     with pytest.raises(RunError, match="its users and items are others"):
         recsys.evaluate(fitted("ease"), other)
-    with pytest.raises(ConfigError, match=r"the run .* knows its data"):
+    with pytest.raises(RunError, match="not a run folder"):
         recsys.evaluate("runs/some", data)
 
 

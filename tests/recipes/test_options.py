@@ -228,12 +228,23 @@ STAYS: dict[str, tuple[list[str], list[str]]] = {
 
 ELSEWHERE = {
     "RunConfig.data": "names the data set",
+    "RunConfig.device": "where it is computed: tests/pretend",
+    "RunConfig.logs": "who is told: tests/training/test_loggers.py",
+    "LoggerConfig.name": "who is told: tests/training/test_loggers.py",
+    "LoggerConfig.every": "how often is told: tests/training/test_loggers.py",
     "RunConfig.threads": "the order of sums, so the last bits alone",
     "ShardedConfig.sharding": "where rows lie: tests/distributed",
     "ShardedConfig.ranks": "where rows lie: tests/distributed",
     "ShardedConfig.optimizer": "needs processes: tests/distributed",
     "ShardedConfig.learning_rate": "needs processes: tests/distributed",
     "ShardedConfig.eps": "needs processes: tests/distributed",
+    "RunConfig.update": "needs a parent run: tests/recipes/updating",
+    "UpdateConfig.parent": "names the parent run",
+    "UpdateConfig.weights": "the hash of the parent's weights: tests/recipes/updating",
+    "UpdateConfig.replay": "needs a parent run: tests/recipes/updating",
+    "UpdateConfig.neighbours": "needs a parent run: tests/recipes/updating",
+    "UpdateConfig.hold": "needs a parent run: tests/recipes/updating",
+    "UpdateConfig.anchor": "needs a parent run: tests/recipes/updating",
 }
 """Options that no single-process run can show, and why."""
 

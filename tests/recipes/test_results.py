@@ -88,7 +88,7 @@ def test_a_results_file_is_refused_before_anything_is_measured(project, monkeypa
     told = call(monkeypatch, "recsys evaluate runs/walks --results results/walks.txt", code=1)
     assert "results/NAME.json is expected" in told
     told = call(monkeypatch, "recsys tradeoff data/walks --results results/x.json", code=1)
-    assert "no run folder" in told
+    assert "not a run folder" in told
     elsewhere = project.parent / "elsewhere"
     told = call(monkeypatch, f"recsys evaluate {elsewhere} --results results/x.json", code=1)
     assert not (project / "results" / "x.json").exists()

@@ -128,7 +128,7 @@ def test_what_was_not_evaluated_is_said(place, data):
 
 
 def test_a_run_of_leave_last_out_is_not_measured_by_time(run):
-    with pytest.raises(ProtocolError, match="wants the split global-time"):
+    with pytest.raises(ProtocolError, match="needs the split global-time"):
         recsys.evaluate(run, protocol="global-time")
 
 
@@ -200,3 +200,18 @@ def test_training_from_the_command_line_leaves_a_run(place, data):
     assert "trained:" in call("train", path, *options)
     assert "--resume" in call("train", path, *options, code=1)
     assert "trained:" in call("train", path, *options, "--resume")
+
+
+def test_cutoffs_and_metrics_that_are_asked_for_are_measured_and_shown(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    asked = ("--ks", "3,7", "--metrics", "mrr,hit,map,precision")
+    text = call("evaluate", copy, "--no-baselines", *asked)
+    for name in ("recall", "ndcg", "mrr", "hit", "map", "precision"):
+        assert f"{name}@3" in text and f"{name}@7" in text
+    table = load_table(copy / "metrics" / "test-s3rec.json")
+    hit = table.value("hit", 7, 4)
+    assert table.value("precision", 7, 4) == pytest.approx(hit / 7) and 0 < hit <= 1
+    assert table.value("map", 7, 4) == pytest.approx(table.value("mrr", 7, 4))
+    assert table.value("ndcg", 100, 4) > 0, "the usual cutoffs are measured too"
+    assert "7" in call("evaluate", copy, "--ks", "0,7", code=1)
+    assert "not of the form" in call("evaluate", copy, "--ks", "a", code=2)

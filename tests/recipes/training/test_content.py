@@ -238,7 +238,7 @@ def test_new_items_are_encoded_without_torch():
 
 def test_new_items_that_cannot_be_encoded_are_refused_with_the_reason(run):
     tower = recsys.vectors_for_new_items
-    with pytest.raises(DataError, match="made of text, genres, year"):
+    with pytest.raises(DataError, match="made from text, genres, year"):
         tower(run, {"sound": np.ones((1, 3))})
     with pytest.raises(DataError, match=r"\[n, 3\] is expected"):
         tower(run, {"text": np.ones((1, 4))})

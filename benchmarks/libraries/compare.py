@@ -1,0 +1,146 @@
+"""Chooses settings on the validation part, then measures each model on the test part."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from benchmarks.libraries.candidates import CANDIDATES, DRAWN
+from recsys.data.dataset import INTERACTIONS, Dataset
+from recsys.errors import InstallationError, RunError
+from recsys.progress import progress
+from recsys.recipes.evaluating.lists import evaluate_lists
+
+HERE = Path(__file__).parent
+METRICS = ("recall", "ndcg")
+K = 10
+Part = Literal["valid", "test"]
+FIT: dict[Part, Literal["train", "train+valid"]] = {"valid": "train", "test": "train+valid"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model of one library, with the settings that validation chose."""
+
+    library: str
+    version: str
+    lines: int
+    """Of code between the frame and the lists, without blank ones."""
+    model: str
+    settings: dict[str, Any]
+    validation: float
+    """ndcg@10."""
+    test: dict[str, list[float]]
+    """Metric -> one value a seed."""
+
+
+class Sides:
+    """Runs the libraries, each in its own interpreter, on one data set.
+
+    Args:
+        data: times need not be unlike: rows stand in the order of the data set.
+        pythons: library -> the interpreter that has it.
+        folder: a scratch folder.
+    """
+
+    def __init__(self, data: Dataset, pythons: dict[str, Path], folder: Path) -> None:
+        self.data, self.pythons, self.folder = data, pythons, folder
+        for part, left_out in (("valid", 2), ("test", 1)):
+            _rows(data, left_out).write_csv(folder / f"{part}.csv")
+
+    def run(self, library: str, part: Part, settings: dict[str, Any], seed: int) -> dict[str, Any]:
+        """Figures of one model under one setting, with the version."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as name:
+            place = Path(name)
+            (place / "ratings.csv").symlink_to(self.folder / f"{part}.csv")
+            (place / "settings.json").write_text(json.dumps({**settings, "seed": seed}))
+            script = HERE / f"with_{library}.py"
+            done = subprocess.run(
+                [self.pythons[library], script, place], capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                raise RunError(f"{library} failed with {settings}: {done.stderr[-600:]}")
+            table = evaluate_lists(
+                place / "lists.csv", self.data, part=part, fit_on=FIT[part], ks=(K,), name=library
+            )
+            told = json.loads((place / "told.json").read_text())
+        return told | {metric: table.value(metric, K, None, run=library) for metric in METRICS}
+
+
+def compare(sides: Sides, seeds: Iterable[int], libraries: Iterable[str]) -> list[Line]:
+    """All models: settings by ndcg@10 on validation, figures on the test part for each seed."""
+    work = [(lib, model, given) for lib in libraries for model, given in CANDIDATES[lib].items()]
+    found = []
+    with progress() as bar:
+        task = bar.add_task("settings", total=sum(len(given) for _, _, given in work))
+        for library, model, given in work:
+            tried = []
+            for settings in given:
+                bar.update(task, description=f"{library} {model}")
+                tried.append((sides.run(library, "valid", settings, 0)["ndcg"], settings))
+                bar.advance(task)
+            best, settings = max(tried, key=lambda one: one[0])
+            drawn = list(seeds) if model in DRAWN else [0]
+            runs = [sides.run(library, "test", settings, seed) for seed in drawn]
+            found.append(
+                Line(
+                    library=library,
+                    version=runs[0]["version"],
+                    lines=count_lines(library),
+                    model=model,
+                    settings={k: v for k, v in settings.items() if k != "model"},
+                    validation=best,
+                    test={metric: [run[metric] for run in runs] for metric in METRICS},
+                )
+            )
+    return found
+
+
+def code_of(library: str) -> str:
+    """What a user of the library writes, from the imports on."""
+    text = (HERE / f"with_{library}.py").read_text()
+    return text.split("[start:lines]\n")[1].split("# --8<-- [end:lines]")[0].strip() + "\n"
+
+
+def count_lines(library: str) -> int:
+    """Lines of `code_of` that are not blank."""
+    return sum(bool(line.strip()) for line in code_of(library).splitlines())
+
+
+def check_interpreter(library: str, python: Path) -> None:
+    """Raises InstallationError where `python` does not have the library."""
+    module = {"recsys": "recsys.library", "rectools": "rectools.models"}.get(library, library)
+    try:
+        done = subprocess.run(
+            [python, "-c", f"import {module}, pandas"], capture_output=True, text=True, check=False
+        )
+        told = done.stderr.strip().splitlines()[-1:] if done.returncode else []
+    except OSError as error:
+        told = [str(error)]
+    if told:
+        raise InstallationError(
+            f"{python} cannot import {module} and pandas ({told[0]}); make an environment of its "
+            f"own with `python3 -m venv ENV` and `ENV/bin/pip install {library} pandas`, and give "
+            f"--{library} ENV/bin/python"
+        )
+
+
+def _rows(data: Dataset, left_out: int) -> pl.DataFrame:
+    """user_id, item_id, time without each user's last rows; times in milliseconds, made unlike."""
+    rows = pl.read_parquet(data.folder / INTERACTIONS)
+    place = pl.int_range(pl.len()).over("user_index")
+    kept = rows.filter(place < pl.len().over("user_index") - left_out)
+    time = pl.col("timestamp") * 1000 + pl.int_range(pl.len()).over("user_index")
+    return (
+        kept.with_columns(time=time)
+        .join(data.user_frame().select("user_index", "user_id"), on="user_index")
+        .join(data.item_frame().select("item_index", "item_id"), on="item_index")
+        .select("user_id", "item_id", "time")
+    )
