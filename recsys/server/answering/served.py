@@ -108,7 +108,7 @@ class Served:
             self.engine.own_histories(np.arange(min(1, len(users))))
             self.bundle.users.decode(slice(0, 1), 0, self.bundle.dim)
         self.tradeoff = _tradeoff(self.bundle)
-        self._funnels: dict[tuple[str, bool], Funnel] = {}
+        self._funnels: dict[tuple[str, bool | None], Funnel] = {}
         self._cosines = Cosines(self.bundle)
         self._lock = Lock()
 
@@ -160,7 +160,7 @@ class Served:
             stages = [type(each)(each.granularity, max(each.keep, last.keep)) for each in chosen]
             return Funnel(self._cosines, stages, threads=self.threads)
 
-        return self._opened((text, None), k, own, make)  # type: ignore[arg-type]
+        return self._opened((text, None), k, own, make)
 
     def vectors(self, histories: Histories, own: bool) -> Float32:
         """`[B, D]`.
@@ -199,7 +199,7 @@ class Served:
         return open_funnel(self.bundle, stages=stages, k=k, routed=routed, threads=self.threads)
 
     def _opened(
-        self, key: tuple[str, bool], k: int, own: bool, make: Callable[[], Funnel]
+        self, key: tuple[str, bool | None], k: int, own: bool, make: Callable[[], Funnel]
     ) -> Funnel:
         with self._lock:
             if key not in self._funnels:
