@@ -1,0 +1,1 @@
+"""Rankers: learned second stages, which order the candidates of a funnel."""
