@@ -59,6 +59,13 @@ def test_every_search_that_is_shown_has_filters():
     assert searches and all("filters=" in line for line in searches)
 
 
+def test_pages_include_files_by_lines_that_are_read_as_such():
+    """ruff format takes `--8<-- "FILE"` in a block of python for an expression, and spaces it."""
+    lines = [line.strip() for page in PAGES for line in page.read_text("utf-8").splitlines()]
+    included = [line for line in lines if re.match(r"--\s*8\s*<", line)]
+    assert len(included) >= 10 and all(line.startswith('--8<-- "') for line in included)
+
+
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_has_the_options_it_is_shown_with(line):
     _, verb, *arguments = shlex.split(line[line.index("recsys ") :])
