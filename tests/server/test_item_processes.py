@@ -67,9 +67,9 @@ def test_no_acknowledged_item_is_lost_by_kills_and_swaps(content_shelf, tmp_path
         server.wait(lambda: server.serving() == {"v000002": 2})
         so_far = len(writer.kept)
         server.wait(lambda: len(writer.kept) > so_far + 10)
-        os.kill(server.process.pid, signal.SIGKILL)  # in the middle of a write, as may be
-        for worker in children(server.process.pid):
-            os.kill(worker, signal.SIGKILL)
+        workers = children(server.process.pid)
+        for pid in (server.process.pid, *workers):  # in the middle of a write, as may be
+            os.kill(pid, signal.SIGKILL)
     finally:
         writer.over.set()
         writer.join()
