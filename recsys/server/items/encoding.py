@@ -83,12 +83,14 @@ def _from_vector(served: Served, content: Content) -> Float32:
         )
     rotation = served.rotation
     dim = served.bundle.dim if rotation is None else len(rotation)
-    with np.errstate(over="ignore"):
-        vector = np.asarray(content["vector"], np.float32)
+    given = content["vector"]
+    try:
+        with np.errstate(over="ignore"):
+            vector = np.asarray(given, np.float32)
+    except OverflowError:  # a whole number beyond any float
+        vector = np.full(len(given), np.inf, np.float32)
     if vector.shape != (dim,) or not np.isfinite(vector).all():
-        raise DataError(
-            f"the vector has {vector.size} numbers; {dim} finite ones of float32 are expected"
-        )
+        raise DataError(f"the vector has {len(given)} numbers; {dim} finite ones are expected")
     turned: Float32 = vector if rotation is None else vector @ rotation
     return turned[: served.bundle.dim]
 
@@ -116,6 +118,12 @@ def check_columns(columns: Mapping[str, Any], schema: Mapping[str, pl.DataType])
 
 
 def _fits(value: Any, kind: pl.DataType) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, list) != isinstance(kind, pl.List):
+        return False
+    if isinstance(value, bool) != (kind == pl.Boolean):
+        return False
     try:
         pl.Series([value], dtype=kind, strict=True)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
