@@ -60,13 +60,12 @@ def _power(number: int) -> int:
 
 def chunks_of(sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     """Coordinates in chunks, none across the edge of a granularity, as the kernels expect them."""
-    widths, ends = [], []
-    for g, (lo, hi) in enumerate(pairwise((0, *sizes))):
-        parts = [min(_CHUNK, hi - at) for at in range(lo, hi, _CHUNK)]
-        widths += parts
-        ends += [-1] * (len(parts) - 1) + [g]
+    widths, starts = [], [0]
+    for lo, hi in pairwise((0, *sizes)):
+        widths += [min(_CHUNK, hi - at) for at in range(lo, hi, _CHUNK)]
+        starts.append(len(widths))
     filled = tuple(max(_LEAST, _power(width)) for width in widths)
-    return {"EDGES": (0, *accumulate(widths)), "WIDTHS": filled, "ENDS": tuple(ends)}
+    return {"EDGES": (0, *accumulate(widths)), "WIDTHS": filled, "STARTS": tuple(starts)}
 
 
 class FusedLogSumExp(torch.autograd.Function):
@@ -147,12 +146,13 @@ class _Call:
         self.factors = [factor.contiguous() for factor in (row_scale, col_scale, bias)]
         self.skip, self.stages = skip.contiguous(), 2 if wanted.bf16 else 1
         self.tiles, self.num_sizes = Tiles.of(sizes[-1]), len(sizes)
+        # Tensor cores have no float32: three products of tf32 leave its last bit or two alone.
         exact = torch.get_float32_matmul_precision() == "highest"
         self.settings: dict[str, Any] = {
             **chunks_of(sizes),
             "NUM_SIZES": len(sizes),
             "MEANS": wanted.means,
-            "PRECISION": "ieee" if exact or wanted.bf16 else "tf32",
+            "PRECISION": "tf32x3" if exact else "tf32",
         }
 
     def gradients(

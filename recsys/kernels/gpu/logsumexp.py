@@ -9,8 +9,8 @@ first coordinates those of all. So a tile of the second sweep is summed up to th
 taken down again, slice by slice, while the slopes add up.
 
 Coordinates come in chunks: no chunk crosses the edge of a granularity. EDGES holds where they begin
-and end, WIDTHS their widths, filled up to a power of two, ENDS the granularity that ends with each
-chunk, or -1. Triton reads these tuples when it compiles.
+and end, WIDTHS their widths, filled up to a power of two, STARTS the first chunk of each
+granularity. Triton reads these tuples when it compiles.
 
 Shape legend: T tokens, N items, G granularities, D coordinates, S columns that a token skips, R and
 C rows and columns of a tile, P parts into which a sweep is cut.
@@ -68,7 +68,7 @@ def _logits(scores, row_scale, col_scale, bias, hidden):
 def sum_exponentials(
     users, items, row_scale, col_scale, bias, skip, peaks, sums, means,
     num_tokens, num_items, num_skips, dim, part,
-    EDGES: tl.constexpr, WIDTHS: tl.constexpr, ENDS: tl.constexpr, NUM_SIZES: tl.constexpr,
+    EDGES: tl.constexpr, WIDTHS: tl.constexpr, STARTS: tl.constexpr, NUM_SIZES: tl.constexpr,
     MEANS: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """The first sweep: one program takes ROWS tokens over the items of one part.
@@ -113,20 +113,19 @@ def sum_exponentials(
             fade = tl.exp(peak[LAST] - highest)
         scores = tl.zeros([ROWS, COLUMNS], tl.float32)
         new_peak, new_total, new_mean = (), (), ()
-        for c in tl.static_range(len(WIDTHS)):
-            left = _block(users, rows, num_tokens, dim, EDGES[c], EDGES[c + 1], WIDTHS[c])
-            right = _block(items, columns, num_items, dim, EDGES[c], EDGES[c + 1], WIDTHS[c])
-            scores = tl.dot(left, tl.trans(right), scores, input_precision=PRECISION)
-            if ENDS[c] >= 0:
-                g: tl.constexpr = ENDS[c]
-                across = tl.load(col_scale + g * num_items + columns, inside, 0.0)[None, :]
-                down = tl.load(row_scale + g * num_tokens + rows, rows < num_tokens, 0.0)[:, None]
-                logits = _logits(scores, down, across, offset, hidden)
-                highest = tl.maximum(peak[g], tl.max(logits, 1))
-                added = tl.sum(tl.exp(logits - highest[:, None]), 1)
-                new_total = new_total + (total[g] * tl.exp(peak[g] - highest) + added,)
-                new_peak = new_peak + (highest,)
-                new_mean = new_mean + (mean[g] * fade + tl.sum(taught * logits, 1),)
+        for g in tl.static_range(NUM_SIZES):
+            for c in tl.static_range(STARTS[g], STARTS[g + 1]):
+                left = _block(users, rows, num_tokens, dim, EDGES[c], EDGES[c + 1], WIDTHS[c])
+                right = _block(items, columns, num_items, dim, EDGES[c], EDGES[c + 1], WIDTHS[c])
+                scores = tl.dot(left, tl.trans(right), scores, input_precision=PRECISION)
+            across = tl.load(col_scale + g * num_items + columns, inside, 0.0)[None, :]
+            down = tl.load(row_scale + g * num_tokens + rows, rows < num_tokens, 0.0)[:, None]
+            logits = _logits(scores, down, across, offset, hidden)
+            highest = tl.maximum(peak[g], tl.max(logits, 1))
+            added = tl.sum(tl.exp(logits - highest[:, None]), 1)
+            new_total = new_total + (total[g] * tl.exp(peak[g] - highest) + added,)
+            new_peak = new_peak + (highest,)
+            new_mean = new_mean + (mean[g] * fade + tl.sum(taught * logits, 1),)
         peak, total, mean = new_peak, new_total, new_mean
     for g in tl.static_range(NUM_SIZES):
         place = (tl.program_id(1) * NUM_SIZES + g) * num_tokens + rows
@@ -140,7 +139,7 @@ def sum_exponentials(
 def add_gradients(
     own, other, own_grad, scale_grad, row_scale, col_scale, bias, skip, levels, weights, pulls,
     num_own, num_other, num_skips, dim, part,
-    EDGES: tl.constexpr, WIDTHS: tl.constexpr, ENDS: tl.constexpr, NUM_SIZES: tl.constexpr,
+    EDGES: tl.constexpr, WIDTHS: tl.constexpr, STARTS: tl.constexpr, NUM_SIZES: tl.constexpr,
     MEANS: tl.constexpr, PRECISION: tl.constexpr, OF_TOKENS: tl.constexpr,
     OWN: tl.constexpr, OTHER: tl.constexpr,
 ):  # fmt: skip
@@ -179,30 +178,29 @@ def add_gradients(
         slopes = tl.zeros([OWN, OTHER], tl.float32)
         taught = tl.zeros([OWN, OTHER], tl.float32)
         new_gradient, new_scales = (), ()
-        for turn in tl.static_range(len(WIDTHS)):
-            c: tl.constexpr = len(WIDTHS) - 1 - turn
-            if ENDS[c] >= 0:
-                g: tl.constexpr = ENDS[c]
-                across = tl.load(col_scale + g * num_items + columns, columns < num_items, 0.0)
-                of_tokens = g * num_tokens + tokens
-                down = tl.load(row_scale + of_tokens, tokens < num_tokens, 0.0)
-                level = tl.load(levels + of_tokens, tokens < num_tokens, 0.0)
-                weight = tl.load(weights + of_tokens, tokens < num_tokens, 0.0)
-                share = tl.exp(_logits(scores, down, across, offset, hidden) - level)
-                slope = share * weight
-                if MEANS:
-                    if g == NUM_SIZES - 1:
-                        taught = share
-                    slope += taught * tl.load(pulls + of_tokens, tokens < num_tokens, 0.0)
-                factor = across if OF_TOKENS else down
-                new_scales = (scales[g] + tl.sum(slope * scores * factor, 1),) + new_scales
-                slopes += slope * down * across
-            right = _block(other, theirs, num_other, dim, EDGES[c], EDGES[c + 1], WIDTHS[c])
-            added = tl.dot(slopes.to(right.dtype), right, gradient[c], input_precision=PRECISION)
-            new_gradient = (added,) + new_gradient
-            if c > 0:
-                left = _block(own, mine, num_own, dim, EDGES[c], EDGES[c + 1], WIDTHS[c])
-                scores -= tl.dot(left, tl.trans(right), input_precision=PRECISION)
+        for g in tl.static_range(NUM_SIZES - 1, -1, -1):
+            across = tl.load(col_scale + g * num_items + columns, columns < num_items, 0.0)
+            of_tokens = g * num_tokens + tokens
+            down = tl.load(row_scale + of_tokens, tokens < num_tokens, 0.0)
+            level = tl.load(levels + of_tokens, tokens < num_tokens, 0.0)
+            weight = tl.load(weights + of_tokens, tokens < num_tokens, 0.0)
+            share = tl.exp(_logits(scores, down, across, offset, hidden) - level)
+            slope = share * weight
+            if MEANS:
+                if g == NUM_SIZES - 1:
+                    taught = share
+                slope += taught * tl.load(pulls + of_tokens, tokens < num_tokens, 0.0)
+            factor = across if OF_TOKENS else down
+            new_scales = (scales[g] + tl.sum(slope * scores * factor, 1),) + new_scales
+            slopes += slope * down * across
+            for c in tl.static_range(STARTS[g + 1] - 1, STARTS[g] - 1, -1):
+                right = _block(other, theirs, num_other, dim, EDGES[c], EDGES[c + 1], WIDTHS[c])
+                rounded = slopes.to(right.dtype)
+                added = tl.dot(rounded, right, gradient[c], input_precision=PRECISION)
+                new_gradient = (added,) + new_gradient
+                if c > 0:
+                    left = _block(own, mine, num_own, dim, EDGES[c], EDGES[c + 1], WIDTHS[c])
+                    scores -= tl.dot(left, tl.trans(right), input_precision=PRECISION)
         gradient, scales = new_gradient, new_scales
     for c in tl.static_range(len(WIDTHS)):
         places = EDGES[c] + tl.arange(0, WIDTHS[c])
