@@ -200,6 +200,8 @@ def test_limits_keys_and_folders(serving, content_shelf, shelf, tmp_path, monkey
     reached = ServerSettings(bundle=shelf, host="0.0.0.0", items={"folder": tmp_path / "b"})
     with pytest.raises(ConfigError, match="could put and delete items"):
         make_app(reached)
+    with pytest.raises(ConfigError, match="beside it"):
+        make_app(ServerSettings(bundle=shelf, items={"folder": shelf / "v000001" / "x"}))
     monkeypatch.setenv("RECSYS_API_KEY", "secret")
     make_app(reached)
     locked = serving(content_shelf, items={"folder": tmp_path / "a"})
