@@ -96,7 +96,7 @@ class ItemState:
             new = {
                 name: content
                 for name, content in named.items()
-                if self._digests.get(name) != _digest(content)
+                if self._digests.get(name) != _digest(content) or name in self._waiting
             }
             gone = [name for name in delete if name not in self._deleted]
             if new or gone:
