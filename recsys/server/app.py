@@ -49,9 +49,10 @@ def make_app(settings: ServerSettings) -> FastAPI:
     """The application; it opens and warms the bundle before it takes the first request.
 
     Raises:
-        ConfigError: the file of the key cannot be read.
+        ConfigError: the file of the key cannot be read, or run-time items cannot be taken so.
     """
-    metrics, key = Metrics(), checked_key(settings)
+    check_items(settings)
+    metrics, key = Metrics(), key_of(settings)
     versions = Versions(settings, metrics)
     batcher = Batcher(waiting=settings.waiting, together=settings.together, told=metrics.step)
     server = Server(settings, metrics, versions, batcher)
@@ -111,19 +112,22 @@ def key_of(settings: ServerSettings) -> str | None:
     return key
 
 
-def checked_key(settings: ServerSettings) -> str | None:
-    """The API key.
-
-    Raises:
-        ConfigError: its file cannot be read, or anybody in the network could put and delete items.
-    """
-    key = key_of(settings)
-    if key is None and settings.items.folder is not None and not _is_loopback(settings.host):
+def check_items(settings: ServerSettings) -> None:
+    """Raises ConfigError unless run-time items can be taken safely, where they are."""
+    folder = settings.items.folder
+    if folder is None:
+        return
+    if key_of(settings) is None and not _is_loopback(settings.host):
         raise ConfigError(
             f"without an API key, everyone who reaches {settings.host} could put and delete items; "
             f"give a key (--key-file, or the variable {KEY}), or listen at 127.0.0.1"
         )
-    return key
+    version = find_bundle(settings.bundle).resolve()
+    if folder.resolve().is_relative_to(version):
+        raise ConfigError(
+            f"{folder} is inside the version {version}, which would no longer be what was "
+            "exported; name a folder beside it"
+        )
 
 
 def _is_loopback(host: str) -> bool:
@@ -141,7 +145,8 @@ def run(settings: ServerSettings) -> None:
         ConfigError: there is no key where one is needed, or its file cannot be read.
     """
     read_manifest(find_bundle(settings.bundle))
-    checked_key(settings)
+    key_of(settings)
+    check_items(settings)
     if settings.items.folder is not None:
         ItemLog(settings.items.folder)
     with tempfile.TemporaryDirectory(prefix="recsys-serve-") as shared:

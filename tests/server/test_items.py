@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import recsys
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
 from recsys.library.engines.engine import unit_rows
 from recsys.retrieval.bundle.tiers import parse_tiers
 from recsys.retrieval.bundle.versions import point_to
@@ -200,6 +200,8 @@ def test_limits_keys_and_folders(serving, content_shelf, shelf, tmp_path, monkey
     reached = ServerSettings(bundle=shelf, host="0.0.0.0", items={"folder": tmp_path / "b"})
     with pytest.raises(ConfigError, match="could put and delete items"):
         make_app(reached)
+    with pytest.raises(ConfigError, match="beside it"):
+        make_app(ServerSettings(bundle=shelf, items={"folder": shelf / "v000001" / "x"}))
     monkeypatch.setenv("RECSYS_API_KEY", "secret")
     make_app(reached)
     locked = serving(content_shelf, items={"folder": tmp_path / "a"})
@@ -259,6 +261,8 @@ def test_items_live_through_restarts_swaps_and_other_workers(content_shelf, tmp_
     assert one.stock.find(["new"])[0] >= 0
     assert "no item tower" in one.why_waiting("late")
     assert "another model" in one.why_waiting("given")
+    with pytest.raises(DataError, match="no item tower"):
+        one.change({"late": new(6)}, [])
     point_to(place, "v000001")
     assert one.renew() and set(names_of(one)) == {"new", "given", "late"}
 

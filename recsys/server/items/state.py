@@ -9,9 +9,9 @@ Shape legend: A added items, D coordinates.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +52,7 @@ class ItemState:
 
     def _clear(self) -> None:
         self.number, self._mark = 0, Mark()
-        self._digests: dict[str, int] = {}
+        self._digests: dict[str, bytes] = {}
         self._added: dict[str, _Entry] = {}
         self._waiting: dict[str, str] = {}
         self._deleted: set[str] = set()
@@ -96,7 +96,7 @@ class ItemState:
             new = {
                 name: content
                 for name, content in named.items()
-                if self._digests.get(name) != _digest(content)
+                if self._digests.get(name) != _digest(content) or name in self._waiting
             }
             gone = [name for name in delete if name not in self._deleted]
             if new or gone:
@@ -213,5 +213,6 @@ def _is_whole(name: str) -> bool:
     return digits.isascii() and digits.isdigit() and len(digits) < 19 and str(int(name)) == name
 
 
-def _digest(content: Content) -> int:
-    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+def _digest(content: Content) -> bytes:
+    text = json.dumps(content, sort_keys=True).encode()
+    return hashlib.blake2b(text, digest_size=16).digest()

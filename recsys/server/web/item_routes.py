@@ -62,10 +62,11 @@ class ItemChanger:
             raise later(429, "too many changes of items wait; send several in one batch", 1)
         self._waiting += 1
         try:
-            running = self._thread.submit(self.versions.change, put, delete)
+            work = self._thread.submit(self.versions.change, put, delete)
+            running = asyncio.wrap_future(work)
             running.add_done_callback(self._over)
             async with asyncio.timeout(seconds):
-                return await asyncio.shield(asyncio.wrap_future(running))
+                return await asyncio.shield(running)
         except TimeoutError as error:
             self.metrics.refused.labels("timeout").inc()
             text = f"not done within {seconds:g} s; send it again: twice does no harm"
