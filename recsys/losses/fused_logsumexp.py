@@ -20,8 +20,10 @@ from recsys.losses.compiled_logsumexp import Wanted
 
 WIDEST = 1024
 """Coordinates; longer vectors are multiplied by torch, as their gradient fits no register."""
-_CHUNK = 128
-"""Coordinates that are multiplied at once."""
+_CHUNK = 64
+"""Coordinates that are multiplied at once: the code of all chunks is to fit a GPU's cache."""
+STEP = 32
+"""The same where the full width is multiplied in a loop."""
 _LEAST = 16
 """The smallest side of a product that tensor cores take."""
 _REGISTERS = 1 << 14
@@ -47,10 +49,16 @@ class Tiles:
     """Of the side whose gradients are made, and of the other."""
 
     @classmethod
-    def of(cls, dim: int) -> Tiles:
-        """Those that fit a GPU's registers."""
-        own = max(_LEAST, min(64, _REGISTERS // _power(dim)))
-        return cls((64, 64), (own, 64))
+    def of(cls, dim: int, *, bf16: bool) -> Tiles:
+        """Those that fit a GPU's registers, and whose code fits its cache."""
+        side = 64 if bf16 else 32
+        own = max(_LEAST, min(side, _REGISTERS // _power(dim)))
+        return cls((side, side), (own, side))
+
+
+def launch(*, bf16: bool) -> dict[str, int]:
+    """Threads of a program, in warps, and loads that it has under way."""
+    return {"num_warps": 8, "num_stages": 2} if bf16 else {"num_warps": 4, "num_stages": 1}
 
 
 def _power(number: int) -> int:
@@ -97,7 +105,7 @@ class FusedLogSumExp(torch.autograd.Function):
         sum_exponentials[grid.programs](
             *call.vectors, *call.factors, call.skip, peaks, sums, weighted,
             len(users), len(items), skip.shape[1], users.shape[1], grid.part,
-            **call.settings, ROWS=rows, COLUMNS=columns, num_warps=4, num_stages=call.stages,
+            **call.settings, ROWS=rows, COLUMNS=columns,
         )  # fmt: skip
         peak = peaks.amax(0)
         shares = (peaks - peak).exp()
@@ -144,14 +152,16 @@ class _Call:
         kind = torch.bfloat16 if wanted.bf16 else torch.float32
         self.vectors = [vectors.to(kind).contiguous() for vectors in (users, items)]
         self.factors = [factor.contiguous() for factor in (row_scale, col_scale, bias)]
-        self.skip, self.stages = skip.contiguous(), 2 if wanted.bf16 else 1
-        self.tiles, self.num_sizes = Tiles.of(sizes[-1]), len(sizes)
+        self.skip = skip.contiguous()
+        self.tiles, self.num_sizes = Tiles.of(sizes[-1], bf16=wanted.bf16), len(sizes)
         # Tensor cores have no float32: three products of tf32 leave its last bit or two alone.
         exact = torch.get_float32_matmul_precision() == "highest"
         self.settings: dict[str, Any] = {
             **chunks_of(sizes),
+            **launch(bf16=wanted.bf16),
             "NUM_SIZES": len(sizes),
             "MEANS": wanted.means,
+            "STEP": STEP,
             "PRECISION": "tf32x3" if exact else "tf32",
         }
 
@@ -170,7 +180,6 @@ class _Call:
             own, other, vectors, scales, *self.factors, self.skip, *slopes,
             len(own), len(other), self.skip.shape[1], own.shape[1], grid.part,
             **self.settings, OF_TOKENS=of_tokens, OWN=mine, OTHER=theirs,
-            num_warps=8, num_stages=self.stages,
         )  # fmt: skip
         return _summed(vectors), _summed(scales)
 

@@ -14,7 +14,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from recsys.kernels.gpu import logsumexp as kernels
-from recsys.losses.fused_logsumexp import Tiles, chunks_of
+from recsys.losses.fused_logsumexp import STEP, Tiles, chunks_of, launch
 
 GPUS = {80: 166_912, 90: 232_448}
 """Compute capability -> bytes of shared memory that one program may take (CUDA's programming
@@ -44,24 +44,25 @@ def sources(sizes, bf16):
     """The three kernels, by name, with the options that they are started with."""
     shared = {
         **chunks_of(sizes), "NUM_SIZES": len(sizes), "MEANS": True, "PRECISION": "tf32x3",
-        "BF16": bf16,
+        "BF16": bf16, "STEP": STEP,
     }  # fmt: skip
-    (rows, columns), (own, other) = Tiles.of(sizes[-1]).sums, Tiles.of(sizes[-1]).gradients
+    tiles = Tiles.of(sizes[-1], bf16=bf16)
+    (rows, columns), (own, other) = tiles.sums, tiles.gradients
     of_sums = {**shared, "ROWS": rows, "COLUMNS": columns}
-    yield "sums", source(kernels.sum_exponentials, "sums", ("users", "items"), of_sums), 4
+    yield "sums", source(kernels.sum_exponentials, "sums", ("users", "items"), of_sums)
     for side in ("tokens", "items"):
         of_side = {**shared, "OF_TOKENS": side == "tokens", "OWN": own, "OTHER": other}
         made = source(kernels.add_gradients, "gradients", ("own", "other"), of_side)
-        yield f"gradients of {side}", made, 8
+        yield f"gradients of {side}", made
 
 
 def main(sizes, gpus):
     """Compiles for every GPU in both precisions."""
     told = {}
-    for bf16 in (False, True):
-        for name, kernel, warps in sources(sizes, bf16):
+    for bf16 in (True, False):
+        for name, kernel in sources(sizes, bf16):
             for capability in gpus:
-                options = {"num_warps": warps, "num_stages": 2 if bf16 else 1}
+                options = launch(bf16=bf16)
                 target = GPUTarget("cuda", capability, 32)
                 began = time.monotonic()
                 compiled = triton.compile(kernel, target=target, options=options)

@@ -151,7 +151,7 @@ def losses():
 
 def main():
     """All cases, with tiles so small that each has several."""
-    small = patch.object(Tiles, "of", classmethod(lambda cls, dim: cls((16, 16), (16, 32))))
+    small = patch.object(Tiles, "of", classmethod(lambda cls, dim, bf16: cls((16, 16), (16, 32))))
     halves = patch.object(InterpreterBuilder, "create_dot", dot)
     with small, halves, patch.object(fused_logsumexp, "_CHUNK", 16):
         told = {name: case(**how) for name, how in CASES.items()}

@@ -39,7 +39,7 @@ def found():
 def test_values_and_gradients_are_those_of_the_naive_sums(name, found):
     within = dict.fromkeys(found[name], 2e-5)
     if name == "large logits":  # their rounding is as large as they are
-        within = dict.fromkeys(found[name], 2e-4)
+        within = dict.fromkeys(found[name], 5e-4)
     if name == "bf16":  # slopes are rounded to eight bits before they are multiplied
         within |= {"users": 1e-2, "items": 1e-2}
     assert {part: gap for part, gap in found[name].items() if gap > within[part]} == {}
@@ -59,14 +59,15 @@ def test_they_compile_for_a_gpu_within_its_memory():
 
 def test_no_chunk_crosses_the_edge_of_a_granularity():
     chunks = chunks_of((8, 16, 300))
-    assert chunks["EDGES"] == (0, 8, 16, 144, 272, 300)
-    assert chunks["WIDTHS"] == (16, 16, 128, 128, 32)
-    assert chunks["STARTS"] == (0, 1, 2, 5)
+    assert chunks["EDGES"] == (0, 8, 16, 80, 144, 208, 272, 300)
+    assert chunks["WIDTHS"] == (16, 16, 64, 64, 64, 64, 32)
+    assert chunks["STARTS"] == (0, 1, 2, 7)
 
 
 def test_tiles_keep_the_gradient_of_any_width_in_registers():
-    assert Tiles.of(16).gradients == Tiles.of(256).gradients == (64, 64)
-    assert Tiles.of(1024).gradients == (16, 64)
+    for dim, own in ((16, 64), (256, 64), (512, 32), (1024, 16)):
+        assert Tiles.of(dim, bf16=True).gradients == (own, 64)
+    assert Tiles.of(256, bf16=False).gradients == (32, 32)
 
 
 def test_one_place_chooses_them_and_only_for_float32_on_a_gpu(monkeypatch):

@@ -36,13 +36,13 @@ def _block(vectors, rows, count, dim, lo, hi, WIDTH: tl.constexpr):
 @triton.jit
 def _scores(
     own, own_rows, num_own, other, other_rows, num_other, dim,
-    EDGES: tl.constexpr, WIDTHS: tl.constexpr, PRECISION: tl.constexpr,
+    STEP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """`[R, C]` products of the full width, chunk after chunk."""
+    """`[R, C]` products of the full width, STEP coordinates at a time."""
     total = tl.zeros([own_rows.shape[0], other_rows.shape[0]], tl.float32)
-    for c in tl.static_range(len(WIDTHS)):
-        left = _block(own, own_rows, num_own, dim, EDGES[c], EDGES[c + 1], WIDTHS[c])
-        right = _block(other, other_rows, num_other, dim, EDGES[c], EDGES[c + 1], WIDTHS[c])
+    for lo in range(0, dim, STEP):
+        left = _block(own, own_rows, num_own, dim, lo, dim, STEP)
+        right = _block(other, other_rows, num_other, dim, lo, dim, STEP)
         total = tl.dot(left, tl.trans(right), total, input_precision=PRECISION)
     return total
 
@@ -69,7 +69,8 @@ def sum_exponentials(
     users, items, row_scale, col_scale, bias, skip, peaks, sums, means,
     num_tokens, num_items, num_skips, dim, part,
     EDGES: tl.constexpr, WIDTHS: tl.constexpr, STARTS: tl.constexpr, NUM_SIZES: tl.constexpr,
-    MEANS: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    MEANS: tl.constexpr, PRECISION: tl.constexpr, STEP: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """The first sweep: one program takes ROWS tokens over the items of one part.
 
@@ -105,7 +106,7 @@ def sum_exponentials(
             across = tl.load(col_scale + LAST * num_items + columns, inside, 0.0)[None, :]
             down = tl.load(row_scale + LAST * num_tokens + rows, rows < num_tokens, 0.0)[:, None]
             whole = _scores(
-                users, rows, num_tokens, items, columns, num_items, dim, EDGES, WIDTHS, PRECISION
+                users, rows, num_tokens, items, columns, num_items, dim, STEP, PRECISION
             )
             logits = _logits(whole, down, across, offset, hidden)
             highest = tl.maximum(peak[LAST], tl.max(logits, 1))
@@ -140,8 +141,8 @@ def add_gradients(
     own, other, own_grad, scale_grad, row_scale, col_scale, bias, skip, levels, weights, pulls,
     num_own, num_other, num_skips, dim, part,
     EDGES: tl.constexpr, WIDTHS: tl.constexpr, STARTS: tl.constexpr, NUM_SIZES: tl.constexpr,
-    MEANS: tl.constexpr, PRECISION: tl.constexpr, OF_TOKENS: tl.constexpr,
-    OWN: tl.constexpr, OTHER: tl.constexpr,
+    MEANS: tl.constexpr, PRECISION: tl.constexpr, STEP: tl.constexpr,
+    OF_TOKENS: tl.constexpr, OWN: tl.constexpr, OTHER: tl.constexpr,
 ):  # fmt: skip
     """The second sweep, for one side: OWN tokens over the items of a part, or the other way round.
 
@@ -172,9 +173,7 @@ def add_gradients(
         columns = theirs[None, :] if OF_TOKENS else mine[:, None]
         offset = tl.load(bias + columns, columns < num_items, 0.0)
         hidden = _hidden(skip, tokens, num_tokens, num_skips, columns, num_items)
-        scores = _scores(
-            own, mine, num_own, other, theirs, num_other, dim, EDGES, WIDTHS, PRECISION
-        )
+        scores = _scores(own, mine, num_own, other, theirs, num_other, dim, STEP, PRECISION)
         slopes = tl.zeros([OWN, OTHER], tl.float32)
         taught = tl.zeros([OWN, OTHER], tl.float32)
         new_gradient, new_scales = (), ()
