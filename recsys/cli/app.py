@@ -14,6 +14,7 @@ from recsys.cli import (
     data,
     evaluating,
     machine,
+    ranking,
     recommending,
     serving,
     studies,
@@ -39,6 +40,7 @@ PANELS: dict[str, tuple[Any, ...]] = {
         evaluating.report,
     ),
     "Recommending": (recommending.recommend, recommending.show, recommending.evaluate_lists),
+    "Ranking": (ranking.rank,),
     "Studies": (studies.study,),
     "Costs": (costs.tradeoff, costs.bits),
     "Bundles": (
