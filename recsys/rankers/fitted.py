@@ -42,6 +42,7 @@ class FieldEntry(StrictModel):
 
     name: str
     size: int
+    group: str = ""
 
 
 class SchemaEntry(StrictModel):
@@ -54,7 +55,9 @@ class SchemaEntry(StrictModel):
     @property
     def schema_(self) -> examples.Schema:
         """As rankers take it."""
-        fields = tuple(examples.Field(each.name, each.size) for each in self.fields)
+        fields = tuple(
+            examples.Field(**each.model_dump(exclude_defaults=True)) for each in self.fields
+        )
         return examples.Schema(self.numbers, fields, self.num_items)
 
 

@@ -19,5 +19,5 @@ RANKERS: Registry[type[RankerConfig]] = Registry(
     lacks=lacks_of_ranker,
 )
 
-AnyRankerConfig = Annotated[RankerConfig, NamedSection(RANKERS.find)]
-"""The config of any ranker; `name` tells which."""
+AnyRankerConfig = Annotated[RankerConfig, NamedSection(RANKERS.find, default="lightgbm")]
+"""The config of any ranker; `name` tells which, `lightgbm` where it is left out."""

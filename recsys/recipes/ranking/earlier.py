@@ -16,7 +16,7 @@ from recsys.data.dataset import (
     write_indexed,
 )
 from recsys.data.features.manifest import FEATURES
-from recsys.data.manifest import DatasetManifest
+from recsys.data.manifest import MANIFEST, DatasetManifest, load_manifest
 from recsys.data.splitting import Split
 from recsys.errors import DataError, ProtocolError
 from recsys.files.atomic import atomic_path
@@ -62,28 +62,32 @@ def without_test(dataset: Dataset, split: Split, out: Path) -> Dataset:
     Raises:
         DataError: something else stands at `out`.
     """
-    manifest = dataset.manifest
-    if (out / "dataset.json").is_file():
-        return _as_before(load_dataset(out), manifest)
+    if (out / MANIFEST).is_file():
+        _check_same(load_manifest(out), dataset.manifest, out)
+    else:
+        _write(dataset, split, out)
+    if (dataset.folder / FEATURES).is_dir() and not (out / FEATURES).is_dir():
+        # Features of items are known at any time, and their rows are the same.
+        with atomic_path(out / FEATURES) as temporary:
+            shutil.copytree(dataset.folder / FEATURES, temporary)
+    return load_dataset(out)
+
+
+def _write(dataset: Dataset, split: Split, out: Path) -> None:
     rows = pl.read_parquet(dataset.folder / INTERACTIONS, glob=False).with_row_index("place")
     ends = pl.Series("valid_end", split.valid_end)
     kept = rows.filter(pl.col("place") < ends.gather(rows["user_index"])).drop("place")
     users, items = dataset.user_frame(), dataset.item_frame()
-    with atomic_path(out) as temporary:
-        write_indexed(
-            temporary,
-            kept,
-            user_ids=users.drop("user_index"),
-            item_ids=items["item_id"],
-            name=_name(manifest),
-            items=items.drop("item_index") if items.width > 2 else None,
-            origin=_origin(manifest),
-            split=split.rule,
-        )
-        if (dataset.folder / FEATURES).is_dir():
-            # Features of items are known at any time, and their rows are the same.
-            shutil.copytree(dataset.folder / FEATURES, temporary / FEATURES)
-    return load_dataset(out)
+    write_indexed(
+        out,
+        kept,
+        user_ids=users.drop("user_index"),
+        item_ids=items["item_id"],
+        name=_name(dataset.manifest),
+        items=items.drop("item_index") if items.width > 2 else None,
+        origin=_origin(dataset.manifest),
+        split=split.rule,
+    )
 
 
 def _name(manifest: DatasetManifest) -> str:
@@ -96,9 +100,6 @@ def _origin(manifest: DatasetManifest) -> DatasetOrigin:
     return DatasetOrigin(**known | {"filters": (*manifest.filters, "without the test part")})
 
 
-def _as_before(found: Dataset, manifest: DatasetManifest) -> Dataset:
-    if found.manifest.name != _name(manifest):
-        raise DataError(
-            f"{found.folder} is another data set ({found.manifest.name}); choose another OUT"
-        )
-    return found
+def _check_same(found: DatasetManifest, whole: DatasetManifest, out: Path) -> None:
+    if found.name != _name(whole) or found.num_items != whole.num_items:
+        raise DataError(f"{out} is another data set ({found.name}); choose another OUT")
