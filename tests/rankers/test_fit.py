@@ -15,6 +15,7 @@ from recsys.rankers.fitted import load_ranker
 from recsys.recipes.ranking.earlier import without_test
 from recsys.recipes.ranking.knowing import knowledge_of
 from recsys.recipes.ranking.rows import askers_of, folds_of, labelled_rows
+from recsys.reports.ranking.rows import ranking_rows
 from tests.rankers.conftest import TREES
 
 
@@ -116,3 +117,22 @@ def test_doors(run, fit, shelf, tmp_path):
     (tmp_path / "odd" / "ranker.json").write_text(json.dumps(manifest))
     with pytest.raises(ConfigError, match="fitted on other scores"):
         recsys.rank_evaluate(run, [tmp_path / "odd"])
+
+
+def test_the_report_of_the_trade_off_shows_rankers(content, run, tmp_path):
+    words = ["granularities=[4]", "indexes=[scan]", "codecs=[fp16]", "keeps=[30]"]
+    shown = recsys.tradeoff(run, words, out=tmp_path)
+    assert [row.ranker for row in shown.ranking] == [row.name for row in content.rows]
+    page = (tmp_path / "tradeoff.html").read_text("utf-8")
+    ranked = content.rows[2]
+    assert f"<td>{ranked.ndcg:.4f}</td>" in page and "lightgbm" in page
+    gain = 100 * ranked.beside_dot.difference / content.rows[1].ndcg
+    assert f"{gain:+.1f} %" in page
+
+
+def test_figures_of_a_results_file(content):
+    figures = {(f.name, f.metric): f for f in ranking_rows(content)}
+    ranked = content.rows[2]
+    share = figures[f"lightgbm, {ranked.candidates}", "of dot"]
+    assert share.value == pytest.approx(ranked.ndcg / content.rows[1].ndcg)
+    assert figures["exact search", "ndcg@10"].value == content.rows[0].ndcg

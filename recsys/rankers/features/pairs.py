@@ -12,7 +12,8 @@ import numpy as np
 from recsys.arrays import Float32, Int64
 from recsys.data.read_only import freeze_arrays
 
-_AT_ONCE = 1 << 22
+_AT_ONCE = 1 << 20
+"""Pairs to look up at once."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,18 @@ class Pairs:
             `s` places back times `1 / s`; and the largest weight.
         """
         last, total, most = (np.zeros(items.shape, np.float32) for _ in range(3))
-        at_once = max(1, _AT_ONCE // max(1, items.shape[1]))
+        width = recent.shape[1]
+        if not width:
+            return last, total, most
+        steps = (1 / np.arange(1.0, width + 1)).astype(np.float32)
+        at_once = max(1, _AT_ONCE // max(1, items.shape[1] * width))
         for lo in range(0, len(items), at_once):
             rows = slice(lo, lo + at_once)
-            for back in range(recent.shape[1]):
-                known = np.flatnonzero(recent[rows, back] >= 0) + lo
-                if not len(known):
-                    break
-                weights = self.weights_of(recent[known, back, None], items[known])
-                total[known] += weights / np.float32(back + 1)
-                most[known] = np.maximum(most[known], weights)
-                if not back:
-                    last[known] = weights
+            had = recent[rows, :, None]
+            weights = self.weights_of(had.clip(0), items[rows, None, :])
+            weights *= had >= 0
+            last[rows], most[rows] = weights[:, 0], weights.max(axis=1)
+            total[rows] = np.einsum("qlk,l->qk", weights, steps)
         return last, total, most
 
 

@@ -24,7 +24,7 @@ from recsys.recipes.ranking.config import CandidatesConfig
 from recsys.recipes.ranking.knowing import knowledge_of
 from recsys.recipes.ranking.rows import Askers, askers_of
 from recsys.recipes.ranking.source import RankingSource, open_ranking
-from recsys.reports.ranking.content import RankedRow, RankingContent, write_ranking
+from recsys.reports.ranking.content import RANKING, RankedRow, RankingContent, write_ranking
 from recsys.retrieval.filters import rows_of
 from recsys.retrieval.funnel import Funnel
 from recsys.retrieval.score_hash import score_hash
@@ -113,7 +113,7 @@ def rank_evaluate(
             bar.advance(task)
     content = _content(loaded, part, measured)
     show(content)
-    write_ranking(Path(out) if out else loaded.folder / "ranking", content)
+    write_ranking(Path(out) if out else loaded.folder / RANKING, content)
     return content
 
 

@@ -14,6 +14,8 @@ from recsys.files.atomic import atomic_path
 from recsys.rankers.base import Ranker
 
 TABLE = "ranking.csv"
+RANKING = "ranking"
+"""The folder of a run that holds the table."""
 
 
 @dataclass(frozen=True)
@@ -119,3 +121,52 @@ def write_ranking(folder: Path, content: RankingContent) -> Path:
     with atomic_path(folder / TABLE) as temporary:
         content.frame.write_csv(temporary)
     return folder / TABLE
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """A row of a kept table, as a page shows it."""
+
+    ranker: str
+    candidates: str
+    reached: str
+    ndcg: str
+    beside_dot: str
+    """Change in percent with its 95 % interval; empty: it is the dot products' order itself."""
+    beside_exact: str
+    multiply_adds: str
+    ms: str
+
+
+def read_ranking(folder: Path) -> tuple[ShownRow, ...]:
+    """The table that `recsys rank evaluate` has kept in a folder; empty: there is none."""
+    path = folder / TABLE
+    if not path.is_file():
+        return ()
+    return tuple(_shown(row) for row in pl.read_csv(path).to_dicts())
+
+
+def _shown(row: dict[str, Any]) -> ShownRow:
+    last = str(row["stages"]).rpartition(",")[2]
+    found = f"{row['keep']:,} by {row['stages']} ({row['codecs']})"
+    return ShownRow(
+        ranker=str(row["ranker"]),
+        candidates=f"all, by {last}" if row["candidates"] is None else found,
+        reached="" if row["candidates"] is None else f"{row['candidates']:.1%}",
+        ndcg=f"{row['ndcg']:.4f}",
+        beside_dot=_change(row, "dot"),
+        beside_exact=_change(row, "exact"),
+        multiply_adds=f"{row['multiply_adds']:,.0f}",
+        ms="" if row["ms"] is None else f"{row['ms']:.2f}",
+    )
+
+
+def _change(row: dict[str, Any], name: str) -> str:
+    difference = row[f"{name}_difference"]
+    if difference is None:
+        return ""
+    base = row["ndcg"] - difference
+    if not base:
+        return ""
+    low, high = (100 * row[f"{name}_{edge}"] / base for edge in ("low", "high"))
+    return f"{100 * difference / base:+.1f} % [{low:+.1f}, {high:+.1f}]"
