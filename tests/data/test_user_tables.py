@@ -1,4 +1,4 @@
-"""What is known of users: from frames, files and MovieLens, through growth, without another hash."""
+"""What is known of users: from frames, files and MovieLens, kept in growth; the hash stays."""
 
 import polars as pl
 import pytest

@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 
 from recsys.data.histories import Histories
+from recsys.data.manifest import SplitRule
+from recsys.data.splitting import make_split
 from recsys.errors import ConfigError
+from recsys.evaluation.held_out import held_out
 from recsys.rankers.examples import take
 from recsys.rankers.features.config import FeaturesConfig
 from recsys.rankers.features.events import make_events
 from recsys.rankers.features.knowledge import load_knowledge
 from recsys.rankers.features.making import FeatureMaker
 from recsys.rankers.features.pairs import top_pairs
-from recsys.rankers.features.requests import recent_items
-from recsys.recipes.ranking.knowing import knowledge_of
+from recsys.rankers.features.requests import Requests, recent_items
+from recsys.recipes.ranking.knowing import knowledge_of, training_knowledge
 from recsys.recipes.ranking.rows import askers_of
 from recsys.recipes.ranking.source import RankingSource
 from tests.rankers.conftest import COLUMNS
@@ -146,11 +149,30 @@ def test_a_planted_leak_is_found(source):
     assert not {"score_d8", "year", "history_length"} & set(found)
 
 
-def test_counts_with_times_end_before_the_moment_even_where_the_rest_is_known(source):
-    found = changed_by_the_future(source, source.loaded.dataset.offsets[1:])
+def test_counts_by_one_clock_end_at_the_moment_of_each_request(source):
+    """Everything from the moment of one request on is changed; its row stays, others change."""
     data = source.loaded.dataset
-    early = data.timestamps < int(data.timestamps[source.loaded.split.train_end].min())
-    assert early.any() and "popularity" in found  # others are known up to later moments
+    rule = SplitRule(name="global-time", valid_quantile=0.6, test_quantile=0.8)
+    split = make_split(data, rule)
+    held = held_out(data, split, "valid")
+    moments = data.timestamps_at(held.end)
+    chosen = int(np.argsort(moments, kind="stable")[len(moments) // 2])
+    items = data.items.copy()
+    later = data.timestamps >= moments[chosen]
+    items[later] = np.random.default_rng(4).integers(0, data.num_items, later.sum())
+    found = []
+    for each in (data, replace(data, items=items)):
+        known = training_knowledge(each, split, CONFIG)
+        histories = held.histories(data, np.arange(len(held.users)))
+        vectors = source.user_vectors(histories)
+        candidates = np.tile(np.arange(20), (len(histories), 1))
+        maker = FeatureMaker(CONFIG, known, source.items)
+        rows = maker.examples(Requests(vectors, histories, candidates, moments))
+        place = maker.schema.numbers.index("popularity")
+        found.append((take(rows, np.array([chosen])), rows.numbers[:, place]))
+    (one, counts), (other, changed) = found
+    np.testing.assert_array_equal(one.numbers, other.numbers)
+    assert (counts != changed).any()
 
 
 def test_what_is_known_is_kept(valid, tmp_path):

@@ -21,7 +21,7 @@ from recsys.progress import progress
 from recsys.rankers.features.requests import Requests
 from recsys.rankers.fitted import MANIFEST, FittedRanker, Ranking, load_ranker
 from recsys.recipes.ranking.config import CandidatesConfig
-from recsys.recipes.ranking.knowing import knowledge_of
+from recsys.recipes.ranking.knowing import training_knowledge
 from recsys.recipes.ranking.rows import Askers, askers_of
 from recsys.recipes.ranking.source import RankingSource, open_ranking
 from recsys.reports.ranking.content import RANKING, RankedRow, RankingContent, write_ranking
@@ -142,7 +142,7 @@ def _source_of(loaded: LoadedRun, bundle: str | Path | None, fitted: FittedRanke
 
 def _at(source: RankingSource, fitted: FittedRanker, loaded: LoadedRun) -> Ranking:
     """By what is known of the training part, as retrieval is."""
-    known = knowledge_of(loaded.dataset, loaded.split.train_end, fitted.manifest.features)
+    known = training_knowledge(loaded.dataset, loaded.split, fitted.manifest.features)
     return fitted.on(source.items, known)
 
 

@@ -31,7 +31,7 @@ from recsys.rankers.features.requests import Requests
 from recsys.rankers.fitted import FittedRanker, RankerManifest, schema_entry, write_ranker
 from recsys.recipes.ranking.bundles import attach_ranker, deployed_knowledge
 from recsys.recipes.ranking.config import RankConfig, RowsConfig, read_rank_config
-from recsys.recipes.ranking.knowing import knowledge_of
+from recsys.recipes.ranking.knowing import training_knowledge
 from recsys.recipes.ranking.rows import Askers, LabelledRows, askers_of, folds_of, labelled_rows
 from recsys.recipes.ranking.source import RankingSource, open_ranking
 from recsys.reports.ranking.content import Fit
@@ -107,7 +107,7 @@ def rank_fit(
 
 def _learning(source: RankingSource, settings: RankConfig) -> _Learning:
     dataset, split = source.loaded.dataset, source.loaded.split
-    knowledge = knowledge_of(dataset, split.train_end, settings.features)
+    knowledge = training_knowledge(dataset, split, settings.features)
     maker = FeatureMaker(settings.features, knowledge, source.items)
     askers = askers_of(source, "valid", settings.rows.most)
     requests = askers.found_by(source.funnel())

@@ -17,6 +17,7 @@ from recsys.baselines.sequential_rules import SequentialRulesConfig, fit_sequent
 from recsys.data.dataset import Dataset
 from recsys.data.features.loading import ItemFeatures, load_features
 from recsys.data.histories import Histories, select
+from recsys.data.splitting import Split
 from recsys.errors import ConfigError
 from recsys.rankers.features.config import FeaturesConfig
 from recsys.rankers.features.events import make_events
@@ -27,26 +28,32 @@ from recsys.retrieval.codecs.base import blocks_of
 _SHRINKAGE = 10.0
 
 
-def knowledge_of(dataset: Dataset, ends: Int64, config: FeaturesConfig) -> Knowledge:
+def knowledge_of(
+    dataset: Dataset, ends: Int64, config: FeaturesConfig, *, timed: Int64 | None = None
+) -> Knowledge:
     """What is known of the rows up to `ends`.
 
     Args:
         dataset: users, items and histories.
         ends: `[U]` positions into `Dataset.items` where the known part of each user ends.
         config: the features; what none of them reads is left out.
+        timed: `[U]` where the rows end that are counted by time, each up to the moment of a request
+            alone; None: `ends`.
 
     Raises:
         DataError: the data set lacks a feature of items.
         ConfigError: a column is of another kind, or the users have none of that name.
     """
-    histories = select(dataset, np.arange(dataset.num_users), dataset.offsets[:-1], ends)
+    users, starts = np.arange(dataset.num_users), dataset.offsets[:-1]
+    histories = select(dataset, users, starts, ends)
+    counted = histories if timed is None else select(dataset, users, starts, timed)
     items, num_items = histories.items.astype(np.int64), dataset.num_items
-    times = histories.timestamps
+    times, taken = counted.timestamps, counted.items.astype(np.int64)
     numbers, categories, vectors = _item_columns(dataset, config)
     user_numbers, user_categories = _user_columns(dataset, config)
     return Knowledge(
         counts=np.bincount(items, minlength=num_items),
-        events=None if times is None else make_events(items, times, num_items),
+        events=None if times is None else make_events(taken, times, num_items),
         rules=_rules(histories, num_items, config),
         neighbours=_neighbours(histories, num_items, config),
         item_numbers=numbers,
@@ -55,6 +62,20 @@ def knowledge_of(dataset: Dataset, ends: Int64, config: FeaturesConfig) -> Knowl
         user_numbers=user_numbers,
         user_categories=user_categories,
     )
+
+
+def training_knowledge(dataset: Dataset, split: Split, config: FeaturesConfig) -> Knowledge:
+    """What is known when held-out parts are ranked: the training part, as retrieval knows it.
+
+    A split by time has one clock for all. There interactions are counted until the moment of each
+    request, those of held-out parts too, as a server counts them: figures of a part that begins
+    weeks after the training part would else be of old counts.
+
+    Raises:
+        DataError, ConfigError: as `knowledge_of`.
+    """
+    timed = split.end if split.rule.name == "global-time" else None
+    return knowledge_of(dataset, split.train_end, config, timed=timed)
 
 
 def _rules(histories: Histories, num_items: int, config: FeaturesConfig) -> Pairs | None:
