@@ -13,10 +13,11 @@ COLUMNS = {"user_column", "item_column", "time_column", "weight_column", "order_
 TEXT = {"delimiter", "encoding", "header", "quote", "comment"}
 ITEMS = {name for name in PrepareOptions.model_fields if name.startswith("item_file")}
 ITEMS |= {"title_column"}
+USERS = {name for name in PrepareOptions.model_fields if name.startswith("user_file")}
 
 MOVIELENS = FILTERS | GROWTH | DOWNLOADS
 AMAZON = FILTERS | GROWTH | ITEMS | {"encoding", "metadata_file", "max_bad_lines"}
-SEQUENCES = FILTERS | GROWTH | ITEMS | {"encoding"}
+SEQUENCES = FILTERS | GROWTH | ITEMS | USERS | {"encoding"}
 ATOMIC = (
     FILTERS
     | GROWTH
@@ -24,7 +25,7 @@ ATOMIC = (
     | COLUMNS
     | {"delimiter", "encoding", "quote", "time_format", "literal_nulls"}
 )
-GENERIC = FILTERS | GROWTH | ITEMS | COLUMNS | TEXT | {"time_format", "literal_nulls"}
+GENERIC = FILTERS | GROWTH | ITEMS | USERS | COLUMNS | TEXT | {"time_format", "literal_nulls"}
 SYNTHETIC = FILTERS | {"synthetic"}
 
 

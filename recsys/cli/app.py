@@ -21,6 +21,7 @@ from recsys.cli import (
     updating,
 )
 from recsys.cli.errors import debug, explained
+from recsys.cli.ranking.rank import rank
 
 PANELS: dict[str, tuple[Any, ...]] = {
     "Data": (data.prepare, data.encode, data.attach, data.columns),
@@ -39,6 +40,7 @@ PANELS: dict[str, tuple[Any, ...]] = {
         evaluating.report,
     ),
     "Recommending": (recommending.recommend, recommending.show, recommending.evaluate_lists),
+    "Ranking": (rank,),
     "Studies": (studies.study,),
     "Costs": (costs.tradeoff, costs.bits),
     "Bundles": (

@@ -83,13 +83,21 @@ class Plan:
         return list_frame(asked.ids, items, scores, self.names)
 
 
+@dataclass(frozen=True)
+class Way:
+    """By what to rank."""
+
+    granularity: int | None = None
+    stages: str | None = None
+    ranker: bool | None = None
+
+
 def make_plan(
     engine: Engine,
     names: Ids,
+    way: Way,
     *,
     k: int,
-    size: int | None,
-    stages: str | None,
     allowed: Int64 | None,
     filter_seen: bool,
     fallback: str | None,
@@ -104,7 +112,7 @@ def make_plan(
     """
     if fallback is not None and fallback not in FALLBACKS:
         raise ConfigError(f"fallback {fallback!r} is not among {FALLBACKS}; None: there is none")
-    lister = engine.lister(k, size, stages, allowed)
+    lister = engine.lister(k, way.granularity, way.stages, allowed, way.ranker)
     popular = None if fallback is None else _most_popular(engine.popularity(), allowed, k)
     return Plan(engine, names, lister, k, filter_seen, popular)
 

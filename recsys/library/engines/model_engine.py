@@ -49,8 +49,20 @@ class ModelEngine:
         offsets = self.dataset.offsets
         return select(self.dataset, users, offsets[users], offsets[users + 1])
 
-    def lister(self, k: int, size: int | None, stages: str | None, allowed: Int64 | None) -> Lister:
-        """See `Engine`."""
+    def lister(
+        self,
+        k: int,
+        size: int | None,
+        stages: str | None,
+        allowed: Int64 | None,
+        ranker: bool | None = None,
+    ) -> Lister:
+        """See `Engine`; rankers are served with bundles."""
+        if ranker:
+            raise ConfigError(
+                f"{self.name} is no bundle, and rankers are served with bundles: export it, then "
+                "`recsys rank attach`; or leave out ranker=True"
+            )
         if stages is None:
             return ExactLister(self._ready(size, allowed))
         if size is not None:

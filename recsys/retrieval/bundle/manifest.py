@@ -150,6 +150,23 @@ class GateEntry(StrictModel):
     """Its figure; None: the gate did not ask for it."""
 
 
+class RankerEntry(StrictModel):
+    """A ranker in the folder `ranker`, which orders the candidates of the funnel."""
+
+    file: str
+    more: tuple[str, ...]
+    """Further files, which are read with it."""
+    name: str
+    stages: str
+    """The funnel whose candidates it was fitted on."""
+    keep: int = Field(ge=1)
+    """Candidates of a request."""
+    scores: str
+    """`score_hash` of the items, whose scores it was fitted on."""
+    tiers: str
+    """`tiers_hash` of the version it was written into; any other is refused."""
+
+
 class BundleManifest(StrictModel):
     """The fields of `bundle.json`: everything needed to read the vectors."""
 
@@ -193,7 +210,16 @@ class BundleManifest(StrictModel):
     routing: RoutingEntry | None = None
     gates: tuple[GateEntry, ...] = ()
     """What it had to reach to be published (`recsys export --gate`)."""
+    ranker: RankerEntry | None = None
+    """Orders the candidates; None: they stand by their scores."""
     files: dict[str, FileEntry]
+
+
+def tiers_hash(manifest: BundleManifest) -> str:
+    """sha256 over the sums of the files that hold the items' tiers and norms."""
+    files = sorted({*files_named(manifest.items.tiers), *files_named(manifest.norms)})
+    told = [(file, manifest.files[file].sha256) for file in files]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def seal(folder: Path) -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from recsys.arrays import Float32, Int64
 from recsys.errors import RecsysError
-from recsys.retrieval.funnel import Funnel
+from recsys.retrieval.funnel import Candidates, Funnel
 from recsys.server.answering.served import Served, histories_of, no_tower
 from recsys.server.answering.stock import Stock
 from recsys.server.settings import Limits
@@ -46,6 +47,7 @@ class _Row:
     history: Int64 = field(default_factory=lambda: _NONE)
     user: int = -1
     vector: Float32 | None = None
+    ranked: bool = False
     allowed: Int64 | None = None
     blocked: Int64 = field(default_factory=lambda: _NONE)
     unknown: list[str | int] = field(default_factory=list)
@@ -77,10 +79,17 @@ class Answering:
             if row.error is None and row.source == "popularity":
                 self._popular(row)
             elif row.error is None:
-                groups[self._key(row, row.request.filter_seen)].append(row)
+                self._choose(row)
+                # Users of the bundle may have times, which guests have not: never one for all.
+                source = row.source if row.ranked else None
+                if row.error is None:
+                    groups[self._key(row, row.request.filter_seen), source].append(row)
         for group in groups.values():
-            first = group[0].request
-            self._search(group, self.served.funnel, seen=first.filter_seen)
+            seen = group[0].request.filter_seen
+            if group[0].ranked:
+                self._search(group, self._ranked_funnel, seen=seen)
+            else:
+                self._search(group, self.served.funnel, seen=seen)
         return [self._list(row) for row in rows]
 
     def similar(self, requests: Sequence[SimilarRequest]) -> list[Answer]:
@@ -186,6 +195,21 @@ class Answering:
         allowed = None if row.allowed is None else row.allowed.tobytes()
         return request.k, request.granularity, request.stages, seen, allowed
 
+    def _choose(self, row: _Row) -> None:
+        """Whether the ranker answers a request."""
+        request: RecommendRequest = row.request
+        try:
+            row.ranked = self.served.engine.is_ranked(
+                request.granularity, request.stages, request.ranker
+            )
+        except RecsysError as error:
+            row.error = error
+
+    def _ranked_funnel(
+        self, k: int, _size: int | None, _stages: str | None, limits: Limits
+    ) -> Funnel:
+        return self.served.ranked_funnel(k, limits)
+
     def _vectors(self, group: Sequence[_Row]) -> None:
         """User vectors of histories by the tower, of users as stored."""
         start = time.perf_counter()
@@ -237,13 +261,27 @@ class Answering:
             self.told(step, now - last_told[0], candidates)
             last_told[0] = now
 
+        ranked = group[0].ranked
         found = self.stock.search(
             funnel, vectors, had, group[0].allowed,
             k=group[0].request.k, seen=seen, unit=unit, watch=watch,
+            order=partial(self._ranked, group, vectors) if ranked else None,
         )  # fmt: skip
         counts = (found.items >= 0).sum(axis=1)
         for row, items, scores, count in zip(group, found.items, found.scores, counts, strict=True):
             row.found, row.scores = items[:count], scores[:count].tolist()
+
+    def _ranked(self, group: list[_Row], vectors: Float32, found: Candidates) -> Candidates:
+        """The first k of the ranker's order."""
+        users = np.array([row.user for row in group])
+        # The ranker knows nothing of items that were added since.
+        held = [row.history[row.history < self.stock.num_held] for row in group]
+        histories = histories_of(held, users)
+        if group[0].source == "user":
+            histories = self.served.engine.own_histories(users)  # with times, where they are known
+        k = group[0].request.k
+        items, scores = self.served.engine.ranker.best(histories, vectors, found.items, k)
+        return replace(found, items=items, scores=scores)
 
     def _popular(self, row: _Row) -> None:
         """The most popular items that the request may get."""
@@ -259,6 +297,7 @@ class Answering:
         return {
             "version": self.served.version,
             "source": row.source,
+            "ranked": row.ranked and row.error is None,
             "items": [
                 {"item_id": name, "rank": rank, "score": score, **more}
                 for rank, (name, score, more) in listed

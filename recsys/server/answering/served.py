@@ -118,6 +118,9 @@ class Served:
         self.rotation = None if rotation is None else np.array(rotation)
         self._funnels: dict[tuple[str, bool | None], Funnel] = {}
         self._cosines = Cosines(self.bundle)
+        self._ranked: Funnel | None = None
+        if manifest.ranker is not None:
+            self.engine.ranker  # noqa: B018  opened, or refused, before the first request
         self._lock = Lock()
 
     @cached_property
@@ -155,6 +158,21 @@ class Served:
         own = size is None and stages is None
         routed = own and manifest.routing is not None and manifest.routing.k == k
         return self._opened((text, routed), k, own, lambda: self._funnel(text, k, routed))
+
+    def ranked_funnel(self, k: int, limits: Limits) -> Funnel:
+        """The funnel whose candidates the bundle's ranker orders.
+
+        Raises:
+            ConfigError: there is no ranker, or it is beyond the limits.
+        """
+        ranker = self.engine.ranker
+        if k > limits.k:
+            raise ConfigError(f"k is {k}; this server gives {limits.k} items at most")
+        ranker.checked_k(k)
+        with self._lock:
+            if self._ranked is None:
+                self._ranked = ranker.funnel(self.threads)
+            return self._ranked
 
     def similar_funnel(
         self, k: int, size: int | None, stages: str | None, limits: Limits
