@@ -39,7 +39,7 @@ PANELS: dict[str, tuple[Any, ...]] = {
         evaluating.report,
     ),
     "Recommending": (recommending.recommend, recommending.show, recommending.evaluate_lists),
-    "Studies": (studies.study,),
+    "Studies": (studies.study, studies.clicks),
     "Costs": (costs.tradeoff, costs.bits),
     "Bundles": (
         bundles.export,

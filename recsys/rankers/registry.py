@@ -9,6 +9,13 @@ _ROOM = "recsys.rankers.models"
 RANKERS: Registry[type[RankerConfig]] = Registry(
     kind="ranker",
     group="recsys.rankers",
-    inside={},
+    inside={
+        "autoint": f"{_ROOM}.autoint:AutoIntConfig",
+        "dcn_v2": f"{_ROOM}.dcn_v2:DcnV2Config",
+        "din": f"{_ROOM}.din:DinConfig",
+        "dlrm": f"{_ROOM}.dlrm:DlrmConfig",
+        "finalmlp": f"{_ROOM}.finalmlp:FinalMlpConfig",
+        "wukong": f"{_ROOM}.wukong:WukongConfig",
+    },
     lacks=lacks_of_ranker,
 )
