@@ -44,9 +44,8 @@ class Fitted:
     def __getitem__(self, name):
         if name not in self._kept:
             widths = {"shares": [0.5, 1.0] if name in NESTED else [1.0]}
-            self._kept[name] = config_of(name, widths=widths).fit(
-                SCHEMA, self.train, self.validation, 0
-            )
+            config = config_of(name, widths=widths)
+            self._kept[name] = config.fit(SCHEMA, self.train, self.validation, 0)
         return self._kept[name]
 
 

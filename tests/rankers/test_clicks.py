@@ -25,14 +25,15 @@ bob,grey,a,0.5,1,test
 OPTIONS = (
     *("clicks.label=stars", "clicks.positive_above=3", "clicks.negative_below=3"),
     *("clicks.fields=[user, colour]", "clicks.lists=[tags]", "clicks.numbers=[price]"),
-    *("clicks.user=user", "clicks.split=part"),
+    "clicks.user=user",
 )
+SPLIT = "clicks.split=part"
 
 
-def prepared(folder, *changes, text=EVENTS):
+def prepared(folder, *changes, text=EVENTS, split=(SPLIT,)):
     source = folder / "events.csv"
     source.write_text(text)
-    options = options_from_text([*OPTIONS, *changes])
+    options = options_from_text([*OPTIONS, *split, *changes])
     return prepare_clicks("clicks", options, source=source, out=folder / "clicks")
 
 
@@ -67,11 +68,12 @@ def test_parts_are_drawn_by_shares_and_seed(tmp_path):
     rows = "\n".join(f"u{n % 7},{n},{n % 2}" for n in range(1000))
     columns = (
         *("clicks.label=label", "clicks.positive_above=null", "clicks.negative_below=null"),
-        *("clicks.fields=[user]", "clicks.lists=[]", "clicks.numbers=[n]", "clicks.split=null"),
+        *("clicks.fields=[user]", "clicks.lists=[]", "clicks.numbers=[n]"),
     )
 
     def numbers(seed):
-        made = prepared(tmp_path, *columns, f"clicks.seed={seed}", text=f"user,n,label\n{rows}")
+        text = f"user,n,label\n{rows}"
+        made = prepared(tmp_path, *columns, f"clicks.seed={seed}", text=text, split=())
         parts = [made.read(part).numbers[:, 0] for part in ("train", "valid", "test")]
         assert [len(part) for part in parts] == [800, 100, 100]
         assert sorted(np.concatenate(parts)) == list(range(1000))

@@ -91,8 +91,8 @@ class FieldVectors(nn.Module):
 
     def __init__(self, fields: Sequence[Field], options: InputOptions) -> None:
         super().__init__()
-        sizes, groups = [each.size for each in fields], _groups(fields)
-        largest = {name: max(sizes[at] for at in columns) for name, columns in groups.items()}
+        groups = _groups(fields)
+        largest = {name: max(fields[at].size for at in groups[name]) for name in groups}
         large = [name for name, size in largest.items() if size >= options.large.from_size]
         small = [name for name in groups if name not in large]
         self.names = (*small, *large)
@@ -101,7 +101,8 @@ class FieldVectors(nn.Module):
         self.large = [groups[name] for name in large]
         self.columns = [column for name in small for column in groups[name]]
         owners = torch.tensor([at for at, name in enumerate(small) for _ in groups[name]])
-        rows = torch.tensor([0, *(largest[name] for name in small)], dtype=torch.int64).cumsum(0)
+        sizes = torch.tensor([0, *(largest[name] for name in small)], dtype=torch.int64)
+        rows = sizes.cumsum(0)
         self.small = (
             build_table(
                 DenseConfig(), int(rows[-1]), options.embedding_dim, init_std=options.init_std
@@ -231,9 +232,10 @@ class Inputs(nn.Module):
             vectors.append(self.items(batch.items + 1, size=size).unsqueeze(1))
         if self.numbers is None:
             found = torch.cat(vectors, dim=1)
-            return found.new_zeros(len(found), 0), self.dropout(found)
+            return found.new_zeros(found.shape[0], 0), self.dropout(found)
         assert batch.numbers is not None
         numbers = self.numbers(batch.numbers)
+        # len() would be a constant of the exported network.
         if not vectors:
-            return numbers, numbers.new_zeros(len(numbers), 0, size)
+            return numbers, numbers.new_zeros(numbers.shape[0], 0, size)
         return numbers, self.dropout(torch.cat(vectors, dim=1))

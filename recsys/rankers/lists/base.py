@@ -106,7 +106,7 @@ def category_shares(categories: Bool) -> Float32:
 
 
 def unit_vectors(vectors: Float32, items: Int64) -> Float32:
-    """`[B, K, D]` vectors of length 1 of `items [B, K]`; zeros for -1 and for vectors of length 0."""
+    """`[B, K, D]` vectors of length 1 of `items [B, K]`; zeros for -1 and where a vector is 0."""
     found = vectors[np.maximum(items, 0)].astype(np.float32)
     lengths = np.sqrt((found * found).sum(-1, keepdims=True))
     found /= np.maximum(lengths, 1e-12)

@@ -2,7 +2,8 @@
 
 Zhang et al., Wukong: Towards a Scaling Law for Large-Scale Recommendation, ICML 2024. A layer puts
 vectors out of a factorization machine beside linear combinations of its own vectors, adds what came
-in, and normalizes (section 3.2 to 3.6).
+in, and normalizes (section 3.2 to 3.6). The vectors of the inputs are normalized too, which the
+paper does not tell of: products of small first values would hardly learn.
 
 Shape legend: R rows, G vectors of a row, E coordinates, K rank, N vectors of a layer.
 """
@@ -77,6 +78,7 @@ class Wukong(nn.Module):
         dim, numbers = self.inputs.embedding_dim, self.inputs.num_numbers
         made = config.number_vectors if numbers else 0
         self.tokens = MixedVectors(numbers, made, dim) if numbers else None
+        self.first_norm = PrefixNorm(dim)
         outputs = config.machine_vectors + config.linear_vectors
         befores = (self.inputs.num_vectors + made, *[outputs] * (config.layers - 1))
         self.layers = nn.ModuleList(Layer(before, dim, config) for before in befores)
@@ -89,6 +91,7 @@ class Wukong(nn.Module):
         numbers, x = self.inputs(batch, share)
         if self.tokens is not None:
             x = torch.cat([x, self.tokens(numbers, x.shape[2])], dim=1)
+        x = self.first_norm(x)
         for layer in self.layers:
             x = layer(x, share)
         score: Tensor = self.output(self.hidden(flat(numbers, x), share))

@@ -27,7 +27,7 @@ class InputOptions(StrictModel):
 
     embedding_dim: int = Field(default=16, ge=1)
     """Coordinates of the vector of a field or an item."""
-    init_std: float = Field(default=0.01, gt=0)
+    init_std: float = Field(default=0.1, gt=0)
     """Standard deviation of their first values."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Of the coordinates of these vectors."""
