@@ -1,7 +1,11 @@
 """Examples whose best order is known: a row is a target where two of its fields agree."""
 
+import json
+from typing import Literal
+
 import numpy as np
 
+from recsys.rankers.base import RankerConfig
 from recsys.rankers.examples import Examples, Field, Schema
 
 SCHEMA = Schema(
@@ -38,3 +42,35 @@ def made(num_requests, seed, rows=6):
         history_offsets=np.concatenate([[0], np.cumsum(lengths)]),
         labels=labels,
     )
+
+
+class AgreeConfig(RankerConfig):
+    """A ranker that knows by how much agreeing fields raise the logit; fitting counts."""
+
+    name: Literal["tests.rankers.made:AgreeConfig"] = "tests.rankers.made:AgreeConfig"
+    shift: float = 0.0
+    """Added to all scores, so that they are no logits."""
+
+    def fit(self, schema, train, validation, seed):
+        agree = train.fields[:, 0] == train.fields[:, 1]
+        shares = [train.labels[agree == which].mean() for which in (False, True)]
+        return Agree(schema, [float(np.log(p / (1 - p))) + self.shift for p in shares])
+
+    @classmethod
+    def load(cls, folder, schema):
+        return Agree(schema, json.loads((folder / "agree.json").read_text()))
+
+
+class Agree:
+    def __init__(self, schema, logits):
+        self.schema, self.logits = schema, logits
+
+    def scores(self, examples):
+        agree = examples.fields[:, 0] == examples.fields[:, 1]
+        return np.asarray(self.logits, np.float32)[agree.astype(int)]
+
+    def multiply_adds(self):
+        return 1.0
+
+    def save(self, folder):
+        (folder / "agree.json").write_text(json.dumps(self.logits))

@@ -10,6 +10,7 @@ from recsys.data.clicks.manifest import CATEGORIES
 from recsys.data.clicks.reading import load_clicks
 from recsys.errors import ConfigError, DataError
 from recsys.rankers.click_examples import click_examples, click_schema
+from recsys.reports.results.record import read_results
 from tests.command import call
 
 EVENTS = """user,colour,tags,price,stars,part
@@ -135,39 +136,39 @@ def events(tmp_path_factory):
     frame.write_parquet(folder / "events.parquet")
     options = options_from_text(["clicks.fields=[taste, kind]", "clicks.user=user"])
     prepare_clicks("clicks", options, source=folder / "events.parquet", out=folder / "data")
-    config = {
-        "data": str(folder / "data"),
-        "rankers": {
-            "crosses": {
-                "name": "dcn_v2",
-                "hidden": [16],
-                "inputs": {"embedding_dim": 4},
-                "training": {
-                    **{"loss": "pointwise", "epochs": 6, "batch_rows": 256},
-                    "learning_rate": 0.02,
-                },
-                "widths": {"shares": [0.5, 1.0]},
-            }
-        },
-    }
+    agree = {"name": "tests.rankers.made:AgreeConfig"}
+    rankers = {"agree": agree, "shifted": {**agree, "shift": 2.0}}
+    config = {"data": str(folder / "data"), "rankers": rankers, "seeds": [0, 1]}
     (folder / "clicks.yaml").write_text(yaml.safe_dump(config))
     return folder
 
 
 def test_rankers_are_fitted_and_measured_once(events, tmp_path):
     config, out = events / "clicks.yaml", tmp_path / "run"
-    found = call("clicks", config, "--out", out)
-    assert "crosses, width 0.5" in found and "GAUC" in found
-    figures = pl.read_csv(out / "figures.csv").filter(part="test")
-    assert figures["width"].to_list() == [0.5, 1.0]
+    shown = call("clicks", config, "--out", out)
+    assert "shifted" in shown and "reliability.svg" in shown
+    figures = pl.read_csv(out / "figures.csv").filter(part="test", seed=0)
     # 0.9 of a fifth of the events and 0.1 of the others are positive: no ranker can know more.
     assert figures["auc"].min() > 0.8
-    assert figures["log_loss"].max() < 0.36
-    assert figures["calibrated_error"].max() < 0.06
-    ranker = out / "crosses-s0" / "ranker.json"
-    first = ranker.stat().st_mtime_ns
-    call("clicks", config, "--out", out)
-    assert ranker.stat().st_mtime_ns == first
-    call("clicks", config, "calibration=platt", "--out", out)
-    assert ranker.stat().st_mtime_ns != first
+    right, shifted = figures.iter_rows(named=True)
+    assert right["calibration_error"] < 0.07 < 0.2 < shifted["calibration_error"]
+    assert right["log_loss"] + 0.2 < shifted["log_loss"]
+    assert shifted["calibrated_log_loss"] == pytest.approx(right["log_loss"], abs=0.02)
+    assert shifted["calibrated_error"] < 0.07
+    kept = {label: out / f"{label}-s1" / "agree.json" for label in ("agree", "shifted")}
+    first = {label: path.stat().st_mtime_ns for label, path in kept.items()}
+    call("clicks", config, "--out", out, "rankers.shifted.shift=3.0")
+    now = {label: path.stat().st_mtime_ns for label, path in kept.items()}
+    assert now["agree"] == first["agree"] and now["shifted"] != first["shifted"]
+    assert "no ranker 'other'" in call("clicks", config, "--out", out, "--only", "other", code=1)
     assert load_clicks(events / "data", verify=True).manifest.user == "user"
+
+
+def test_results_of_rankers_are_kept_for_a_page(events, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["recsys", "clicks", "clicks.yaml"])
+    results = tmp_path / "agree.json"
+    call("clicks", events / "clicks.yaml", "--out", tmp_path / "run", "--results", results)
+    found = read_results(results)
+    assert found.seeds == (0, 1)
+    assert found.names == ["agree", "shifted"]
+    assert found.find("agree", None, "AUC").value > 0.8
