@@ -30,7 +30,8 @@ def prepare(
 
     if show or name is None:
         others = dict.fromkeys(READERS.names(), "a reader from another package")
-        own = {key: entry.description for key, entry in [*SOURCES.items(), *CLICK_SOURCES.items()]}
+        own = {key: entry.description for key, entry in SOURCES.items()}
+        own |= {key: entry.description for key, entry in CLICK_SOURCES.items()}
         _print_sources(others | own, PrepareOptions)
         return
     folder = out or Path("data") / name

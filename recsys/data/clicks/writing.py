@@ -6,10 +6,9 @@ Shape legend: R events, n values of a list.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,16 +33,8 @@ from recsys.files.checksums import entries_of
 _PART_NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "test": 2}
 
 
-class Columns(Protocol):
-    """A table that gives one column at a time."""
-
-    def __call__(self, name: str) -> pl.Series:
-        """The column of that name, `[R]`.
-
-        Raises:
-            DataError: there is none, or it cannot be read.
-        """
-        ...
+Columns = Callable[[str], pl.Series]
+"""Gives the column of a name, `[R]`; raises DataError where there is none."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +88,7 @@ def write_clicks(out: Path, read: Columns, options: ClickOptions, origin: ClickO
         ids = read(options.user).filter(pl.Series(kept)).cast(pl.String).cast(pl.Categorical)
         coded.columns["user"] = pl.Series(compact(ids.to_physical().to_numpy())[0])
     frame = pl.DataFrame(coded.columns)
-    _check_parts(frame["label"].to_numpy(), parts, options)
+    _check_parts(frame["label"].to_numpy(), parts)
     with atomic_path(out) as folder:
         folder.mkdir()
         _write(folder, frame, parts, coded, (options, origin))
@@ -199,7 +190,7 @@ def _number(name: str, values: pl.Series) -> pl.Series:
     return found.fill_null(float("nan"))
 
 
-def _check_parts(labels: npt.NDArray[np.float32], parts: npt.NDArray[np.int8], _: object) -> None:
+def _check_parts(labels: npt.NDArray[np.float32], parts: npt.NDArray[np.int8]) -> None:
     """Raises DataError where a part has not both labels: nothing could be learned or measured."""
     for place, part in enumerate(PARTS):
         inside = labels[parts == place]
@@ -238,8 +229,8 @@ def _write(
         user=options.user,
         label=_label_rule(options),
         split=_split_rule(options),
-        rows=rows,  # type: ignore[arg-type]
-        positive=positive,  # type: ignore[arg-type]
+        rows=rows,
+        positive=positive,
         notes=origin.notes,
         content_hash=digest.hexdigest(),
         files=entries_of(folder, files),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.arrays import Float32, Float64, Int32
+from recsys.arrays import Float32, Float64, Int32, Int64
 from recsys.errors import DataError
 
 
@@ -99,10 +99,11 @@ def _ranks(scores: Float32 | Float64) -> Float64:
     return ranks
 
 
-def _mean_places(owners: Int32, scores: Float32 | Float64) -> Float64:
+def _mean_places(owners: Int32 | Int64, scores: Float32 | Float64) -> Float64:
     """Places from 1 of sorted rows; equal rows of one owner have the mean of theirs."""
     new = np.ones(len(scores), bool)
     new[1:] = (owners[1:] != owners[:-1]) | (scores[1:] != scores[:-1])
     firsts = np.flatnonzero(new)
     lasts = np.append(firsts[1:], len(scores))
-    return ((firsts + 1 + lasts) / 2)[np.cumsum(new) - 1]
+    places: Float64 = (firsts + 1 + lasts) / 2
+    return places[np.cumsum(new) - 1]

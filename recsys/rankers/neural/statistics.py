@@ -46,5 +46,9 @@ def number_statistics(numbers: Float32, num_quantiles: int, seed: int) -> Number
             edges[column] = np.quantile(known, levels)
             means[column], spread = known.mean(), known.std()
             deviations[column] = spread if spread > 0 else 1.0
-    single = (each.astype(np.float32) for each in (edges, means, deviations))
-    return NumberStatistics(*single, absent=absent.astype(np.int64))
+    return NumberStatistics(
+        edges.astype(np.float32),
+        means.astype(np.float32),
+        deviations.astype(np.float32),
+        absent.astype(np.int64),
+    )

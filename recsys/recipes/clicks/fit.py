@@ -21,6 +21,7 @@ from typing import Any
 
 import polars as pl
 
+from recsys.data.clicks.manifest import Part
 from recsys.data.clicks.reading import Clicks, load_clicks
 from recsys.errors import ConfigError
 from recsys.files.atomic import atomic_path, read_json, write_json
@@ -31,6 +32,7 @@ from recsys.rankers.examples import Examples, Schema
 from recsys.recipes.clicks.config import ClicksConfig, read_clicks_config
 from recsys.recipes.clicks.measure import at_widths, measured
 
+_MEASURED: tuple[Part, Part] = ("valid", "test")
 FIGURES, RANKER_FIGURES = "figures.csv", "figures.json"
 _REMEDY = "delete the folder, and it is fitted again"
 
@@ -121,7 +123,7 @@ def _label(place: str) -> str:
 def _read(clicks: Clicks, settings: ClicksConfig) -> _Parts:
     features = settings.features
     examples = {p: click_examples(clicks, p, features) for p in ("train", "valid", "test")}
-    users = {part: clicks.read(part, ()).users for part in ("valid", "test")}  # type: ignore[arg-type]
+    users = {part: clicks.read(part, ()).users for part in _MEASURED}
     return _Parts(click_schema(clicks, features), **examples, clicks=clicks, users=users)
 
 
