@@ -38,7 +38,12 @@ PANELS: dict[str, tuple[Any, ...]] = {
         evaluating.compare,
         evaluating.report,
     ),
-    "Recommending": (recommending.recommend, recommending.show, recommending.evaluate_lists),
+    "Recommending": (
+        recommending.recommend,
+        recommending.show,
+        recommending.evaluate_lists,
+        recommending.last_stage,
+    ),
     "Studies": (studies.study, studies.clicks),
     "Costs": (costs.tradeoff, costs.bits),
     "Bundles": (
