@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from data_prep.raw_tables.text_encodings import Encoding
 from recsys.config import StrictModel
+from recsys.data.clicks.options import ClickOptions
 from recsys.data.dataset import SplitRule
 from recsys.data.filters import Deduplicate
 
@@ -183,6 +184,8 @@ class PrepareOptions(StrictModel):
 
     synthetic: SyntheticOptions = SyntheticOptions()
     """Name `synthetic`: its sizes and habits."""
+    clicks: ClickOptions = ClickOptions()
+    """Labelled events: their columns, label and split."""
 
     @model_validator(mode="after")
     def _rows_are_added_to_something(self) -> "PrepareOptions":

@@ -1,4 +1,4 @@
-"""The verb that trains and compares many runs: study."""
+"""Verbs that train and compare many runs: study, clicks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.arguments import Overrides, ResultsOption
+from recsys.cli.arguments import Overrides, PartOption, ResultsOption, checked_part
 
 
 def study(
@@ -54,3 +54,30 @@ def study(
         print(path)
     if origin and not dry:
         keep_study(origin, result)
+
+
+def clicks(
+    config: Annotated[
+        Path, typer.Argument(help="Labelled events and rankers; see configs/ml1m_rating.yaml.")
+    ],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Folder [default: runs/CONFIG].")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A ranker to fit now; repeatable.")] = None,
+    split: PartOption = "test",
+    results: ResultsOption = None,
+) -> None:
+    """Fits rankers on labelled events and measures AUC, log-loss and calibration."""
+    from recsys.recipes.clicks.fit import fit_clicks
+    from recsys.recipes.clicks.keeping import keep_clicks, write_plot
+    from recsys.recipes.evaluating.results import origin_of
+    from recsys.reports.clicks.summary import print_clicks
+
+    part = checked_part(split)
+    origin = origin_of(results) if results else None
+    found = fit_clicks(
+        config, overrides or [], out=out or Path("runs") / config.stem, only=only or []
+    )
+    print_clicks(found.figures, part)
+    print(write_plot(found))
+    if origin:
+        keep_clicks(origin, found)

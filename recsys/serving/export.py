@@ -21,11 +21,11 @@ from recsys.data.histories import Histories, item_counts
 from recsys.devices import HOST, device_of, is_host, reading, to_indices
 from recsys.errors import ConfigError, RunError
 from recsys.models import Model
+from recsys.onnx_sessions import open_session
 from recsys.progress import progress
 from recsys.retrieval.bundle.manifest import BundleManifest, TowerEntry
 from recsys.retrieval.bundle.writing import Addition, BundleSource, UserSource
 from recsys.serving.onnx_tower import write_onnx
-from recsys.serving.user_tower import open_session
 
 TOWER = "tower.onnx"
 _BATCH = 256

@@ -5,34 +5,19 @@ Shape legend: B users, T items of all histories, L longest history, D embedding_
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from recsys.arrays import Float32, Int64
 from recsys.errors import DataError
-from recsys.extras import extra
 from recsys.files.named import inside
+from recsys.onnx_sessions import open_session
 from recsys.retrieval.bundle.loading import Bundle, check_bundle
 from recsys.retrieval.bundle.manifest import REMEDY
 from recsys.retrieval.checks import checked_count, checked_jagged
 
 Integers = npt.NDArray[np.integer]
 _BATCH = 256
-
-
-def open_session(model: str | bytes, *, threads: int = 0) -> Any:
-    """An onnxruntime session on the CPU; `threads` 0: all cores.
-
-    Raises:
-        InstallationError: onnxruntime is missing.
-    """
-    with extra("serve"):
-        import onnxruntime
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 class UserTower:
