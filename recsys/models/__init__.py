@@ -29,6 +29,11 @@ MODELS: Registry[type[Model]] = Registry(
         "sasrec": "recsys.models.sasrec:SASRec",
         "fmrlrec": "recsys.models.fmrlrec:FMRLRec",
         "two_tower": "recsys.models.two_tower:TwoTower",
+        "mf": "recsys.models.pairs.mf:MF",
+        "lightgcn": "recsys.models.pairs.lightgcn:LightGCN",
+        "ltgnn": "recsys.models.pairs.ltgnn:LTGNN",
+        "ultragcn": "recsys.models.pairs.ultragcn:UltraGCN",
+        "svd_gcn": "recsys.models.pairs.svd_gcn:SVDGCN",
     },
     lacks_of_model,
 )

@@ -40,6 +40,16 @@ class ModelConfig(StrictModel):
         return False
 
     @property
+    def groups_pairs(self) -> bool:
+        """The objective is a loss's `grouped`: it gets each user of a batch of pairs once."""
+        return False
+
+    @property
+    def reads_rows(self) -> bool:
+        """The model is told all rows it is fitted on (`Model.note_rows`), such as a graph."""
+        return False
+
+    @property
     def counts_seen(self) -> bool:
         """Training needs all that its users have had, beyond their last `history_length` rows."""
         return False
@@ -104,6 +114,16 @@ class Model(nn.Module):
 
     def note_users(self, trained: npt.NDArray[np.bool_]) -> None:
         """Is told `trained [U]`, which users have a training row; of models of pairs alone."""
+
+    def note_rows(self, rows: Histories) -> None:
+        """Is told what it is fitted on, one history for each user of the data set (some empty),
+        before training and whenever a run is opened; of models that say `reads_rows` alone.
+        """
+
+    def begin(self) -> None:
+        """Is called once before a training that begins anew, when all else has been told: first
+        values that are made of the training rows.
+        """
 
 
 _METHODS = {

@@ -29,7 +29,7 @@ from recsys.runs.config import RunConfig, read_config
 from recsys.runs.finding import find_data
 from recsys.runs.folder import change_length, change_logs, create_run, training
 from recsys.runs.idle import idle_options
-from recsys.runs.loading import build_model, place
+from recsys.runs.loading import build_model, place, tell_rows
 from recsys.runs.records import METRICS, RUN, load_config, load_run_info, update_run_info
 from recsys.tables.distributed.plan import sharded_tables
 from recsys.towers.items import ItemTower
@@ -138,6 +138,7 @@ def _train(
     )
     if settings.model.pairs:
         model.note_users(split.fit_end(settings.fit_on) > split.start)
+    tell_rows(model, dataset, split, settings.fit_on)
     if settings.fit_on == "train":
         held_out(dataset, split, "valid")  # refuses what has nothing to validate by
     start = None
@@ -146,6 +147,9 @@ def _train(
     else:
         start = begin(settings, folder, model, (dataset, split), batches, processes)
     place(model, settings.device)
+    if settings.update is None and not resumed:
+        torch.manual_seed(settings.trainer.seed)
+        model.begin()
     if processes.first:
         create_run(folder, settings, dataset, resume=resume)
     (left,) = processes.any(processes.first and _is_left(folder, settings))
