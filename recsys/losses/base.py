@@ -51,6 +51,10 @@ class LossConfig(StrictModel):
         """
         return RepeatedUsers(self.objective(num_items, num_sizes))
 
+    def misfit(self, model: Any) -> str | None:
+        """Why a model of this config (`ModelConfig`) cannot be trained by it; None: it can."""
+        return None
+
     @model_validator(mode="before")
     @classmethod
     def _own_options(cls, given: Any) -> Any:

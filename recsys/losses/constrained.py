@@ -19,7 +19,7 @@ Shape legend: U users of the batch, T pairs, K sampled negatives, G granularitie
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -52,6 +52,15 @@ class ConstrainedBCEConfig(LossConfig):
     negatives: NegativesConfig = NegativesConfig(uniform=1500)
     negative_weight: float = Field(default=300.0, gt=0)
     """w: weight of the negatives' mean beside the target."""
+
+    def misfit(self, model: Any) -> str | None:
+        """It needs the degrees of users and items."""
+        if model.name == "ultragcn":
+            return None
+        return (
+            "loss.name constrained_bce weighs pairs by the degrees of users and items, which "
+            f"model.name ultragcn alone gives it, not {model.name}; choose gbce for another model"
+        )
 
     def objective(self, num_items: int, num_sizes: int) -> Objective:
         """`ConstrainedBCE`."""

@@ -17,7 +17,7 @@ Shape legend: U users (or tokens), T pairs, K sampled negatives, G granularities
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from recsys.data.negatives import NegativesConfig
-from recsys.errors import ConfigError
 from recsys.granularity import Granularities
 from recsys.losses.base import LossConfig, Objective
 from recsys.losses.grouped import negative_shares, owners_of
@@ -43,6 +42,15 @@ class CosineContrastiveConfig(LossConfig):
     """Cosine up to which a negative costs nothing."""
     negative_weight: float = Field(default=150.0, gt=0)
     """Weight of the negatives' mean beside the target."""
+
+    def misfit(self, model: Any) -> str | None:
+        """It needs cosines."""
+        if model.granularities.normalize:
+            return None
+        return (
+            "loss.name cosine_contrastive compares cosines; set "
+            "model.granularities.normalize=true, or choose another loss"
+        )
 
     def objective(self, num_items: int, num_sizes: int) -> Objective:
         """`CosineContrastive`."""
@@ -84,15 +92,7 @@ class CosineContrastive:
 
         Returns:
             The loss, averaged over pairs.
-
-        Raises:
-            ConfigError: the scores of the model are no cosines.
         """
-        if not granularities.normalize:
-            raise ConfigError(
-                "loss.name cosine_contrastive compares cosines; set "
-                "model.granularities.normalize=true, or choose another loss"
-            )
         k = len(negatives.items)
         lengths = users.new_ones(len(users), dtype=torch.int64) if lengths is None else lengths
         owners = owners_of(lengths, len(targets))

@@ -68,6 +68,11 @@ class ModelConfig(StrictModel):
         return False
 
     @property
+    def updatable(self) -> bool:
+        """A run can be gone on with on new rows (`recsys update`)."""
+        return not self.solved
+
+    @property
     def counts_seen(self) -> bool:
         """Training needs all that its users have had, beyond their last `history_length` rows."""
         return False

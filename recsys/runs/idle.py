@@ -47,11 +47,17 @@ def _ids_are_left_out(config: Sections) -> bool:
 
 
 def _has_no_network(config: Sections) -> bool:
-    return config.model.name == "two_tower" and config.model.items is None
+    model = config.model
+    if model.name == "mf":
+        return bool(model.users == "own")
+    of_rows = model.name == "two_tower" and model.items is None
+    return of_rows or model.name in ("lightgcn", "ltgnn", "ultragcn")
 
 
 def _has_no_table(config: Sections) -> bool:
-    return config.model.name == "fmrlrec" and not config.model.ids
+    model = config.model
+    without_ids = model.name == "fmrlrec" and not model.ids
+    return without_ids or (model.name == "svd_gcn" and not model.rows)
 
 
 def _of_table(
@@ -69,7 +75,8 @@ def _of_table(
 def _all_alike(config: Sections) -> bool:
     """Every negative is as likely as any other, and only ratios of likelihoods count."""
     negatives = config.loss.negatives
-    return config.loss.name in ("gbce", "bpr") and not (negatives.popularity or negatives.in_batch)
+    shares = config.loss.name in ("gbce", "bpr", "cosine_contrastive", "constrained_bce")
+    return shares and not (negatives.popularity or negatives.in_batch)
 
 
 _SAMPLED = "needs loss.name sampled_softmax"
@@ -104,6 +111,11 @@ RULES = (
         lambda c: bool(getattr(c.model, "repeat_bias", False)),
         "adds what model.repeat_bias has among the candidates already; choose one of them",
     ),
+    Rule(
+        "model.history_dropout",
+        lambda c: getattr(c.model, "users", "") == "own",
+        "is of users made of their items; say model.users history or both",
+    ),
     Rule("model.sparse_gradients", lambda c: c.loss.draws is None, _FULL),
     Rule(
         "loss.distillation",
@@ -119,7 +131,7 @@ RULES = (
     Rule(
         "loss.negatives.logq",
         _all_alike,
-        "tells draws apart, and negatives of gbce and bpr that are all drawn uniformly are alike",
+        "tells draws apart, and negatives that are all drawn uniformly are alike to this loss",
         refused=False,
     ),
     *(

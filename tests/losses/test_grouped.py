@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
-from recsys.errors import ConfigError
 from recsys.granularity import Granularities
 from recsys.losses.constrained import ConstrainedBCE, Constraints
 from recsys.losses.cosine_contrastive import CosineContrastive
@@ -107,9 +106,6 @@ def test_cosine_contrastive_follows_the_formula_of_simplex(vectors, log_q):
             losses.append(1 - cosines[user, target] + 7.0 * mean)
         expected.append(torch.stack(losses).mean())
     check(found, torch.stack(expected), granularities, users, items)
-    dots = Granularities(sizes=SIZES)
-    with pytest.raises(ConfigError, match="normalize=true"):
-        loss(users, rows(items), TARGETS, scales, dots, negatives=Negatives(CHOSEN, None))
 
 
 def test_constrained_cross_entropy_follows_the_formula_of_ultragcn(vectors):

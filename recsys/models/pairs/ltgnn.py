@@ -11,7 +11,7 @@ until the equation holds.
 Departures from the paper: sums are over all neighbours (no sampling, so no variance to be reduced);
 softmax losses by default and spectral first values, as in `lightgcn`.
 
-Shape legend: U users, N items, D embedding_dim, R = U + N.
+Shape legend: U users, N items, D embedding_dim.
 """
 
 from collections.abc import Callable
@@ -33,6 +33,8 @@ from recsys.tables.plain.dense import DenseConfig, DenseTable
 _ITERATIONS = 50
 """At most; the error falls by 1 - a in each."""
 _PRECISION = 1e-4
+Pair = tuple[Tensor, Tensor]
+"""Of users and of items."""
 
 
 class LTGNNConfig(PairModelConfig):
@@ -52,10 +54,12 @@ class LTGNN(PairModel):
 
     Config = LTGNNConfig
     config: LTGNNConfig
-    reached: Tensor
-    """`[R, D]` where the iteration stands."""
-    pulls: Tensor
-    """`[R, D]` where that of the gradient stands."""
+    user_reached: Tensor
+    item_reached: Tensor
+    """`[U, D]` and `[N, D]` where the iteration stands."""
+    user_pulls: Tensor
+    item_pulls: Tensor
+    """`[U, D]` and `[N, D]` where that of the gradient stands."""
 
     def __init__(
         self,
@@ -72,7 +76,8 @@ class LTGNN(PairModel):
         self.user_table = DenseTable(DenseConfig(), num_users, dim, init_std=std)
         self.table = DenseTable(DenseConfig(), num_items, dim, init_std=std)
         for name in ("reached", "pulls"):
-            self.register_buffer(name, torch.zeros(num_users + num_items, dim))
+            self.register_buffer(f"user_{name}", torch.zeros(num_users, dim))
+            self.register_buffer(f"item_{name}", torch.zeros(num_items, dim))
         self.graph: BipartiteGraph | None = None
 
     def note_rows(self, rows: Histories) -> None:
@@ -86,53 +91,62 @@ class LTGNN(PairModel):
         graph = checked_graph(self.graph)
         if self.config.init == "spectral":
             begin_spectral(graph, self.user_table.weight, self.table.weight, self.config.init_std)
-        self.reached.copy_(self._solved(graph))
+        self.user_reached.zero_(), self.item_reached.zero_()
+        users, items = self._solved(graph)
+        self.user_reached.copy_(users)
+        self.item_reached.copy_(items)
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         """`[U, D]` and `[N, D]`: one iteration further in training, else the solution."""
         graph = checked_graph(self.graph)
-        if self.training:
-            step: Callable[..., Tensor] = _Iteration.apply
-            found = step(self._rows_of(), self, graph)
-        else:
-            found = self._solved(graph)
-        return found[: self.num_users], found[self.num_users :]
+        if not self.training:
+            return self._solved(graph)
+        step: Callable[..., tuple[Tensor, Tensor]] = _Iteration.apply
+        return step(self.user_table.weight, self.table.weight, self, graph)
 
-    def further(self, graph: BipartiteGraph, state: Tensor) -> Tensor:
-        """`(1 - a) A state`, `[R, D]`; A is its own transpose."""
-        users, items = graph.propagate(state[: self.num_users], state[self.num_users :])
-        return torch.cat([users, items]) * (1.0 - self.config.restart)
+    def further(self, graph: BipartiteGraph, users: Tensor, items: Tensor) -> Pair:
+        """`(1 - a) A` times the vectors; A is its own transpose."""
+        kept = 1.0 - self.config.restart
+        users, items = graph.propagate(users, items)
+        return users * kept, items * kept
 
-    def _rows_of(self) -> Tensor:
-        """`[R, D]` the trained rows."""
-        return torch.cat([self.user_table.weight, self.table.weight])
-
-    def _solved(self, graph: BipartiteGraph) -> Tensor:
-        rows = self.config.restart * self._rows_of()
-        state = self.reached if self.reached.any() else rows
+    def _solved(self, graph: BipartiteGraph) -> Pair:
+        rows = (self.user_table.weight.detach(), self.table.weight.detach())
+        state = (self.user_reached, self.item_reached)
         for _ in range(_ITERATIONS):
-            after = self.further(graph, state) + rows
-            change = (after - state).norm() / after.norm().clamp_min(1e-12)
+            after = self.stepped(self.further(graph, *state), rows)
+            change = sum(float((a - b).norm()) for a, b in zip(after, state, strict=True))
             state = after
-            if float(change) < _PRECISION:
+            if change < _PRECISION * sum(float(part.norm()) for part in after):
                 break
         return state
+
+    def stepped(self, further: Pair, rows: Pair) -> Pair:
+        """One iteration: what came over the edges, and the share of the rows."""
+        users, items = (a + self.config.restart * b for a, b in zip(further, rows, strict=True))
+        return users, items
 
 
 class _Iteration(torch.autograd.Function):
     """One iteration of the vectors; in backward one of the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, model: LTGNN, graph: BipartiteGraph) -> Tensor:
+    def forward(
+        ctx: Any, users: Tensor, items: Tensor, model: LTGNN, graph: BipartiteGraph
+    ) -> Pair:
         ctx.model, ctx.graph = model, graph
-        after = model.further(graph, model.reached) + model.config.restart * rows
-        model.reached.copy_(after)
-        return after
+        further = model.further(graph, model.user_reached, model.item_reached)
+        users, items = model.stepped(further, (users, items))
+        model.user_reached.copy_(users)
+        model.item_reached.copy_(items)
+        return users, items
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, user_grad: Tensor, item_grad: Tensor) -> tuple[Tensor | None, ...]:
         model: LTGNN = ctx.model
-        after = grad + model.further(ctx.graph, model.pulls)
-        model.pulls.copy_(after)
-        return model.config.restart * after, None, None
+        users, items = model.further(ctx.graph, model.user_pulls, model.item_pulls)
+        users, items = users + user_grad, items + item_grad
+        model.user_pulls.copy_(users)
+        model.item_pulls.copy_(items)
+        return model.config.restart * users, model.config.restart * items, None, None

@@ -41,6 +41,11 @@ class SVDGCNConfig(PairModelConfig):
     rows: bool = False
     """Every user and item also has a trained row, zero at first, that is added."""
 
+    @property
+    def updatable(self) -> bool:
+        """The directions are those of the graph that was decomposed."""
+        return False
+
 
 class SVDGCN(PairModel):
     """Singular directions of users and items (no parameters), and the map."""

@@ -121,8 +121,7 @@ def _train(
     if processes.first:  # what it maps, the others find
         processes.wait()
     split = make_split(dataset, settings.split_rule(dataset))
-    if settings.model.solved:
-        _check_solved(settings, processes)
+    _check_kind(settings, processes)
     # Made before the folder is: what cannot be trained leaves nothing behind.
     model = build_model(settings, dataset)
     table = getattr(model, "table", None)
@@ -163,14 +162,14 @@ def _train(
             _finish(settings, dataset, split, model, batches, folder, processes, callback)
 
 
-def _check_solved(config: RunConfig, processes: Processes) -> None:
-    """Refuses what is of models that are trained by gradients."""
-    if processes.world_size > 1:
+def _check_kind(config: RunConfig, processes: Processes) -> None:
+    """Refuses what the kind of model cannot do."""
+    if config.model.solved and processes.world_size > 1:
         raise ConfigError(
             f"{config.model.name} is solved in one process, and there are "
             f"{processes.world_size}; run it without torchrun"
         )
-    if config.update is not None:
+    if config.update is not None and not config.model.updatable:
         raise ConfigError(
             f"{config.model.name} is solved anew, not gone on with: train it on the new data set "
             "(recsys train)"
