@@ -178,7 +178,8 @@ def _parity(model: Model, dataset: Dataset, path: Path) -> float:
     everything = Histories(np.arange(dataset.num_users), dataset.items, dataset.offsets)
     known = np.flatnonzero(everything.lengths)
     every = max(1, len(known) // _PARITY_USERS)
-    histories = everything.rows(known[::every]).last(model.config.history_length)
+    own = everything.rows(known[::every]).last(model.config.history_length)
+    histories = Histories(np.full(len(own), -1), own.items, own.offsets)  # of anybody
     run = open_session(str(path)).run
     with reading(model):
         wanted = model.user_vectors(histories).float().cpu()

@@ -46,8 +46,8 @@ def item_categories(dataset: Dataset, column: str, separator: str) -> tuple[Bool
         own = ("item_index", "item_id")
         known = ", ".join(name for name in items.columns if name not in own)
         raise ConfigError(
-            f"{dataset.folder} has no column {column!r} of items; found {known or 'none'}: name the "
-            "one of categories (categories=...), or say categories=null"
+            f"{dataset.folder} has no column {column!r} of items; found {known or 'none'}: name "
+            "the one of categories (categories=...), or say categories=null"
         )
     values = items.select("item_index", value=pl.col(column))
     if not isinstance(values["value"].dtype, pl.List):
