@@ -128,6 +128,8 @@ class PrepareOptions(StrictModel):
     """Generic files: the column of ratings. Default: `rating` or `weight`; `none`: no ratings."""
     order_column: Column | None = None
     """Generic files: a column of positions within a history; it then rules instead of time."""
+    part_column: Column | None = None
+    """Generic files: a column of `train`, `valid` and `test`: the split is given then."""
     delimiter: Delimiter | None = None
     r"""csv and tsv: what separates fields: `;`, `|`, `\t`, `::`. Default: a comma, a tab."""
     encoding: Encoding = "utf-8"

@@ -18,7 +18,7 @@ DataOption = Annotated[
 PartOption = Annotated[str, typer.Option("--split", help="The held-out part: valid or test.")]
 ProtocolOption = Annotated[
     str | None,
-    typer.Option(help="Evaluation protocol: s3rec, fmrlrec, gsasrec, hstu, global-time."),
+    typer.Option(help="Evaluation protocol: s3rec, fmrlrec, gsasrec, hstu, global-time, lightgcn."),
 ]
 MetricsOption = Annotated[
     str | None,

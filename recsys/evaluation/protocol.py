@@ -14,7 +14,7 @@ class Protocol(StrictModel):
     """The rules by which held-out interactions become figures."""
 
     name: str
-    split: Literal["leave-last-out", "global-time"]
+    split: Literal["leave-last-out", "global-time", "given"]
     filter_seen: bool
     """Items of the history are taken out of the ranking."""
     reference: str
@@ -52,6 +52,12 @@ PROTOCOLS = {
             split="global-time",
             filter_seen=True,
             reference="Hidasi and Czapp, Widespread flaws in offline evaluation, RecSys 2023",
+        ),
+        Protocol(
+            name="lightgcn",
+            split="given",
+            filter_seen=True,
+            reference="He et al., LightGCN, SIGIR 2020; their figures are of train+valid, at 20",
         ),
     )
 }

@@ -5,6 +5,7 @@ Shape legend: B users, T tokens, N items, D embedding_dim, L longest history.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,6 +38,23 @@ class ModelConfig(StrictModel):
     @property
     def pairs(self) -> bool:
         """Users are known by index, and training takes (user, item) pairs without an order."""
+        return False
+
+    @property
+    def order_free(self) -> bool:
+        """The order of a history does not matter, so data sets without one are taken."""
+        return self.pairs
+
+    @property
+    def own_loss(self) -> bool:
+        """It trains by an objective of its own: the section `loss` is not read, and no negatives
+        are drawn.
+        """
+        return self.solved
+
+    @property
+    def solved(self) -> bool:
+        """It is fitted by a solver of its own (`Model.solve`), without gradients."""
         return False
 
     @property
@@ -82,6 +100,16 @@ class Model(nn.Module):
         """The objective of a batch; `negatives` None: over all items."""
         raise NotImplementedError
 
+    def solve(self, rows: Histories) -> Iterator[None]:
+        """Fits the model in rounds, one each time it is asked on; of models that are `solved`.
+
+        After each round the model can be measured; one that is solved at once has one round.
+
+        Args:
+            rows: what may be fitted on, one history for every user (some may be empty).
+        """
+        raise NotImplementedError
+
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]` of non-empty histories, from their most recent `history_length` rows."""
         raise NotImplementedError
@@ -120,6 +148,7 @@ def lacks_of_model(found: Any) -> list[str]:
     config = getattr(found, "Config", None)
     good = isinstance(config, type) and issubclass(config, ModelConfig)
     missing = [] if good else ["a class attribute Config, a subclass of recsys.models.ModelConfig"]
-    return missing + [
-        text for name, text in _METHODS.items() if getattr(found, name) is getattr(Model, name)
-    ]
+    lacking = [name for name in _METHODS if getattr(found, name) is getattr(Model, name)]
+    if found.solve is not Model.solve and "loss" in lacking:
+        lacking.remove("loss")
+    return missing + [_METHODS[name] for name in lacking]

@@ -87,6 +87,16 @@ _TABLES: tuple[tuple[str, str, str, Callable[[Any], bool], str], ...] = (
 """Kind of table, its option, the field that decides, whether the option works, why else not."""
 
 RULES = (
+    Rule(
+        "loss",
+        lambda c: c.model.own_loss,
+        "is of models without an objective of their own",
+        refused=False,
+    ),
+    *(
+        Rule(option, lambda c: c.model.solved, "is of models trained by gradients", refused=False)
+        for option in ("batching", "trainer.optimizer")
+    ),
     Rule("model.seen_negatives", lambda c: not c.loss.takes_own, _SAMPLED),
     Rule("model.repeat_bias", lambda c: not c.loss.takes_own, _SAMPLED),
     Rule(
@@ -123,6 +133,14 @@ RULES = (
             "is of split.name global-time",
         )
         for name in ("valid_quantile", "test_quantile")
+    ),
+    *(
+        Rule(
+            f"split.{name}",
+            lambda c: c.split is not None and c.split.name != "given",
+            "is of split.name given",
+        )
+        for name in ("valid_share", "seed")
     ),
     Rule("model.table", _ids_are_left_out, "is of ids, and the items are made of features alone"),
     Rule("model.item_init_std", _has_no_table, "is of the vectors of model.ids"),

@@ -33,6 +33,12 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
         DataError: the data set lacks a feature that the model reads.
         ConfigError: the model lacks something.
     """
+    if not (dataset.manifest.ordered or config.model.order_free):
+        raise ConfigError(
+            f"{config.model.name} reads the order of histories, and those of "
+            f"{dataset.manifest.name} have none; choose a model that does not, such as two_tower, "
+            "elsa or ials"
+        )
     module: Any = MODELS.find(config.model.name)
     names = config.model.item_features
     features = load_features(dataset.folder, names) if names else None

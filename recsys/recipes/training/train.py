@@ -15,7 +15,7 @@ from recsys.data.negatives import NegativeSampler
 from recsys.data.splitting import Split, make_split
 from recsys.errors import ConfigError
 from recsys.evaluation.evaluate import EvaluationOptions, RankingOptions, evaluate
-from recsys.evaluation.held_out import held_out
+from recsys.evaluation.held_out import fit_histories, held_out
 from recsys.evaluation.protocol import find_protocol
 from recsys.files.atomic import remove
 from recsys.models import Model
@@ -37,6 +37,7 @@ from recsys.training.callbacks import Callback, Validation
 from recsys.training.checkpoint import WEIGHTS, TrainState, load_weights
 from recsys.training.loggers import About
 from recsys.training.loggers.watching import check_loggers, watched
+from recsys.training.solving import solve_rounds
 from recsys.training.trainer import drop_checkpoints
 from recsys.training.trainer import train as train_loop
 
@@ -120,6 +121,8 @@ def _train(
     if processes.first:  # what it maps, the others find
         processes.wait()
     split = make_split(dataset, settings.split_rule(dataset))
+    if settings.model.solved:
+        _check_solved(settings, processes)
     # Made before the folder is: what cannot be trained leaves nothing behind.
     model = build_model(settings, dataset)
     table = getattr(model, "table", None)
@@ -154,6 +157,20 @@ def _train(
             if start is not None:
                 start.write(folder, model, settings)
             _finish(settings, dataset, split, model, batches, folder, processes, callback)
+
+
+def _check_solved(config: RunConfig, processes: Processes) -> None:
+    """Refuses what is of models that are trained by gradients."""
+    if processes.world_size > 1:
+        raise ConfigError(
+            f"{config.model.name} is solved in one process, and there are "
+            f"{processes.world_size}; run it without torchrun"
+        )
+    if config.update is not None:
+        raise ConfigError(
+            f"{config.model.name} is solved anew, not gone on with: train it on the new data set "
+            "(recsys train)"
+        )
 
 
 def _data_of(settings: RunConfig, folder: Path) -> Path:
@@ -240,18 +257,24 @@ def _fit(
     processes: Processes,
     callback: Callback | None,
 ) -> TrainState:
-    draws = config.loss.draws
+    def measured() -> Validation:
+        return _validate(model, config, dataset, split, processes)
+
+    validate = measured if config.fit_on == "train" else None
+    if config.model.solved:
+        rows = fit_histories(dataset, split, config.fit_on)
+        return solve_rounds(
+            model, rows, config.trainer, folder, validate=validate, callback=callback
+        )
+    draws = None if config.model.own_loss else config.loss.draws
     sampler = None if draws is None else NegativeSampler(draws, batches.target_counts())
-    held_out = config.fit_on == "train"
     return train_loop(
         model,
         batches,
         config.trainer,
         folder,
         sampler=sampler,
-        validate=(lambda: _validate(model, config, dataset, split, processes))
-        if held_out
-        else None,
+        validate=validate,
         processes=processes,
         callback=callback,
     )
