@@ -18,6 +18,8 @@ class Protocol(StrictModel):
     filter_seen: bool
     """Items of the history are taken out of the ranking."""
     reference: str
+    k: int = 10
+    """The cutoff that tables show, unless they are asked for others."""
 
 
 PROTOCOLS = {
@@ -58,6 +60,7 @@ PROTOCOLS = {
             split="given",
             filter_seen=True,
             reference="He et al., LightGCN, SIGIR 2020; their figures are of train+valid, at 20",
+            k=20,
         ),
     )
 }
