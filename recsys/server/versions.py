@@ -41,6 +41,7 @@ class Versions:
         folder = settings.items.folder
         self._log = None if folder is None else ItemLog(folder)
         self._state: ItemState | None = None
+        self._shown: int | None = None
         self._changing = Lock()
 
     @property
@@ -57,7 +58,7 @@ class Versions:
     @property
     def sequence(self) -> int | None:
         """The number of the last change of items that is served; None: the server takes none."""
-        return None if self._state is None else self._state.number
+        return self._shown
 
     def open(self) -> None:
         """Opens and warms the current version; the one that was served last, if it is refused.
@@ -105,11 +106,12 @@ class Versions:
         if self._state is None:
             raise ConfigError("this server takes no items; start it with --items FOLDER")
         with self._changing:
-            state, before = self._state, self._state.number
-            told = state.change(put, delete)
-            if state.number != before:
+            state = self._state
+            try:
+                told = state.change(put, delete)
+            finally:  # what others have written was read, whatever became of this change
                 self._serve(state)
-                self.metrics.changed(len(put), len(delete))
+            self.metrics.changed(len(put), len(delete))
             return {"version": self.served.version, "sequence": state.number, "items": told}
 
     def look(self) -> bool:
@@ -121,12 +123,8 @@ class Versions:
         with self._changing:
             if self._state is None or not self._state.behind():
                 return False
-            before = self._state.number
             self._state.read()
-            if self._state.number == before:
-                return False
-            self._serve(self._state)
-            return True
+            return self._serve(self._state)
 
     def why_waiting(self, item: str) -> str | None:
         """Why an item that was put is not served; None: it does not wait."""
@@ -140,16 +138,20 @@ class Versions:
                 self.answering = self._answering(Stock(served))
             else:
                 state.read()  # what came while it was made ready
-                self._state = state
+                self._state, self._shown = state, None
                 self._serve(state)
         self.metrics.swapped(served.version, before)
         logger.info("serving %s (before: %s)", served.bundle.folder, before)
         self._keep_last_good(folder)
 
-    def _serve(self, state: ItemState) -> None:
+    def _serve(self, state: ItemState) -> bool:
+        """Answers with the items that were read, unless it does so already."""
+        if state.number == self._shown:
+            return False
         stock = state.stock()
-        self.answering = self._answering(stock)
+        self.answering, self._shown = self._answering(stock), state.number
         self.metrics.stocked(len(stock) - stock.num_held, len(stock.deleted), stock.waiting)
+        return True
 
     def _answering(self, stock: Stock, told: Told | None = None) -> Answering:
         return Answering(stock, self.settings.limits, told or self.metrics.step)

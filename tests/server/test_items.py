@@ -234,6 +234,11 @@ def test_items_live_through_restarts_swaps_and_other_workers(content_shelf, tmp_
     other.change({}, ["given"])
     other.change({"given": given}, [])
     assert one.look() and one.sequence == other.sequence == 3
+    other.change({"late": new(6)}, [])
+    with pytest.raises(DataError, match="give features"):
+        one.change({"bad": {}}, [])
+    assert "late" in names_of(one)  # what was read on the way is served
+    one.change({}, ["late"])
     later = opened(place, folder)
     assert set(names_of(later)) == {"new", "given"}
     assert later.stock.deleted.tolist() == one.stock.deleted.tolist() != []
