@@ -94,6 +94,11 @@ RULES = (
         lambda c: bool(getattr(c.model, "repeat_bias", False)),
         "adds what model.repeat_bias has among the candidates already; choose one of them",
     ),
+    Rule(
+        "model.gap_vectors",
+        lambda c: getattr(c.model, "time", "none") != "request",
+        "needs model.time: request",
+    ),
     Rule("model.sparse_gradients", lambda c: c.loss.draws is None, _FULL),
     Rule(
         "loss.distillation",

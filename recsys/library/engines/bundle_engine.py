@@ -32,6 +32,8 @@ class BundleEngine:
         """
         self.bundle, self.threads = bundle, threads
         self.num_items, self.sizes = bundle.num_items, bundle.sizes
+        tower = bundle.manifest.tower
+        self.reads_time: str = "none" if tower is None else tower.reads_time
 
     @cached_property
     def _tower(self) -> UserTower:
@@ -41,7 +43,10 @@ class BundleEngine:
         """What users `[B]` had when the bundle was exported."""
         items, offsets = self.bundle.seen
         positions, edges = jagged_positions(offsets[users], offsets[users + 1])
-        return Histories(users, items[positions], edges)
+        times = self.bundle.seen_times
+        return Histories(
+            users, items[positions], edges, None if times is None else times[positions]
+        )
 
     def lister(
         self, k: int, size: int | None, stages: str | None, allowed: Int64 | None
@@ -94,9 +99,17 @@ class BundleEngine:
     def vectors(self, histories: Histories, own: bool) -> Float32:
         """`[B, D]` users as they are, not of length 1.
 
+        The users' own vectors are those that were exported, unless the tower reads the time of
+        requests: it makes them anew.
+
         Raises:
             DataError: the bundle has no user tower, or no users where `own`.
         """
-        if own:
+        if own and self.reads_time != "request":
             return self.bundle.users.decode(histories.users, 0, self.bundle.dim)
-        return self._tower.user_vectors(histories.items, histories.offsets)
+        return self._tower.user_vectors(
+            histories.items,
+            histories.offsets,
+            timestamps=histories.timestamps,
+            asked_at=histories.asked_at,
+        )

@@ -30,6 +30,7 @@ def describe(served: Served, settings: ServerSettings) -> dict[str, Any]:
         "items": bundle.num_items,
         "users": len(served.users),
         "histories": served.has_tower,
+        "reads_time": served.reads_time,
         "stages": served.stages,
         "cost": {
             "size": last,
