@@ -106,4 +106,5 @@ def _mean_places(owners: Int32 | Int64, scores: Float32 | Float64) -> Float64:
     firsts = np.flatnonzero(new)
     lasts = np.append(firsts[1:], len(scores))
     places: Float64 = (firsts + 1 + lasts) / 2
-    return places[np.cumsum(new) - 1]
+    of_all: Float64 = places[np.cumsum(new) - 1]
+    return of_all
