@@ -10,6 +10,7 @@ FILTERS = {"min_rating", "deduplicate", "min_user_count", "min_item_count"}
 GROWTH = {"like", "append"}
 DOWNLOADS = {"cache", "mirror", "sha256"}
 COLUMNS = {"user_column", "item_column", "time_column", "weight_column", "order_column"}
+COLUMNS |= {"part_column"}
 TEXT = {"delimiter", "encoding", "header", "quote", "comment"}
 ITEMS = {name for name in PrepareOptions.model_fields if name.startswith("item_file")}
 ITEMS |= {"title_column"}
@@ -26,6 +27,7 @@ ATOMIC = (
     | {"delimiter", "encoding", "quote", "time_format", "literal_nulls"}
 )
 GENERIC = FILTERS | GROWTH | ITEMS | USERS | COLUMNS | TEXT | {"time_format", "literal_nulls"}
+USER_LISTS = FILTERS | ITEMS | {"encoding"}
 SYNTHETIC = FILTERS | {"synthetic"}
 
 

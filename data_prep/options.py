@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from data_prep.raw_tables.text_encodings import Encoding
 from recsys.config import StrictModel
+from recsys.data.clicks.options import ClickOptions
 from recsys.data.dataset import SplitRule
 from recsys.data.filters import Deduplicate
 
@@ -128,6 +129,8 @@ class PrepareOptions(StrictModel):
     """Generic files: the column of ratings. Default: `rating` or `weight`; `none`: no ratings."""
     order_column: Column | None = None
     """Generic files: a column of positions within a history; it then rules instead of time."""
+    part_column: Column | None = None
+    """Generic files: a column of `train`, `valid` and `test`: the split is given then."""
     delimiter: Delimiter | None = None
     r"""csv and tsv: what separates fields: `;`, `|`, `\t`, `::`. Default: a comma, a tab."""
     encoding: Encoding = "utf-8"
@@ -183,6 +186,8 @@ class PrepareOptions(StrictModel):
 
     synthetic: SyntheticOptions = SyntheticOptions()
     """Name `synthetic`: its sizes and habits."""
+    clicks: ClickOptions = ClickOptions()
+    """Labelled events: their columns, label and split."""
 
     @model_validator(mode="after")
     def _rows_are_added_to_something(self) -> "PrepareOptions":

@@ -67,6 +67,8 @@ class Columns:
     time: str | None = None
     order: str | None = None
     weight: str | None = None
+    part: str | None = None
+    """train, valid or test in every row."""
 
 
 @dataclass(frozen=True)
@@ -86,3 +88,5 @@ class RawData:
     """user_id and content columns."""
     notes: tuple[str, ...] = ()
     """What was left out while reading; stands before the filters in the manifest."""
+    ordered: bool = True
+    """Whether the order of a history means anything."""

@@ -75,6 +75,7 @@ def choose_columns(options: PrepareOptions, schema: pl.Schema) -> Columns:
         time=optional(options.time_column, *_TIMES),
         order=optional(options.order_column),
         weight=optional(options.weight_column, *_WEIGHTS),
+        part=optional(options.part_column),
     )
 
 
@@ -86,6 +87,7 @@ def named_columns(columns: Columns) -> dict[str, str]:
         "time_column": columns.time,
         "order_column": columns.order,
         "weight_column": columns.weight,
+        "part_column": columns.part,
     }
     return {option: column for option, column in chosen.items() if column is not None}
 

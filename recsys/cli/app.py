@@ -39,8 +39,13 @@ PANELS: dict[str, tuple[Any, ...]] = {
         evaluating.compare,
         evaluating.report,
     ),
-    "Recommending": (recommending.recommend, recommending.show, recommending.evaluate_lists),
-    "Ranking": (rank,),
+    "Recommending": (
+        recommending.recommend,
+        recommending.show,
+        recommending.evaluate_lists,
+        recommending.last_stage,
+    ),
+    "Ranking": (rank, studies.clicks),
     "Studies": (studies.study,),
     "Costs": (costs.tradeoff, costs.bits),
     "Bundles": (

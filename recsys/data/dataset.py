@@ -1,8 +1,9 @@
 """The dataset folder: reading and writing.
 
     dataset.json            manifest (below)
-    interactions.parquet    user_index i32, item_index i32, timestamp i64?, weight f32?
+    interactions.parquet    user_index i32, item_index i32, timestamp i64?, weight f32?, part i8?
                             sorted by user_index, then by the order of the user's history
+                             (by part first: 0 training, 1 validation, 2 test)
     users.parquet           user_index i32, user_id, any content columns (age, country, ...)
     items.parquet           item_index i32, item_id, any content columns (title, genres, ...)
 
@@ -348,6 +349,11 @@ def write_grown(
             "another folder for the new one"
         )
     manifest = load_manifest(like)
+    if manifest.split.name == "given":
+        raise DataError(
+            f"{like} has a fixed split of its source, and new rows are of no part of it; prepare "
+            "all rows anew, with their part"
+        )
     grown = grow(arranged, like, append=append)
     origin = origin or DatasetOrigin(source=manifest.source, licence=manifest.licence)
     if append is not None:  # its rows have gone through its filters
@@ -378,8 +384,8 @@ def write_indexed(
 
     Args:
         folder: where the dataset folder shall stand.
-        rows: `[T]` user_index i32, item_index i32, timestamp i64?, weight f32?, in the order of
-            the dataset folder.
+        rows: `[T]` user_index i32, item_index i32, timestamp i64?, weight f32?, part i8?, in the
+            order of the dataset folder.
         user_ids: `[U]` external ids by index; or a frame of user_id and what is known of them.
         item_ids: `[N]` external ids by index.
         name, items, origin, split: as in `write_dataset`; the notes go to the terminal as well.

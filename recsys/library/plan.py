@@ -64,7 +64,9 @@ class Plan:
         """Of rows that all can be answered."""
         if asked.items is None or asked.offsets is None:
             return self.engine.own_histories(asked.users)
-        return Histories(asked.users, asked.items, asked.offsets)
+        # A history that is given is what the user is made of, also of one who is known.
+        users = asked.users if self.engine.by_index else np.full(len(asked), -1)
+        return Histories(users, asked.items, asked.offsets)
 
     def frame(self, asked: Asked) -> pl.DataFrame:
         """user_id, item_id, rank and score of one batch, in its order."""

@@ -22,6 +22,9 @@ class Field:
     name: str
     size: int
     """Number of categories, 0 among them: 0 marks a value that is missing or was never seen."""
+    group: str = ""
+    """Fields of one group are one feature of several values (genres, say), spread over columns:
+    they have the same categories, and 0 is no value. Empty: a feature of its own."""
 
 
 @dataclass(frozen=True)

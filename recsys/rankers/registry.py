@@ -13,8 +13,14 @@ RANKERS: Registry[type[RankerConfig]] = Registry(
     kind="ranker",
     group="recsys.rankers",
     inside={
+        "autoint": f"{_ROOM}.autoint:AutoIntConfig",
+        "dcn_v2": f"{_ROOM}.dcn_v2:DcnV2Config",
+        "din": f"{_ROOM}.din:DinConfig",
+        "dlrm": f"{_ROOM}.dlrm:DlrmConfig",
+        "finalmlp": f"{_ROOM}.finalmlp:FinalMlpConfig",
         "lightgbm": f"{_ROOM}.trees:LightGBMConfig",
         "logistic": f"{_ROOM}.linear:LogisticConfig",
+        "wukong": f"{_ROOM}.wukong:WukongConfig",
     },
     lacks=lacks_of_ranker,
 )

@@ -1,15 +1,19 @@
-"""A small shop whose next item follows from the last one, which a short training hardly learns."""
+"""A small shop whose next item follows from the last one, which a short training hardly learns; and
+networks, fitted once for all tests."""
 
 import numpy as np
 import polars as pl
 import pytest
 
 import recsys
+from recsys.config import parse
 from recsys.data.features.manifest import FeatureOrigin
 from recsys.data.features.writing import write_categories, write_numbers, write_vectors
+from recsys.rankers.registry import RANKERS
 from recsys.recipes.ranking.config import CandidatesConfig
 from recsys.recipes.ranking.source import open_ranking
 from recsys.runs.loading import LoadedRun
+from tests.rankers.made import SCHEMA, made
 
 NUM_ITEMS, NUM_USERS, LENGTH = 90, 260, 9
 SMALL = [
@@ -112,3 +116,51 @@ def ranked(shelf, run):
     """The bundle with a ranker of its own candidates, found by 4 coordinates."""
     words = [*TREES, "candidates.stages=4:30,8", "features.user_categories=[town]"]
     return recsys.rank_fit(shelf, None, words, run=run)
+
+
+NEURAL = ("autoint", "dcn_v2", "din", "dlrm", "finalmlp", "wukong")
+NESTED = ("din", "wukong")
+"""Those that are kept at two widths: an export takes seconds."""
+OWN = {
+    "autoint": {"attention_dim": 16, "layers": 1, "hidden": [16]},
+    "dcn_v2": {"hidden": [16], "rank": 4, "experts": 2},
+    "din": {"hidden": [16], "attention_hidden": [8]},
+    "dlrm": {"hidden": [16], "bottom": [8]},
+    "finalmlp": {"first": [16], "second": [16], "gate_first": ["taste"], "gate_hidden": [8]},
+    "wukong": {"hidden": [16], "machine_hidden": [16], "layers": 2, "rank": 4},
+}
+
+
+def config_of(name, **sections):
+    """A small config of that ranker."""
+    training = {"loss": "pointwise", "epochs": 8, "batch_rows": 256, "learning_rate": 0.02}
+    tree = {
+        "name": name,
+        "norm": True,
+        "inputs": {"embedding_dim": 8, "init_std": 0.1, **sections.pop("inputs", {})},
+        "training": training | sections.pop("training", {}),
+        "widths": {"shares": [1.0]},
+        **OWN[name],
+        **sections,
+    }
+    return parse(RANKERS.find(name), tree, "a test")
+
+
+class Fitted:
+    """Rankers by name, each fitted when it is first asked for."""
+
+    def __init__(self):
+        self.train, self.validation, self.test = made(700, 0), made(100, 1), made(150, 2)
+        self._kept = {}
+
+    def __getitem__(self, name):
+        if name not in self._kept:
+            widths = {"shares": [0.5, 1.0] if name in NESTED else [1.0]}
+            config = config_of(name, widths=widths)
+            self._kept[name] = config.fit(SCHEMA, self.train, self.validation, 0)
+        return self._kept[name]
+
+
+@pytest.fixture(scope="session")
+def fitted():
+    return Fitted()

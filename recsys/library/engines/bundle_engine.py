@@ -129,12 +129,17 @@ class BundleEngine:
     def _dim(self, size: int | None) -> int:
         return self.bundle.dim if size is None else self.bundle.check_size(size)
 
-    def vectors(self, histories: Histories, own: bool) -> Float32:
+    def vectors(self, histories: Histories, own: bool, more: Float32 | None = None) -> Float32:
         """`[B, D]` users as they are, not of length 1.
+
+        Args:
+            histories: B of them.
+            own: they are what the bundle knows of these users.
+            more: `[A, D]` of items that it does not hold, see `UserTower.user_vectors`.
 
         Raises:
             DataError: the bundle has no user tower, or no users where `own`.
         """
         if own:
             return self.bundle.users.decode(histories.users, 0, self.bundle.dim)
-        return self._tower.user_vectors(histories.items, histories.offsets)
+        return self._tower.user_vectors(histories.items, histories.offsets, more)

@@ -132,6 +132,24 @@ class RoutingEntry(StrictModel):
     """The same of users it was not learned of; None: earlier versions did not measure it."""
 
 
+class GateEntry(StrictModel):
+    """A figure on validation users by which a version was published."""
+
+    gate: str
+    """As it was given: `ndcg@10 >= current`."""
+    figure: str
+    """`ndcg@10`, or `ndcg@10/d64` by one granularity."""
+    value: float
+    num_users: int
+    content_hash: str
+    """Of the data set."""
+    protocol: str
+    against: str | None
+    """The version that was current; None: there was none."""
+    against_value: float | None
+    """Its figure; None: the gate did not ask for it."""
+
+
 class RankerEntry(StrictModel):
     """A ranker in the folder `ranker`, which orders the candidates of the funnel."""
 
@@ -190,6 +208,8 @@ class BundleManifest(StrictModel):
     stages: str | None = None
     """The funnel this bundle was made for, as `parse_stages` reads it."""
     routing: RoutingEntry | None = None
+    gates: tuple[GateEntry, ...] = ()
+    """What it had to reach to be published (`recsys export --gate`)."""
     ranker: RankerEntry | None = None
     """Orders the candidates; None: they stand by their scores."""
     files: dict[str, FileEntry]

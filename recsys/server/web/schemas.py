@@ -192,6 +192,8 @@ class State(BaseModel):
 
     state: str
     version: str | None = None
+    sequence: int | None = None
+    """Number of the last change of items that this worker serves; null: the server takes none."""
 
 
 class Item(BaseModel):
@@ -248,6 +250,12 @@ class Bundle(BaseModel):
     model: str | None
     metric: str
     items: int
+    added: int
+    """Items that were put while it serves."""
+    deleted: int
+    """Of its own items, those that were deleted while it serves."""
+    waiting: int
+    """Items that were put and that this version cannot serve."""
     users: int
     histories: bool
     """Whether the bundle turns histories into users."""
