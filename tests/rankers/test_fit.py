@@ -136,3 +136,22 @@ def test_figures_of_a_results_file(content):
     share = figures[f"lightgbm, {ranked.candidates}", "of dot"]
     assert share.value == pytest.approx(ranked.ndcg / content.rows[1].ndcg)
     assert figures["exact search", "ndcg@10"].value == content.rows[0].ndcg
+
+
+@pytest.mark.slow
+def test_a_network_takes_the_same_rows_and_is_served_like_trees(run, place):
+    words = [
+        "candidates.keep=30", "rows.folds=3", "rows.most=200", "ranker.name=din",
+        "ranker.training.epochs=1", "features.item_categories=[kind]", "features.context=[hour]",
+    ]  # fmt: skip
+    found = recsys.rank_fit(run, None, words, out=place / "network")
+    again = load_ranker(place / "network")
+    assert again.ranker.schema.num_items == again.knowledge.num_items
+    table = recsys.rank_evaluate(
+        run,
+        [place / "network"],
+        sweeping=recsys.Sweeping(num_users=60),
+        out=place / "network-table",
+    )
+    assert [row.name for row in table.rows] == ["exact search", "dot products", "network"]
+    assert not any(file.suffix == ".pkl" for file in found.folder.rglob("*"))
