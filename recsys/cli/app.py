@@ -21,6 +21,7 @@ from recsys.cli import (
     updating,
 )
 from recsys.cli.errors import debug, explained
+from recsys.cli.ranking.rank import rank
 
 PANELS: dict[str, tuple[Any, ...]] = {
     "Data": (data.prepare, data.encode, data.attach, data.columns),
@@ -44,7 +45,8 @@ PANELS: dict[str, tuple[Any, ...]] = {
         recommending.evaluate_lists,
         recommending.last_stage,
     ),
-    "Studies": (studies.study, studies.clicks),
+    "Ranking": (rank, studies.clicks),
+    "Studies": (studies.study,),
     "Costs": (costs.tradeoff, costs.bits),
     "Bundles": (
         bundles.export,

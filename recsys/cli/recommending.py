@@ -48,6 +48,12 @@ def recommend(
     fallback: Annotated[
         str | None, typer.Option(help="popularity: for those without a history [no list].")
     ] = None,
+    ranker: Annotated[
+        bool | None,
+        typer.Option(
+            "--ranker/--no-ranker", help="Order candidates by the bundle's ranker [if it has one]."
+        ),
+    ] = None,
     order: Annotated[
         str | None, typer.Option(help="given: histories stand in their order, without times.")
     ] = None,
@@ -73,6 +79,7 @@ def recommend(
         stages=stages,
         filter_seen=seen,
         fallback=fallback,
+        ranker=ranker,
     )
     print(f"recommended: {path}")
 

@@ -30,6 +30,8 @@ def study(
     from recsys.recipes.evaluating.results import origin_of
     from recsys.studies import print_states
     from recsys.studies import study as run_study
+    from recsys.studies.panel.terminal import print_panel
+    from recsys.studies.panel.verb import PanelResult
     from recsys.studies.report.terminal import print_study
     from recsys.studies.results import keep_study
 
@@ -42,7 +44,9 @@ def study(
         train=training,
         dry=dry,
     )
-    if result.content is not None:
+    if isinstance(result, PanelResult):
+        (print_states if dry else print_panel)(result)
+    elif result.content is not None:
         print_study(result.content)
     else:
         print_states(result)

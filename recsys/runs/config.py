@@ -96,6 +96,12 @@ class RunConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _loss_fits_the_model(self) -> RunConfig:
+        if not self.model.own_loss and (reason := self.loss.misfit(self.model)):
+            raise ValueError(reason)
+        return self
+
+    @model_validator(mode="after")
     def _options_do_something(self, info: ValidationInfo) -> RunConfig:
         if not (info.context or {}).get("stored"):  # an older version may have taken it
             refuse_idle(self)

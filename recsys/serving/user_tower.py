@@ -42,18 +42,23 @@ class UserTower:
         self.bundle, self.history_length = bundle, entry.history_length
         self._session = open_session(str(inside(bundle.folder, entry.file)), threads=threads)
 
-    def user_vectors(self, items: Integers, offsets: Integers) -> Float32:
+    def user_vectors(
+        self, items: Integers, offsets: Integers, more: Float32 | None = None
+    ) -> Float32:
         """`[B, D]` of histories: row b has had `items[offsets[b]:offsets[b + 1]]`, oldest first.
 
         Args:
             items: `[T]` item indices (`Catalogue.histories` gives those of external ids).
             offsets: `[B + 1]`, from 0 to T.
+            more: `[A, D]` vectors of items that the bundle does not hold; their indices follow its
+                own.
 
         Raises:
             DataError: a history is empty, an item is none of the bundle's, the offsets do not fit
                 the items, or either is not an array of integers.
         """
-        items, offsets = checked_jagged(items, offsets, self.bundle.num_items, "histories")
+        known = self.bundle.num_items + (0 if more is None else len(more))
+        items, offsets = checked_jagged(items, offsets, known, "histories")
         lengths = np.diff(offsets)
         if len(lengths) and lengths.min() < 1:
             row = int(lengths.argmin())
@@ -67,16 +72,24 @@ class UserTower:
         order = np.argsort(lengths, kind="stable")
         for lo in range(0, len(order), _BATCH):
             rows = order[lo : lo + _BATCH]
-            users[rows] = self._run(items, offsets[rows + 1], lengths[rows])
+            users[rows] = self._run(items, offsets[rows + 1], lengths[rows], more)
         return users
 
-    def _run(self, items: Int64, ends: Int64, lengths: Int64) -> Float32:
+    def _run(self, items: Int64, ends: Int64, lengths: Int64, more: Float32 | None) -> Float32:
         lengths = np.minimum(lengths, self.history_length)
         steps = np.arange(lengths.max())
         present = steps < lengths[:, None]
         history = items[((ends - lengths)[:, None] + steps)[present]]
         distinct, places = np.unique(history, return_inverse=True)
         vectors = np.zeros((*present.shape, self.bundle.dim), np.float32)
-        vectors[present] = self.bundle.items.decode(distinct, 0, self.bundle.dim)[places]
+        vectors[present] = self._rows(distinct, more)[places]
         users: Float32 = self._session.run(None, {"vectors": vectors, "lengths": lengths})[0]
         return users
+
+    def _rows(self, items: Int64, more: Float32 | None) -> Float32:
+        """`[n, D]` of ascending items."""
+        if more is None:
+            return self.bundle.items.decode(items, 0, self.bundle.dim)
+        held = int(np.searchsorted(items, self.bundle.num_items))
+        own = self.bundle.items.decode(items[:held], 0, self.bundle.dim)
+        return np.concatenate([own, more[items[held:] - self.bundle.num_items]])
