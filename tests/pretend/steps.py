@@ -80,7 +80,11 @@ def steady(model, config):
 
     Adam makes whole steps of gradients that are nothing but rounding; a larger epsilon does not.
     """
-    optimizer = build_optimizer(model, config.trainer.optimizer)
+    return with_epsilon(build_optimizer(model, config.trainer.optimizer))
+
+
+def with_epsilon(optimizer):
+    """See `steady`."""
     for group in optimizer.param_groups:
         group["eps"] = 1e-3
     return optimizer
