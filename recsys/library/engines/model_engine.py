@@ -19,7 +19,7 @@ from recsys.errors import ConfigError, GranularityError
 from recsys.evaluation.recommend import Recommendations
 from recsys.granularity import Granularities
 from recsys.library.engines.engine import Found, FunnelLister, Lister, in_pieces, unit_rows
-from recsys.model_protocols import FlatModel, RepeatModel, ScoreModel, VectorModel
+from recsys.model_protocols import FlatModel, RepeatModel, ScoreModel, VectorModel, time_read
 from recsys.retrieval.bundle.tiers import TierSpec
 from recsys.retrieval.bundle.unwritten_tiers import InMemory
 from recsys.retrieval.funnel import Funnel, parse_stages
@@ -43,14 +43,27 @@ class ModelEngine:
             self.sizes = model.granularities.sizes
         self.by_index = bool(getattr(model, "by_index", False))
         self.personal = not isinstance(model, Popularity)
+        self.reads_time = time_read(model)
 
     def own_histories(self, users: Int64) -> Histories:
         """All that the data set holds of users `[B]`."""
         offsets = self.dataset.offsets
         return select(self.dataset, users, offsets[users], offsets[users + 1])
 
-    def lister(self, k: int, size: int | None, stages: str | None, allowed: Int64 | None) -> Lister:
-        """See `Engine`."""
+    def lister(
+        self,
+        k: int,
+        size: int | None,
+        stages: str | None,
+        allowed: Int64 | None,
+        ranker: bool | None = None,
+    ) -> Lister:
+        """See `Engine`; rankers are served with bundles."""
+        if ranker:
+            raise ConfigError(
+                f"{self.name} is no bundle, and rankers are served with bundles: export it, then "
+                "`recsys rank attach`; or leave out ranker=True"
+            )
         if stages is None:
             return ExactLister(self._ready(size, allowed))
         if size is not None:
