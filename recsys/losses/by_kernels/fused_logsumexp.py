@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recsys.losses.compiled_logsumexp import Wanted
+from recsys.losses.by_kernels.compiled_logsumexp import Wanted
 
 WIDEST = 1024
 """Coordinates; longer vectors are multiplied by torch, as their gradient fits no register."""
