@@ -4,10 +4,9 @@ Scores are prefix-incremental, `S_g = S_{g-1} + u[:, lo:hi] v[:, lo:hi]^T`, so t
 all granularities cost what the full width costs alone. They exist only as tiles; backward makes
 the tiles again from the saved log-sum-exps.
 
-float32 on a CPU goes to compiled kernels (`losses/compiled_logsumexp.py`), whose tiles stay in the
-cache, float32 on an NVIDIA GPU to Triton's (`losses/fused_logsumexp.py`), whose tiles stay on the
-chip; everything else (another device, float64) to the torch tiles of this file, which are also what
-the kernels are tested against.
+In float32 kernels take them (`losses/by_kernels`): numba's on a CPU, whose tiles stay in the cache,
+and Triton's on an NVIDIA GPU, whose tiles stay on the chip. Everything else (another device,
+float64) goes to the torch tiles of this file, which are also what the kernels are tested against.
 
 Shape legend: T tokens (positions with a target), N candidate items, G granularities, D
 embedding_dim, R and C rows and columns of one tile.
@@ -22,8 +21,8 @@ from torch.autograd.function import once_differentiable
 
 from recsys.devices import is_host
 from recsys.layers.precision import products_in_bf16
-from recsys.losses.compiled_logsumexp import CompiledLogSumExp, Wanted
-from recsys.losses.fused_logsumexp import FusedLogSumExp, fused
+from recsys.losses.by_kernels.compiled_logsumexp import CompiledLogSumExp, Wanted
+from recsys.losses.by_kernels.fused_logsumexp import FusedLogSumExp, fused
 from recsys.prefixes import add_prefix_products
 
 TILE_ELEMENTS = 1 << 21

@@ -14,7 +14,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from recsys.kernels.gpu import logsumexp as kernels
-from recsys.losses.fused_logsumexp import STEP, Tiles, chunks_of, launch
+from recsys.losses.by_kernels.fused_logsumexp import STEP, Tiles, chunks_of, launch
 
 GPUS = {80: 166_912, 90: 232_448}
 """Compute capability -> bytes of shared memory that one program may take (CUDA's programming

@@ -10,9 +10,10 @@ from recsys.errors import ConfigError
 from recsys.losses import LOSSES
 from recsys.runs.config import RunConfig
 from recsys.tables.plain.lookup import lookup
+from recsys.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from recsys.training.optimizers import build_optimizer
 from tests.pretend.device import NAME, install, waits
-from tests.pretend.steps import check_alike, figures, ready, step
+from tests.pretend.steps import check_alike, check_weights, figures, ready, steady, step, weights_of
 from tests.recipes.training.test_content import write_features
 from tests.tables.kinds import KINDS
 
@@ -86,6 +87,26 @@ def test_options_of_a_model_change_nothing_about_that(kind, data):
     option = {} if kind == "nested" else {kind: True}
     config = settings(data, "sasrec", history_length=4, encoder=encoder, **option)
     check_alike(figures(config, "cpu"), figures(config, NAME))
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_checkpoint_goes_on_on_another_device(kind, data, tmp_path):
+    config = settings(data, "sasrec", table=KINDS[kind])
+    for number, (here, there) in enumerate([("cpu", NAME), (NAME, "cpu")]):
+        found = []
+        for device in (here, there):
+            _, _, model, feed = ready(config, device)
+            optimizer = steady(model.train(), config)
+            first, second, *_ = feed.epoch(0, 0, 0)
+            if device == here:
+                step(model, first, optimizer, 0)
+                save_checkpoint(tmp_path / str(number), model, optimizer, TrainState(step=1))
+            else:
+                assert load_checkpoint(tmp_path / str(number), model, optimizer).step == 1
+            losses = step(model, second, optimizer, 1).cpu()
+            found.append((losses, weights_of(model)))
+        torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-5, atol=1e-6)
+        check_weights(found[0][1], found[1][1])
 
 
 def test_users_and_items_of_one_space_are_on_one_device(data):
