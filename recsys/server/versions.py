@@ -223,7 +223,8 @@ def warm(answering: Answering) -> None:
         {"allow": [item]},
         *({"granularity": size} for size in sizes),
     ]
-    k = min(10, answering.limits.k)
+    entry = served.bundle.manifest.ranker
+    k = min(10, answering.limits.k, *([entry.keep] if entry is not None else []))
     more = [each.model_copy(update={"k": k} | way) for way in ways for each in people]
     _raise(answering.recommend(more))
     for each in more[: len(people)]:  # alone

@@ -114,6 +114,8 @@ def export(
         bundle = load_bundle(source)
         sizes = Granularities(sizes=bundle.manifest.sizes, normalize=bundle.normalize)
         specs = parse_tiers(_tiers(tiers, sizes, checked, indexed), bundle.dim)
+        if bundle.manifest.ranker is not None:
+            _warn_without_ranker(bundle)
         made = source_of_bundle(bundle, with_users=users is not False)
         additions = [_kept(bundle, specs[-1].hi, tower)]
     else:
@@ -181,6 +183,16 @@ def _warn_without_tower(reason: str) -> None:
         f"warning: {reason}, so the bundle goes without a user tower and cannot turn histories "
         "into user vectors. Export again with tiers that reach the last coordinate, or with "
         "--no-tower if users come from elsewhere",
+        style="yellow",
+        soft_wrap=True,
+    )
+
+
+def _warn_without_ranker(bundle: Bundle) -> None:
+    """Says that a ranker stays behind: other tiers give other scores than it was fitted on."""
+    console.print(
+        f"warning: the ranker of {bundle.folder} stays behind, as it was fitted on the scores of "
+        "these tiers; fit one on the new bundle with `recsys rank fit`",
         style="yellow",
         soft_wrap=True,
     )

@@ -9,16 +9,17 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from recsys.arrays import Float32, Int64
 from recsys.errors import RecsysError
-from recsys.retrieval.funnel import Funnel
-from recsys.server.answering.served import Served, histories_of, no_tower
-from recsys.server.answering.stock import Stock
+from recsys.retrieval.funnel import Candidates, Funnel
+from recsys.server.answering.served import Served, histories_of, no_times, no_tower
+from recsys.server.answering.stock import Stock, Wanted
 from recsys.server.settings import Limits
 from recsys.server.web.schemas import (
     Narrowing,
@@ -44,8 +45,10 @@ class _Row:
     request: Any
     source: str
     history: Int64 = field(default_factory=lambda: _NONE)
+    times: Int64 = field(default_factory=lambda: _NONE)
     user: int = -1
     vector: Float32 | None = None
+    ranked: bool = False
     allowed: Int64 | None = None
     blocked: Int64 = field(default_factory=lambda: _NONE)
     unknown: list[str | int] = field(default_factory=list)
@@ -77,10 +80,17 @@ class Answering:
             if row.error is None and row.source == "popularity":
                 self._popular(row)
             elif row.error is None:
-                groups[self._key(row, row.request.filter_seen)].append(row)
+                self._choose(row)
+                # Users of the bundle may have times, which guests have not: never one for all.
+                source = row.source if row.ranked else None
+                if row.error is None:
+                    groups[self._key(row, row.request.filter_seen), source].append(row)
         for group in groups.values():
-            first = group[0].request
-            self._search(group, self.served.funnel, seen=first.filter_seen)
+            seen = group[0].request.filter_seen
+            if group[0].ranked:
+                self._search(group, self._ranked_funnel, seen=seen)
+            else:
+                self._search(group, self.served.funnel, seen=seen)
         return [self._list(row) for row in rows]
 
     def similar(self, requests: Sequence[SimilarRequest]) -> list[Answer]:
@@ -142,16 +152,20 @@ class Answering:
                 row = _Row(request, "user" if user >= 0 else "popularity", user=user)
                 row.unknown = [] if user >= 0 else [request.user]
                 if user >= 0:
-                    row.history = _own_history(self.served, user)
+                    row.history, row.times = _own_history(self.served, user)
             else:
                 own = found[edge : edge + len(request.history or ())]
                 edge += len(own)
                 row = _Row(request, "history", own[own >= 0])
+                if request.times is not None:
+                    row.times = np.array(request.times, np.int64)[own >= 0]
                 row.unknown = _lost(request.history or (), own)
                 if not len(row.history):
                     row.source = "popularity"
                 elif not self.served.has_tower:
                     row.error = no_tower(self.served)
+                elif self.served.reads_time != "none" and request.times is None:
+                    row.error = no_times(self.served)
             rows.append(row)
         self.told("ids", time.perf_counter() - start, len(flat) + len(named))
         return rows
@@ -186,6 +200,21 @@ class Answering:
         allowed = None if row.allowed is None else row.allowed.tobytes()
         return request.k, request.granularity, request.stages, seen, allowed
 
+    def _choose(self, row: _Row) -> None:
+        """Whether the ranker answers a request."""
+        request: RecommendRequest = row.request
+        try:
+            row.ranked = self.served.engine.is_ranked(
+                request.granularity, request.stages, request.ranker
+            )
+        except RecsysError as error:
+            row.error = error
+
+    def _ranked_funnel(
+        self, k: int, _size: int | None, _stages: str | None, limits: Limits
+    ) -> Funnel:
+        return self.served.ranked_funnel(k, limits)
+
     def _vectors(self, group: Sequence[_Row]) -> None:
         """User vectors of histories by the tower, of users as stored."""
         start = time.perf_counter()
@@ -193,7 +222,13 @@ class Answering:
             rows = [row for row in group if row.source == source]
             if rows:
                 users = np.array([row.user for row in rows])
-                histories = histories_of([row.history for row in rows], users)
+                items, times = [row.history for row in rows], [row.times for row in rows]
+                timed = self.served.reads_time != "none"
+                now = int(time.time())
+                moments = [now if row.request.at is None else row.request.at for row in rows]
+                histories = histories_of(
+                    items, users, times if timed else None, np.array(moments, np.int64)
+                )
                 for row, vector in zip(rows, self.stock.users(histories, own), strict=True):
                     row.vector = vector
         self.told("users", time.perf_counter() - start, len(group))
@@ -237,13 +272,26 @@ class Answering:
             self.told(step, now - last_told[0], candidates)
             last_told[0] = now
 
+        order = partial(self._ranked, group, vectors) if group[0].ranked else None
         found = self.stock.search(
-            funnel, vectors, had, group[0].allowed,
-            k=group[0].request.k, seen=seen, unit=unit, watch=watch,
+            funnel, vectors, had, group[0].allowed, Wanted(group[0].request.k, seen, unit, order),
+            watch,
         )  # fmt: skip
         counts = (found.items >= 0).sum(axis=1)
         for row, items, scores, count in zip(group, found.items, found.scores, counts, strict=True):
             row.found, row.scores = items[:count], scores[:count].tolist()
+
+    def _ranked(self, group: list[_Row], vectors: Float32, found: Candidates) -> Candidates:
+        """The first k of the ranker's order."""
+        users = np.array([row.user for row in group])
+        # The ranker knows nothing of items that were added since.
+        held = [row.history[row.history < self.stock.num_held] for row in group]
+        histories = histories_of(held, users)
+        if group[0].source == "user":
+            histories = self.served.engine.own_histories(users)  # with times, where they are known
+        k = group[0].request.k
+        items, scores = self.served.engine.ranker.best(histories, vectors, found.items, k)
+        return replace(found, items=items, scores=scores)
 
     def _popular(self, row: _Row) -> None:
         """The most popular items that the request may get."""
@@ -259,6 +307,7 @@ class Answering:
         return {
             "version": self.served.version,
             "source": row.source,
+            "ranked": row.ranked and row.error is None,
             "items": [
                 {"item_id": name, "rank": rank, "score": score, **more}
                 for rank, (name, score, more) in listed
@@ -280,9 +329,12 @@ class Answering:
         }
 
 
-def _own_history(served: Served, user: int) -> Int64:
+def _own_history(served: Served, user: int) -> tuple[Int64, Int64]:
+    """Items and, where the bundle has them, their times."""
     items, offsets = served.bundle.seen
-    return np.asarray(items[offsets[user] : offsets[user + 1]], np.int64)
+    own, times = slice(offsets[user], offsets[user + 1]), served.bundle.seen_times
+    found = np.asarray(items[own], np.int64)
+    return found, _NONE if times is None else np.asarray(times[own], np.int64)
 
 
 def _lost(ids: Sequence[str | int], found: Int64) -> list[str | int]:

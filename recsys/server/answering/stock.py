@@ -8,7 +8,8 @@ Shape legend: B users, N items of the version, A added ones, D coordinates, K le
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,20 @@ from recsys.server.answering.added import Added
 from recsys.server.answering.served import Served, histories_of
 
 _NONE = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What requests that share a search ask for."""
+
+    k: int
+    """Length of the lists."""
+    seen: bool
+    """Leave out what users have had."""
+    unit: bool = False
+    """By cosines, whatever the metric is."""
+    order: Callable[[Candidates], Candidates] | None = None
+    """A ranker: all candidates of the funnel -> the best K of them."""
 
 
 class Stock:
@@ -153,25 +168,24 @@ class Stock:
         users: Float32,
         had: Sequence[Int64],
         allowed: Int64 | None,
-        *,
-        k: int,
-        seen: bool,
-        unit: bool,
+        wanted: Wanted,
         watch: Watch,
     ) -> Candidates:
         """The best K by a funnel of the version and a search of what was added.
 
+        A ranker does not know added items: they take the places that their scores have among the
+        candidates, and are told with the ranker's score of the item that they come before.
+
         Args:
             funnel: of the version's own items.
             users: `[B, D]`.
-            had: the items each user shall not get (`seen`), or may get again.
+            had: the items each user shall not get (`wanted.seen`), or may get again.
             allowed: ascending, the only items to be found; None: all.
-            k: K.
-            seen: leave out what users have had.
-            unit: by cosines, whatever the metric is.
+            wanted: K, and how it is asked for.
             watch: told of each step.
         """
-        num, repeats = self.num_held, None if seen else self.served.bundle.manifest.repeats
+        k, order = wanted.k, wanted.order
+        num, repeats = self.num_held, None if wanted.seen else self.served.bundle.manifest.repeats
 
         def filters_of(lo: int, hi: int, blocked: Int64 | None) -> Filters:
             rows = [_between(row, lo, hi) for row in had] if self.added is not None else list(had)
@@ -184,24 +198,56 @@ class Stock:
 
         if allowed is None or len(_between(allowed, 0, num)):
             blocked = self.deleted if len(self.deleted) else None
-            found = funnel.search(users, k, filters_of(0, num, blocked), watch)
+            among = filters_of(0, num, blocked)
+            found = funnel.search(users, None if order else k, among, watch)
+            best = order(found) if order else found
+            if order:
+                watch("ranker", found.items.size)
         else:
             last = np.full(len(users), funnel.stages[-1].granularity)
-            found = Candidates(
+            found = best = Candidates(
                 np.full((len(users), k), -1, np.int64),
                 np.full((len(users), k), -np.inf, np.float32),
                 last,
             )
         if self.added is None:
-            return found
+            return best
         widths = np.where(found.widths > 0, found.widths, funnel.stages[-1].granularity)
-        own = self.added.search(users, k, widths, filters_of(num, len(self), None), unit=unit)
+        own = self.added.search(
+            users, k, widths, filters_of(num, len(self), None), unit=wanted.unit
+        )
         watch("added", own.items.size)
-        items = np.concatenate([found.items, np.where(own.items < 0, -1, own.items + num)], axis=1)
+        own = replace(own, items=np.where(own.items < 0, -1, own.items + num))
+        if order:
+            return _placed(found, best, own)
+        items = np.concatenate([found.items, own.items], axis=1)
         scores = np.concatenate([found.scores, own.scores], axis=1)
-        order = best_places(scores, items, k, funnel.scan.threads)
+        places = best_places(scores, items, k, funnel.scan.threads)
         rows = np.arange(len(users))[:, None]
-        return Candidates(items[rows, order], scores[rows, order], widths)
+        return Candidates(items[rows, places], scores[rows, places], widths)
+
+
+def _placed(found: Candidates, best: Candidates, own: Candidates) -> Candidates:
+    """A ranker's lists with added items, each before as many as its score has among candidates.
+
+    Args:
+        found: `[B, C]` candidates with the scores of the funnel, best first.
+        best: `[B, K]` in the ranker's order.
+        own: `[B, K]` added items with the scores of the funnel, best first.
+    """
+    k = best.items.shape[1]
+    better = (found.scores[:, None, :] >= own.scores[:, :, None]).sum(axis=2)  # [B, K]
+    present = np.where(best.items < 0, 2 * k, np.arange(k))
+    keys = np.concatenate([np.where(own.items < 0, 2 * k, better - 0.5), present], axis=1)
+    places = np.argsort(keys, axis=1, kind="stable")[:, :k]
+    count = (best.items >= 0).sum(axis=1, keepdims=True)
+    lent = np.take_along_axis(best.scores, np.minimum(better, np.maximum(count - 1, 0)), axis=1)
+    lent = np.where(count > 0, lent, own.scores)
+    items = np.concatenate([own.items, best.items], axis=1)
+    scores = np.concatenate([np.where(own.items < 0, -np.inf, lent), best.scores], axis=1)
+    found_items = np.take_along_axis(items, places, axis=1)
+    found_scores = np.take_along_axis(scores, places, axis=1).astype(np.float32)
+    return Candidates(found_items, found_scores, best.widths)
 
 
 def _between(items: Int64, lo: int, hi: int) -> Int64:
