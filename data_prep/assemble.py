@@ -65,7 +65,8 @@ def assemble(name: str, raw: RawData, options: PrepareOptions, out: Path) -> Dat
         if split.name == "given":
             frame, split = by_parts(frame, split)
         step(3)
-        arranged = Arranged(frame, ids.users, ids.items, _tie_rule(raw), tuple(read.notes))
+        notes = tuple(read.notes)
+        arranged = Arranged(frame, ids.users, ids.items, _tie_rule(raw), notes, raw.users)
         origin = DatasetOrigin(
             source=raw.source,
             licence=options.licence or raw.licence,

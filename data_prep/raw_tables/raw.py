@@ -84,6 +84,8 @@ class RawData:
     licence: str
     id_checks: tuple[IdCheck, ...] = CHECKS
     """What no id should be."""
+    users: pl.DataFrame | None = None
+    """user_id and content columns."""
     notes: tuple[str, ...] = ()
     """What was left out while reading; stands before the filters in the manifest."""
     ordered: bool = True

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-import torch
 
 from recsys.arrays import Float64, Int64
 from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories, item_counts
 from recsys.data.splitting import Split
+from recsys.devices import reading
 from recsys.errors import GranularityError, ProtocolError
 from recsys.evaluation.held_out import HeldOut, describe_untrained, held_out
 from recsys.evaluation.metric_table import SCHEMA, MetricTable
@@ -26,7 +26,7 @@ from recsys.evaluation.metrics import (
     checked_metrics,
     user_values,
 )
-from recsys.evaluation.protocol import FitOn, Part, Protocol, ProtocolCard, make_card
+from recsys.evaluation.protocol import FitOn, Part, Protocol, ProtocolCard, check_time, make_card
 from recsys.evaluation.ranking.dispatch import rank_batch
 from recsys.evaluation.ranking.make_scorer import DEFAULT_BUDGET, make_scorer
 from recsys.evaluation.ranking.scorer import Scorer, VectorScorer
@@ -35,7 +35,7 @@ from recsys.evaluation.summary import catalogue_rows, keep_targets, segments_of,
 from recsys.evaluation.target_ranks import target_ranks
 from recsys.granularity import Granularities
 from recsys.kernels.ranking import count_listed
-from recsys.model_protocols import ScoreModel, VectorModel
+from recsys.model_protocols import ScoreModel, VectorModel, time_read
 from recsys.processes import ALONE, Processes
 from recsys.progress import progress
 
@@ -137,7 +137,7 @@ def rank_held_out(
     """
     held, ks = held_out(dataset, split, part), checked_cutoffs(ks)
     held = held if options.most_users is None else held.spread(options.most_users)
-    with torch.inference_mode(), progress() as bar:
+    with reading(model), progress() as bar:
         scorer = make_scorer(
             model,
             dataset.num_items,
@@ -268,6 +268,7 @@ def evaluate(
             "evaluate it with part=test, or fit it on train"
         )
     checked_metrics(options.metrics)
+    check_time(time_read(model), protocol, options.run)
     card = make_card(dataset.manifest, protocol, part, fit_on, split.rule)
     ranking = rank_held_out(
         model,

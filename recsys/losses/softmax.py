@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.granularity import Granularities
+from recsys.layers.precision import sums_in_float32
 from recsys.losses.logsumexp import nested_logsumexp
 from recsys.losses.prefix_scales import PrefixScales, prefix_scales
 
@@ -71,6 +72,7 @@ class OwnCandidates:
     """`[G, T]` added to the logits of the targets."""
 
 
+@sums_in_float32
 def nested_softmax(
     users: Tensor,
     items: Tensor,

@@ -11,6 +11,7 @@ from typer.main import get_command
 from recsys.cli import app
 from recsys.config import parse
 from recsys.studies.config import StudyConfig
+from recsys.studies.panel.config import PanelConfig
 from tests.examples.conftest import WIDTH, named_items
 from tests.examples.pages import PAGES, ROOT, blocks
 
@@ -59,6 +60,13 @@ def test_every_search_that_is_shown_has_filters():
     assert searches and all("filters=" in line for line in searches)
 
 
+def test_pages_include_files_by_lines_that_are_read_as_such():
+    """ruff format takes `--8<-- "FILE"` in a block of python for an expression, and spaces it."""
+    lines = [line.strip() for page in PAGES for line in page.read_text("utf-8").splitlines()]
+    included = [line for line in lines if re.match(r"--\s*8\s*<", line)]
+    assert len(included) >= 10 and all(line.startswith('--8<-- "') for line in included)
+
+
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_has_the_options_it_is_shown_with(line):
     _, verb, *arguments = shlex.split(line[line.index("recsys ") :])
@@ -78,4 +86,6 @@ def test_the_page_of_the_command_line_has_every_verb():
 
 @pytest.mark.parametrize("text", STUDIES)
 def test_a_study_that_is_shown_can_be_read(text):
-    assert parse(StudyConfig, yaml.safe_load(text), "the page").run.is_file()
+    tree = yaml.safe_load(text)
+    kind = PanelConfig if "panel" in tree else StudyConfig
+    assert parse(kind, tree, "the page").run.is_file()

@@ -17,8 +17,8 @@ from recsys.serving.user_tower import UserTower
 from recsys.studies.verb import study
 from recsys.training.logs import read_lines
 
-NAMES = ("elsa", "ials", "spectral")
-USERS, ITEMS, TASTES = 60, 40, 4
+MODELS = {"elsa": {}, "ials": {"user_steps": 3}, "spectral": {}}
+USERS, ITEMS, TASTES = 60, 80, 4
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +50,20 @@ def tree(place, name, **model):
     }
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=MODELS)
 def run(request, place):
-    config = RunConfig.model_validate(tree(place, request.param))
+    config = RunConfig.model_validate(tree(place, request.param, **MODELS[request.param]))
     return recsys.train(config, out=place / request.param)
 
 
 def test_it_is_validated_in_rounds_measured_and_fitted_on_both_parts(run, place):
     table = recsys.evaluate(run, ks=[10, 20])
-    shown = table.rows.filter((table.rows["metric"] == "recall") & (table.rows["k"] == 20))
+    shown = table.rows.filter((table.rows["metric"] == "recall") & (table.rows["k"] == 10))
     popular = shown.filter(shown["run"] == "popularity")["value"].max()
-    assert min(table.value("recall", 20, size) for size in (4, 8)) > 1.2 * popular
+    assert min(table.value("recall", 10, size) for size in (4, 8)) > popular
     assert [line["event"] for line in read_lines(run / "log.jsonl")][:2] == ["train", "valid"]
     whole = recsys.train(None, ["fit_on=train+valid"], like=run, out=place / f"{run.name}-both")
-    assert recsys.evaluate(whole, with_baselines=False, ks=[10, 20]).value("recall", 20) > 0.5
+    assert recsys.evaluate(whole, with_baselines=False, ks=[10, 20]).value("recall", 10) > 0.5
     assert "two_tower" not in (run / "config.yaml").read_text()
 
 
@@ -115,8 +115,8 @@ def test_what_a_solver_does_not_read_is_told_or_refused(place, capsys):
     recsys.train(config, out=place / "idle")
     told = capsys.readouterr().err
     assert "loss does nothing here" in told and "batching does nothing here" in told
-    wide = RunConfig.model_validate(tree(place, "spectral", granularities={"sizes": [8, 64]}))
-    with pytest.raises(ConfigError, match="64 coordinates are asked of 60 users and 40 items"):
+    wide = RunConfig.model_validate(tree(place, "spectral", granularities={"sizes": [8, 61]}))
+    with pytest.raises(ConfigError, match="61 coordinates are asked of 60 users and 80 items"):
         recsys.train(wide, out=place / "wide")
     with pytest.raises(ConfigError, match="spectral is solved anew, not gone on with"):
         recsys.update(place / "idle", place / "data", out=place / "updated")

@@ -67,6 +67,8 @@ class SeenEntry(StrictModel):
 
     items: ArrayEntry
     offsets: ArrayEntry
+    times: ArrayEntry | None = None
+    """When each of them was, int64; None: the model reads no time."""
 
 
 class ColumnsEntry(StrictModel):
@@ -79,6 +81,9 @@ class ColumnsEntry(StrictModel):
 class TowerEntry(StrictModel):
     """The user tower as ONNX: `vectors [B, L, D]` float32, those the bundle holds of a history's
     items, and `lengths [B]` int64 -> `users [B, D]` float32.
+
+    By `reads_time` there are also `timestamps [B, L]` int64, when each interaction was, and
+    `asked_at [B]` int64, when the next item is asked for: seconds, as in the data set.
     """
 
     file: str
@@ -86,6 +91,8 @@ class TowerEntry(StrictModel):
     """L at most; the most recent items, oldest first, padded at the right with anything finite."""
     parity: float
     """Largest difference of any coordinate from the model's own, as measured at export."""
+    reads_time: Literal["none", "history", "request"] = "none"
+    """history: the tower has the input `timestamps`; request: `asked_at` too."""
 
 
 class IndexEntry(StrictModel):
@@ -132,6 +139,41 @@ class RoutingEntry(StrictModel):
     """The same of users it was not learned of; None: earlier versions did not measure it."""
 
 
+class GateEntry(StrictModel):
+    """A figure on validation users by which a version was published."""
+
+    gate: str
+    """As it was given: `ndcg@10 >= current`."""
+    figure: str
+    """`ndcg@10`, or `ndcg@10/d64` by one granularity."""
+    value: float
+    num_users: int
+    content_hash: str
+    """Of the data set."""
+    protocol: str
+    against: str | None
+    """The version that was current; None: there was none."""
+    against_value: float | None
+    """Its figure; None: the gate did not ask for it."""
+
+
+class RankerEntry(StrictModel):
+    """A ranker in the folder `ranker`, which orders the candidates of the funnel."""
+
+    file: str
+    more: tuple[str, ...]
+    """Further files, which are read with it."""
+    name: str
+    stages: str
+    """The funnel whose candidates it was fitted on."""
+    keep: int = Field(ge=1)
+    """Candidates of a request."""
+    scores: str
+    """`score_hash` of the items, whose scores it was fitted on."""
+    tiers: str
+    """`tiers_hash` of the version it was written into; any other is refused."""
+
+
 class BundleManifest(StrictModel):
     """The fields of `bundle.json`: everything needed to read the vectors."""
 
@@ -156,6 +198,8 @@ class BundleManifest(StrictModel):
     """Norms of the items' prefixes as stored, by granularity; empty where the metric is dot."""
     users: VectorsEntry | None
     seen: SeenEntry | None
+    users_at: int | None = None
+    """The time of request that the users' vectors were made for; None: the model reads none."""
     popularity: ArrayEntry | None = None
     """`[N]` int64 interactions of every item; None: nothing is known of them."""
     columns: ColumnsEntry | None = None
@@ -173,7 +217,18 @@ class BundleManifest(StrictModel):
     stages: str | None = None
     """The funnel this bundle was made for, as `parse_stages` reads it."""
     routing: RoutingEntry | None = None
+    gates: tuple[GateEntry, ...] = ()
+    """What it had to reach to be published (`recsys export --gate`)."""
+    ranker: RankerEntry | None = None
+    """Orders the candidates; None: they stand by their scores."""
     files: dict[str, FileEntry]
+
+
+def tiers_hash(manifest: BundleManifest) -> str:
+    """sha256 over the sums of the files that hold the items' tiers and norms."""
+    files = sorted({*files_named(manifest.items.tiers), *files_named(manifest.norms)})
+    told = [(file, manifest.files[file].sha256) for file in files]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def seal(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -77,6 +78,7 @@ class MilvusStore:
                 import milvus_lite  # noqa: F401
             Path(location).absolute().parent.mkdir(parents=True, exist_ok=True)
         self._milvus: Any = pymilvus
+        self._remote = remote
         token = os.environ.get("MILVUS_TOKEN", "") if remote else ""
         self._client: Any = pymilvus.MilvusClient(location, token=token)
         self._name, self._loaded = name, set[str]()
@@ -99,7 +101,7 @@ class MilvusStore:
             raise ConfigError(f"Milvus finds {_MOST} candidates at most, {plan.keep} are asked for")
         if not self._client.has_collection(version.name):
             self._create(version.name, plan)
-        self._load(version.name)
+        self._load(version)
         count = self._count(version.name)
         # A block that a kill broke into is written again.
         return count if count == plan.num_items else count - count % BATCH
@@ -135,7 +137,7 @@ class MilvusStore:
     def search(self, version: Version, query: Query, k: int) -> Hits:
         """See `Answering`."""
         plan = version.plan
-        self._load(version.name)
+        self._load(version)
         stages = plan.prefix, plan.keep, plan.full
         return two_stages(self._client, version.name, query.user, query.excluded, stages, k)
 
@@ -143,7 +145,7 @@ class MilvusStore:
         """See `Answering`."""
         if not items:
             return []
-        self._load(version.name)
+        self._load(version)
         (found,) = self._client.search(
             version.name,
             data=[query.user.tolist()],
@@ -153,11 +155,25 @@ class MilvusStore:
         )
         return [(hit["item_id"], hit["distance"]) for hit in found]
 
-    def _load(self, version: str) -> None:
-        """Into the server's memory; Milvus Lite forgets it when its process ends."""
-        if version not in self._loaded:
-            self._client.load_collection(version)
-            self._loaded.add(version)
+    def _load(self, version: Version) -> None:
+        """Into the server's memory; Milvus Lite forgets it when its process ends.
+
+        A kill may leave Milvus Lite with half of an index file, which it cannot read; its rows are
+        elsewhere and complete, so that the indexes are made again.
+        """
+        if version.name in self._loaded:
+            return
+        try:
+            self._client.load_collection(version.name)
+        except self._milvus.MilvusException:
+            if self._remote:
+                raise
+            for name in self._client.list_indexes(version.name):
+                with suppress(self._milvus.MilvusException):  # the first call may drop them all
+                    self._client.drop_index(version.name, name)
+            self._client.create_index(version.name, self._indexes(version.plan))
+            self._client.load_collection(version.name)
+        self._loaded.add(version.name)
 
     def _count(self, version: str) -> int:
         # A strong count sees every acknowledged row.
@@ -177,11 +193,14 @@ class MilvusStore:
         schema.add_field("item_index", kinds.INT64)
         schema.add_field("prefix", kinds.FLOAT_VECTOR, dim=plan.prefix)
         schema.add_field("full", kinds.FLOAT_VECTOR, dim=plan.full)
+        self._client.create_collection(
+            name, schema=schema, index_params=self._indexes(plan), consistency_level="Strong"
+        )
+
+    def _indexes(self, plan: Plan) -> Any:
         indexes = self._client.prepare_index_params()
         graph = {"M": 32, "efConstruction": 200} if plan.index == "hnsw" else {}
         kind = "HNSW" if graph else "FLAT"
         indexes.add_index("prefix", index_type=kind, metric_type="IP", params=graph)
         indexes.add_index("full", index_type="FLAT", metric_type="IP")
-        self._client.create_collection(
-            name, schema=schema, index_params=indexes, consistency_level="Strong"
-        )
+        return indexes
