@@ -2,18 +2,19 @@
 
 python -m benchmarks [NAME ...] [--quick] [--out FILE]
 python -m benchmarks rectools --rectools PYTHON [--data DATA] [--epochs E]
+python -m benchmarks device [--device NAME] [--tiny] [--rectools PYTHON]
 
 PYTHON is the interpreter of an environment with `rectools[torch]`; without one, `rectools` is
-left out of `make bench`.
+left out of `make bench`. `device` is asked for by name alone (benchmarks/device).
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from benchmarks import (
     catalogue,
@@ -27,8 +28,10 @@ from benchmarks import (
     sharding,
     steps,
 )
+from benchmarks.device import __main__ as device
 from benchmarks.measure import Row, machine
 from benchmarks.results_file import keep_benchmarks
+from benchmarks.tables import as_table
 from recsys.console import make_console
 from recsys.errors import InstallationError
 from recsys.files.atomic import write_json
@@ -104,19 +107,9 @@ def run(
     print(out)
 
 
-def as_table(title: str, rows: list[Row]) -> Table:
-    """Rows as a table; numbers with the decimals they deserve."""
-    table = Table(*rows[0], title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*(_text(value) for value in row.values()))
-    return table
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
 if __name__ == "__main__":
-    typer.run(run)
+    if sys.argv[1:2] == ["device"]:  # has options of its own
+        sys.argv = sys.argv[1:]
+        typer.run(device.main)
+    else:
+        typer.run(run)

@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -38,9 +39,14 @@ INSTALLS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 """Name -> extras, what its users import, what is installed with it (torch and fbgemm for a CPU)."""
 
 
-def measure(name: str, folder: Path) -> list[tuple[str, str, float]]:
-    """Installs into `folder` and measures there: metric, unit, value."""
-    extras, modules, beside = INSTALLS[name]
+def environment_with(extras: str, folder: Path, beside: Sequence[str] = ()) -> str:
+    """The interpreter of an environment that has the tree with some extras, and nothing else.
+
+    Args:
+        extras: as pip wants them: "[serve]".
+        folder: of the environment; one that stands there is used again.
+        beside: what is installed with it.
+    """
     python = str(folder / "bin" / "python")
     if not Path(python).exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
@@ -51,6 +57,13 @@ def measure(name: str, folder: Path) -> list[tuple[str, str, float]]:
                 check=True,
             )
         subprocess.run([python, "-m", "pip", "check"], check=True)
+    return str(Path(python).absolute())
+
+
+def measure(name: str, folder: Path) -> list[tuple[str, str, float]]:
+    """Installs into `folder` and measures there: metric, unit, value."""
+    extras, modules, beside = INSTALLS[name]
+    python = environment_with(extras, folder, beside)
     return [
         ("MB", "count", round(_megabytes(folder))),
         ("import, s", "seconds", _seconds(python, "-c", f"import {modules}")),

@@ -221,14 +221,23 @@ def _setting_rows(settings: Settings, data: Dataset, versions: dict[str, str]) -
 
 
 def _run_rectools(settings: Settings, data: Dataset, split: Split, folder: Path) -> dict[str, Any]:
-    """Runs the other side as a process; what `rectools_side.py` puts into `result.json`."""
+    """What RecTools finds on this data set."""
     write_side(data, split, folder)
     write_json(folder / "settings.json", _side_settings(settings))
+    return run_side(settings.python, folder)
+
+
+def run_side(python: Path, folder: Path) -> dict[str, Any]:
+    """Runs `rectools_side.py` over a folder that holds what it reads; what it has found.
+
+    Raises:
+        RunError: RecTools failed.
+    """
     with (
         (folder / "errors").open("w+") as errors,
         progress() as bar,
         subprocess.Popen(
-            [str(settings.python), "-I", str(SIDE), str(folder)],
+            [str(python), "-I", str(SIDE), str(folder)],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -270,7 +279,13 @@ def _side_settings(settings: Settings) -> dict[str, Any]:
         "epochs": settings.epochs,
     }
     own = {"threads": settings.threads, "seed": settings.seed, "k": K, "rounds": settings.rounds}
-    return {"model": model, "steps": settings.steps, **own}
+    return {
+        "kind": "SASRecModel",
+        "accelerator": "cpu",
+        "model": model,
+        "steps": settings.steps,
+        **own,
+    }
 
 
 def _rows(histories: Histories) -> pl.DataFrame:

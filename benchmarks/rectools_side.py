@@ -1,11 +1,12 @@
-"""RecTools' SASRec, run by the interpreter that has RecTools.
+"""RecTools' SASRec or HSTU, run by the interpreter that has RecTools.
 
 PYTHON -I benchmarks/rectools_side.py FOLDER
 
 Imports nothing of this project. FOLDER holds what `rectools.py` put there:
 
-    settings.json    model: arguments of SASRecModel; threads, seed, k, rounds, steps (of an epoch,
-                     null: all)
+    settings.json    kind: SASRecModel or HSTUModel; model: its arguments; accelerator: cpu, gpu,
+                     mps; threads, seed, k, rounds (0: nothing is recommended), steps (of an
+                     epoch, null: all)
     train.csv        user_id, item_id, datetime, weight: what may be learned from
     known.csv        the same columns: what is known when recommending, and is not recommended
     users.csv        user_id: whom to recommend to
@@ -22,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import rectools.models
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from rectools.dataset import Dataset
-from rectools.models import SASRecModel
 
 
 class Clock(Callback):
@@ -55,13 +56,13 @@ def main(folder: Path) -> None:
     settings = json.loads((folder / "settings.json").read_text())
     torch.set_num_threads(settings["threads"])
     seed_everything(settings["seed"])
-    model = SASRecModel(**settings["model"])
-    # As the documentation of SASRecModel tells to bring a trainer of one's own. Its `deterministic`
+    model = getattr(rectools.models, settings["kind"])(**settings["model"])
+    # As the documentation of both models tells to bring a trainer of one's own. Its `deterministic`
     # stays off: on a CPU it would make the gradient of the item table run on one thread.
     model._trainer = Trainer(
         max_epochs=model.epochs,
         min_epochs=model.epochs,
-        accelerator="cpu",
+        accelerator=settings["accelerator"],
         devices=1,
         limit_train_batches=settings["steps"],
         enable_progress_bar=False,
@@ -73,8 +74,10 @@ def main(folder: Path) -> None:
     model.fit(Dataset.construct(pd.read_csv(folder / "train.csv")))
     assert model.fit_trainer is not None
     clock = next(part for part in model.fit_trainer.callbacks if isinstance(part, Clock))
-    lists, seconds = recommend(model, folder, settings)
-    lists.to_csv(folder / "lists.csv", index=False)
+    seconds: list[float] = []
+    if settings["rounds"]:
+        lists, seconds = recommend(model, folder, settings)
+        lists.to_csv(folder / "lists.csv", index=False)
     result = {
         "epoch_seconds": clock.seconds,
         "steps": clock.steps,
@@ -88,7 +91,7 @@ def main(folder: Path) -> None:
 
 
 def recommend(
-    model: SASRecModel, folder: Path, settings: dict[str, Any]
+    model: Any, folder: Path, settings: dict[str, Any]
 ) -> tuple[pd.DataFrame, list[float]]:
     """Lists of k for every user, and the seconds of each round after one that is not kept."""
     known = Dataset.construct(pd.read_csv(folder / "known.csv"))

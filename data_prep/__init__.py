@@ -6,6 +6,7 @@ dataset = prepare("csv", PrepareOptions(time_column="when"), source="log.csv", o
 encode_text("data/log", columns=["title"]); attach("data/log", "posters.npz", name="image")
 """
 
+from data_prep.clicks.prepare import CLICK_SOURCES, prepare_clicks
 from data_prep.item_features.attach import attach
 from data_prep.item_features.encode import encode_images, encode_text
 from data_prep.item_features.item_columns import featurize_columns
@@ -15,6 +16,7 @@ from data_prep.prepare import READERS, SOURCES, Source, prepare
 from data_prep.raw_tables.raw import Columns, RawData, Table
 
 __all__ = [
+    "CLICK_SOURCES",
     "READERS",
     "SOURCES",
     "Columns",
@@ -29,4 +31,5 @@ __all__ = [
     "featurize_columns",
     "options_from_text",
     "prepare",
+    "prepare_clicks",
 ]

@@ -14,6 +14,7 @@ import polars as pl
 
 from data_prep.checks.columns import id_text, read_interactions
 from data_prep.checks.id_checks import check_ids
+from data_prep.given_parts import by_parts, given_rule
 from data_prep.options import PrepareOptions
 from data_prep.raw_tables.raw import RawData
 from recsys.arrays import Int64
@@ -35,7 +36,8 @@ def assemble(name: str, raw: RawData, options: PrepareOptions, out: Path) -> Dat
     Raises:
         DataError: the data is malformed, or nothing is left after filtering.
     """
-    if options.split.name == "global-time" and raw.columns.time is None:
+    split = given_rule(raw, options)
+    if split.name == "global-time" and raw.columns.time is None:
         raise DataError(
             f"{raw.table.file} has no times, so it cannot be split by global-time; "
             "name the column with time_column=NAME, or use leave-last-out"
@@ -60,12 +62,16 @@ def assemble(name: str, raw: RawData, options: PrepareOptions, out: Path) -> Dat
             min_item_count=options.min_item_count,
         )
         frame, ids = _indexed(frame, ids)
+        if split.name == "given":
+            frame, split = by_parts(frame, split)
         step(3)
-        arranged = Arranged(frame, ids.users, ids.items, _tie_rule(raw), tuple(read.notes))
+        notes = tuple(read.notes)
+        arranged = Arranged(frame, ids.users, ids.items, _tie_rule(raw), notes, raw.users)
         origin = DatasetOrigin(
             source=raw.source,
             licence=options.licence or raw.licence,
             filters=(*raw.notes, *filters),
+            ordered=raw.ordered,
         )
         content = _content(raw.items, ids.items)
         if options.like is not None:
@@ -76,7 +82,7 @@ def assemble(name: str, raw: RawData, options: PrepareOptions, out: Path) -> Dat
             name=options.dataset_name or name,
             items=content,
             origin=origin,
-            split=options.split,
+            split=split,
         )
 
 
@@ -162,8 +168,7 @@ def _indexed(frame: pl.DataFrame, ids: _Ids) -> tuple[pl.DataFrame, _Ids]:
     rows = pl.DataFrame({"user_index": users, "item_index": items})
     if "timestamp" in frame.columns:
         rows = rows.with_columns(whole_seconds(frame["timestamp"]))
-    if "weight" in frame.columns:
-        rows = rows.with_columns(frame["weight"])
+    rows = rows.with_columns(frame[name] for name in ("weight", "part") if name in frame.columns)
     left = _Ids(
         ids.users.gather(pl.Series(old_users[user_rows])),
         ids.items.gather(pl.Series(old_items[item_rows])),
@@ -172,6 +177,8 @@ def _indexed(frame: pl.DataFrame, ids: _Ids) -> tuple[pl.DataFrame, _Ids]:
 
 
 def _tie_rule(raw: RawData) -> str:
+    if not raw.ordered:
+        return "none: histories have no order"
     if raw.columns.order is not None:
         return f"order given by column {raw.columns.order} of the source file"
     if raw.columns.time is not None:

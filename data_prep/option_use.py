@@ -10,13 +10,15 @@ FILTERS = {"min_rating", "deduplicate", "min_user_count", "min_item_count"}
 GROWTH = {"like", "append"}
 DOWNLOADS = {"cache", "mirror", "sha256"}
 COLUMNS = {"user_column", "item_column", "time_column", "weight_column", "order_column"}
+COLUMNS |= {"part_column"}
 TEXT = {"delimiter", "encoding", "header", "quote", "comment"}
 ITEMS = {name for name in PrepareOptions.model_fields if name.startswith("item_file")}
 ITEMS |= {"title_column"}
+USERS = {name for name in PrepareOptions.model_fields if name.startswith("user_file")}
 
 MOVIELENS = FILTERS | GROWTH | DOWNLOADS
 AMAZON = FILTERS | GROWTH | ITEMS | {"encoding", "metadata_file", "max_bad_lines"}
-SEQUENCES = FILTERS | GROWTH | ITEMS | {"encoding"}
+SEQUENCES = FILTERS | GROWTH | ITEMS | USERS | {"encoding"}
 ATOMIC = (
     FILTERS
     | GROWTH
@@ -24,7 +26,8 @@ ATOMIC = (
     | COLUMNS
     | {"delimiter", "encoding", "quote", "time_format", "literal_nulls"}
 )
-GENERIC = FILTERS | GROWTH | ITEMS | COLUMNS | TEXT | {"time_format", "literal_nulls"}
+GENERIC = FILTERS | GROWTH | ITEMS | USERS | COLUMNS | TEXT | {"time_format", "literal_nulls"}
+USER_LISTS = FILTERS | ITEMS | {"encoding"}
 SYNTHETIC = FILTERS | {"synthetic"}
 
 

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from data_prep.raw_tables.text_encodings import Encoding
 from recsys.config import StrictModel
+from recsys.data.clicks.options import ClickOptions
 from recsys.data.dataset import SplitRule
 from recsys.data.filters import Deduplicate
 
@@ -128,6 +129,8 @@ class PrepareOptions(StrictModel):
     """Generic files: the column of ratings. Default: `rating` or `weight`; `none`: no ratings."""
     order_column: Column | None = None
     """Generic files: a column of positions within a history; it then rules instead of time."""
+    part_column: Column | None = None
+    """Generic files: a column of `train`, `valid` and `test`: the split is given then."""
     delimiter: Delimiter | None = None
     r"""csv and tsv: what separates fields: `;`, `|`, `\t`, `::`. Default: a comma, a tab."""
     encoding: Encoding = "utf-8"
@@ -159,6 +162,16 @@ class PrepareOptions(StrictModel):
     item_file_quote: Quote | None = None
     """As `quote`, for `item_file` alone."""
 
+    user_file: Path | None = None
+    """A csv, tsv, parquet or jsonl file of what is known of the users (age, country ...), read as
+    the interactions are, where no option user_file_... says otherwise."""
+    user_file_id_column: Column = "user_id"
+    """The column of user ids in `user_file`."""
+    user_file_kind: Kind | None = None
+    """How `user_file` is stored. Default: what its name tells."""
+    user_file_delimiter: Delimiter | None = None
+    """As `delimiter`, for `user_file` alone."""
+
     metadata_file: Path | None = None
     """Amazon: the file of product metadata (JSON lines, Python literals, parquet; also .gz)."""
     max_bad_lines: int = Field(default=100, ge=0)
@@ -173,6 +186,8 @@ class PrepareOptions(StrictModel):
 
     synthetic: SyntheticOptions = SyntheticOptions()
     """Name `synthetic`: its sizes and habits."""
+    clicks: ClickOptions = ClickOptions()
+    """Labelled events: their columns, label and split."""
 
     @model_validator(mode="after")
     def _rows_are_added_to_something(self) -> "PrepareOptions":

@@ -20,6 +20,7 @@ from data_prep.readers.movielens import read_movielens
 from data_prep.readers.recbole import read_recbole
 from data_prep.readers.s3rec import read_sequences
 from data_prep.readers.synthetic import write_synthetic
+from data_prep.readers.user_lists import read_user_lists
 from recsys.data.dataset import Dataset, check_replaceable, load_manifest
 from recsys.data.features.manifest import FEATURES, feature_names
 from recsys.errors import ConfigError, DataError, RecsysError
@@ -91,6 +92,11 @@ SOURCES: dict[str, Source] = {
         "sequence file, lines of `user item item ...` (--source FILE)",
         option_use.SEQUENCES,
         _local("s3rec", read_sequences),
+    ),
+    "lightgcn": Source(
+        "train.txt and test.txt, lines of `user item item ...` (--source FOLDER)",
+        option_use.USER_LISTS,
+        _local("lightgcn", read_user_lists),
     ),
     "recbole": Source(
         "RecBole atomic files NAME.inter and NAME.item (--source FOLDER)",

@@ -42,6 +42,11 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time see `__getattr__
     from recsys.recipes.evaluating.queries import Measuring
     from recsys.recipes.evaluating.report import report
     from recsys.recipes.evaluating.tradeoff import tradeoff
+    from recsys.recipes.ranking.bundles import rank_attach
+    from recsys.recipes.ranking.config import RankConfig
+    from recsys.recipes.ranking.earlier import rank_earlier
+    from recsys.recipes.ranking.evaluate import Sweeping, rank_evaluate
+    from recsys.recipes.ranking.fit import rank_fit
     from recsys.recipes.training.calibrate import calibrate
     from recsys.recipes.training.cut import cut
     from recsys.recipes.training.train import train
@@ -79,6 +84,10 @@ _VERBS = {
     "push": "recsys.recipes.bundles.push",
     "tradeoff": "recsys.recipes.evaluating.tradeoff",
     "bits": "recsys.recipes.evaluating.bits",
+    "rank_earlier": "recsys.recipes.ranking.earlier",
+    "rank_fit": "recsys.recipes.ranking.fit",
+    "rank_evaluate": "recsys.recipes.ranking.evaluate",
+    "rank_attach": "recsys.recipes.ranking.bundles",
     "nest": "recsys.recipes.bundles.nest",
     "vectors_for_new_items": "recsys.recipes.bundles.new_items",
     "load_run": "recsys.runs.loading",
@@ -89,7 +98,9 @@ _OPTIONS = {
     "IndexOptions": "recsys.recipes.bundles.search_options",
     "Measuring": "recsys.recipes.evaluating.queries",
     "Nesting": "recsys.recipes.bundles.nest",
+    "RankConfig": "recsys.recipes.ranking.config",
     "RoutedStages": "recsys.recipes.bundles.search_options",
+    "Sweeping": "recsys.recipes.ranking.evaluate",
 }
 """What some verbs take, and the data they begin with."""
 
@@ -98,7 +109,9 @@ __all__ = [
     "IndexOptions",
     "Measuring",
     "Nesting",
+    "RankConfig",
     "RoutedStages",
+    "Sweeping",
     "bits",
     "calibrate",
     "compare",
@@ -117,6 +130,10 @@ __all__ = [
     "load_run",
     "nest",
     "push",
+    "rank_attach",
+    "rank_earlier",
+    "rank_evaluate",
+    "rank_fit",
     "recommend",
     "report",
     "show",

@@ -104,6 +104,15 @@ def to_indices(numbers: npt.NDArray[np.integer], device: torch.device = HOST) ->
     return on_device(numbers.astype(np.int64), device)
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device; 0 where it does not tell (mps), and for the CPU."""
+    module = None if is_host(device) else getattr(torch, device.type, None)
+    if module is None or not hasattr(module, "mem_get_info"):
+        return 0
+    free, _ = module.mem_get_info(device)
+    return int(free)
+
+
 def device_of(module: torch.nn.Module) -> torch.device:
     """Where the parameters of a module are; the CPU, if it has none."""
     first = next(module.parameters(), None)
@@ -122,3 +131,17 @@ def memory_told(device: torch.device, advice: str) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         first = str(error).splitlines()[0]
         raise RunError(f"{device} has too little memory ({first}); {advice}") from error
+
+
+@contextmanager
+def reading(model: object) -> Iterator[None]:
+    """For what is computed of a trained model: without gradients, and with what helps where the
+    memory of its device is not enough.
+
+    Raises:
+        RunError: it was not.
+    """
+    device = getattr(model, "device", HOST)
+    advice = "read the model on the CPU: --device cpu, or device='cpu' in Python"
+    with torch.inference_mode(), memory_told(device, advice):
+        yield

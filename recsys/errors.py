@@ -49,3 +49,9 @@ class InstallationError(RecsysError):
 
 class StoreError(RecsysError):
     """A vector store refuses, does not answer, or holds something else than was written."""
+
+
+class GateError(RecsysError):
+    """A new version of a bundle is not good enough to be published."""
+
+    exit_code = 3

@@ -37,6 +37,7 @@ EXTRAS = {
         "serving bundles, and running their user towers",
         ("onnxruntime", "fastapi", "uvicorn", "prometheus_client"),
     ),
+    "rank": Extra("rankers of gradient-boosted trees", ("lightgbm",)),
     "faiss": Extra("product codes, and indexes of the kinds flat, ivf and hnsw", ("faiss",)),
     "scann": Extra("indexes of the kind scann", ("scann",), linux=True),
     "cluster": Extra("tables whose clusters come from the interaction graph", ("igraph",)),

@@ -148,10 +148,14 @@ def test_the_doctor_itself_imports_without_torch():
 
 def test_devices_their_memory_and_how_processes_talk_are_told():
     machine = {"gpus": [["A", 79.6], ["B", 15.0]], "mps": False, "built": "13.0", "nccl": True}
+    machine["triton"] = True
     found = {finding.name: finding.found for finding in told_devices(machine)}
     assert found["cuda:0"] == "A, 80 GiB" and found["cuda:1"] == "B, 15 GiB"
-    assert "NCCL" in found["processes"]
-    alone = told_devices({"gpus": [], "mps": False, "built": None, "nccl": False})
+    assert "NCCL" in found["processes"] and "Triton" in found["kernels"]
+    without = told_devices({**machine, "triton": False})
+    assert not any("Triton" in finding.found for finding in without)
+    nothing = {"gpus": [], "mps": False, "built": None, "triton": False, "nccl": False}
+    alone = told_devices(nothing)
     assert (alone[0].name, alone[0].ok) == ("device", True)
     assert alone[0].found == "cpu alone (a CPU torch)"
 

@@ -26,7 +26,15 @@ _OPTIONS = {
     "are none with time_column=none",
     "order": "order_column=NAME",
     "weight": "weight_column=NAME, or say weight_column=none",
+    "part": "part_column=NAME",
 }
+_KINDS = {
+    "user_id": "an id",
+    "item_id": "an id",
+    "timestamp": "a time",
+    "part": "train, valid or test",
+}
+_PARTS = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
 _BLOCK = 1 << 22
 _MANY = 10
 """Where more than one row in so many is wrong, it is the column that is wrong, or its reading."""
@@ -38,8 +46,8 @@ class Interactions:
 
     frame: pl.DataFrame
     """user_id and item_id (Enum: 4 bytes a row, each id kept once), and where the raw data has them
-    timestamp (Int64, Float64 or Datetime), order (Int64 or Float64), weight (Float32); rows as in
-    the file."""
+    timestamp (Int64, Float64 or Datetime), order (Int64 or Float64), weight (Float32), part (Int8:
+    0 training, 1 validation, 2 test); rows as in the file."""
     notes: tuple[str, ...]
     """What was decided or changed in reading, one line each."""
 
@@ -97,6 +105,7 @@ def _named(columns: Columns) -> dict[str, str]:
         "timestamp": columns.time,
         "order": columns.order,
         "weight": columns.weight,
+        "part": columns.part,
     }
     named = {target: column for target, column in given.items() if column is not None}
     twice = [column for column in named.values() if list(named.values()).count(column) > 1]
@@ -137,6 +146,9 @@ def _expression(target: str, column: str, dtype: pl.DataType, plan: TimePlan | N
     value = pl.col(column)
     if dtype == pl.String:
         value = value.str.strip_chars()
+    if target == "part":
+        words = value.cast(pl.String).str.to_lowercase()
+        return words.replace_strict(_PARTS, default=None, return_dtype=pl.Int8)
     if target == "order":
         # Positions, too, become 3.0 in a program that has met an absent one.
         whole = dtype.is_integer()
@@ -181,9 +193,7 @@ def _check_values(table: Table, frame: pl.DataFrame, named: Mapping[str, str]) -
             continue
         row = int(frame[target].is_null().arg_max() or 0)
         found = table.collect(table.frame.select(column).slice(row, 1))[column][0]
-        kind = {"user_id": "an id", "item_id": "an id", "timestamp": "a time"}.get(
-            target, "a number"
-        )
+        kind = _KINDS.get(target, "a number")
         what = why_no_id(found) if target in _IDS else _wrong(found)
         few = wrong * _MANY <= len(frame)
         remedy = "correct or remove them, or name" if few else "name"

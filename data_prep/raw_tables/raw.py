@@ -67,6 +67,8 @@ class Columns:
     time: str | None = None
     order: str | None = None
     weight: str | None = None
+    part: str | None = None
+    """train, valid or test in every row."""
 
 
 @dataclass(frozen=True)
@@ -82,5 +84,9 @@ class RawData:
     licence: str
     id_checks: tuple[IdCheck, ...] = CHECKS
     """What no id should be."""
+    users: pl.DataFrame | None = None
+    """user_id and content columns."""
     notes: tuple[str, ...] = ()
     """What was left out while reading; stands before the filters in the manifest."""
+    ordered: bool = True
+    """Whether the order of a history means anything."""

@@ -12,7 +12,7 @@ from data_prep.raw_tables.headers import check_columns, find_column, own_names
 from data_prep.raw_tables.parts import STDIN
 from data_prep.raw_tables.raw import Columns, RawData, Table
 from data_prep.raw_tables.tabular import TableFormat, scan
-from data_prep.readers.item_files import item_file
+from data_prep.readers.item_files import item_file, user_file
 from data_prep.readers.sessions import one_row_each
 from recsys.progress import console
 
@@ -38,6 +38,7 @@ def read_table(kind: Kind, source: Path, options: PrepareOptions, workspace: Pat
         table=one_row_each(table, columns),
         columns=columns,
         items=item_file(options, workspace),
+        users=user_file(options, workspace),
         source="stdin" if source == STDIN else source.resolve().name,
         licence="unknown",
         id_checks=id_checks(options, columns, kind in _DELIMITED),
@@ -74,6 +75,7 @@ def choose_columns(options: PrepareOptions, schema: pl.Schema) -> Columns:
         time=optional(options.time_column, *_TIMES),
         order=optional(options.order_column),
         weight=optional(options.weight_column, *_WEIGHTS),
+        part=optional(options.part_column),
     )
 
 
@@ -85,6 +87,7 @@ def named_columns(columns: Columns) -> dict[str, str]:
         "time_column": columns.time,
         "order_column": columns.order,
         "weight_column": columns.weight,
+        "part_column": columns.part,
     }
     return {option: column for option, column in chosen.items() if column is not None}
 

@@ -1,4 +1,4 @@
-"""Item files: content of the items (titles, genres ...) from a table."""
+"""Item and user files: content of items (titles, genres ...) and users (age ...), from tables."""
 
 from __future__ import annotations
 
@@ -38,6 +38,34 @@ def item_file(options: PrepareOptions, workspace: Path) -> pl.DataFrame | None:
     # What bears one of our names but was not chosen for it makes room.
     taken = [new for old, new in renamed.items() if new != old and new in items.columns]
     return items.drop(taken).rename(renamed)
+
+
+def user_file(options: PrepareOptions, workspace: Path) -> pl.DataFrame | None:
+    """user_id and all other columns of the file.
+
+    Raises:
+        DataError: the file is absent, or the column of ids is not in it.
+    """
+    if options.user_file is None:
+        return None
+    delimiter = options.user_file_delimiter or options.delimiter
+    form = TableFormat(
+        options.user_file_kind or kind_of(options.user_file, delimiter),
+        delimiter=delimiter,
+        encoding=options.encoding,
+        quote=options.quote,
+        comment=options.comment,
+        header=options.header != "none",
+        usual=(options.user_file_id_column,),
+    )
+    table = scan(options.user_file, form, workspace)
+    column = options.user_file_id_column
+    if column == "user_id":
+        column = find_column(table.columns(), column) or column
+    header = options.header if form.kind in ("csv", "tsv") else "names"
+    check_columns(table, {"user_file_id_column": column}, header, prefix="user_file_")
+    users = table.collect(table.frame)
+    return users.drop({"user_id"} - {column}, strict=False).rename({column: "user_id"})
 
 
 def item_format(options: PrepareOptions, path: Path) -> TableFormat:

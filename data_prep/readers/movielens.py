@@ -39,11 +39,13 @@ class Release:
     ratings: str
     movies: str
     encoding: str = "utf-8"
+    users: str | None = None
+    """Age, gender and occupation of the users; None: they are not told."""
 
 
 RELEASES = {
-    "ml-100k": Release("ml-100k.zip", "ml-100k", "u.data", "u.item", "latin-1"),
-    "ml-1m": Release("ml-1m.zip", "ml-1m", "ratings.dat", "movies.dat", "latin-1"),
+    "ml-100k": Release("ml-100k.zip", "ml-100k", "u.data", "u.item", "latin-1", "u.user"),
+    "ml-1m": Release("ml-1m.zip", "ml-1m", "ratings.dat", "movies.dat", "latin-1", "users.dat"),
     "ml-10m": Release("ml-10m.zip", "ml-10M100K", "ratings.dat", "movies.dat"),
     "ml-20m": Release("ml-20m.zip", "ml-20m", "ratings.csv", "movies.csv"),
     "ml-25m": Release("ml-25m.zip", "ml-25m", "ratings.csv", "movies.csv"),
@@ -102,6 +104,7 @@ def _read_files(release: Release, source: Path, origin: str, workspace: Path) ->
         table=_scan_ratings(ratings, workspace),
         columns=_RATING_COLUMNS,
         items=_read_movies(movies, release.encoding, workspace),
+        users=_read_users(folder, release),
         source=origin,
         licence=LICENCE,
     )
@@ -134,6 +137,25 @@ def _read_movies(path: Path, encoding: str, workspace: Path) -> pl.DataFrame:
     else:
         rows = [(row[0], row[1], _flagged(row[5:])) for row in fields]
     return pl.DataFrame(rows, schema=["item_id", "title", "genres"], orient="row")
+
+
+def _read_users(folder: Path, release: Release) -> pl.DataFrame | None:
+    """user_id, age, gender, occupation; None: the file is not there, as in older copies."""
+    if release.users is None or not (folder / release.users).is_file():
+        return None
+    separator = "::" if release.users.endswith(".dat") else "|"
+    lines = _text(folder / release.users, release.encoding).split("\n")
+    rows = [line.rstrip("\r").split(separator)[:4] for line in lines if line.strip()]
+    names = ["user_id", "gender", "age"] if separator == "::" else ["user_id", "age", "gender"]
+    if short := next((n for n, row in enumerate(rows, 1) if len(row) < 4), None):
+        raise DataError(
+            f"{release.users} line {short} has {len(rows[short - 1])} fields separated by "
+            f"{separator!r}, 5 are expected; fetch the file again"
+        )
+    frame = pl.DataFrame(rows, schema=[*names, "occupation"], orient="row")
+    return frame.select(
+        "user_id", pl.col("age").cast(pl.Int32, strict=False), "gender", "occupation"
+    )
 
 
 def _flagged(flags: list[str]) -> str:
@@ -172,7 +194,7 @@ def _unpacked(release: Release, source: Path, workspace: Path) -> Path:
         return inner if inner.is_dir() else source
     if not source.is_file():
         raise DataError(f"there is no {source}; give {release.archive} with --source")
-    wanted = {release.ratings, release.movies}
+    wanted = {release.ratings, release.movies} | ({release.users} if release.users else set())
     folder = place(workspace)
     try:
         with zipfile.ZipFile(source) as archive:

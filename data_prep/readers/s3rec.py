@@ -12,7 +12,7 @@ import polars as pl
 from data_prep.options import PrepareOptions
 from data_prep.raw_tables.raw import Columns, RawData, Table
 from data_prep.raw_tables.tabular import text_file
-from data_prep.readers.item_files import item_file
+from data_prep.readers.item_files import item_file, user_file
 
 
 def read_sequences(source: Path, options: PrepareOptions, workspace: Path) -> RawData:
@@ -32,6 +32,7 @@ def read_sequences(source: Path, options: PrepareOptions, workspace: Path) -> Ra
         table=table,
         columns=Columns(user="user_id", item="item_id"),
         items=item_file(options, workspace),
+        users=user_file(options, workspace),
         source=source.name,
         licence="unknown",
     )

@@ -25,7 +25,14 @@ def one_row_each(table: Table, columns: Columns) -> Table:
     schema = table.columns()
     wanted = [
         c
-        for c in (columns.user, columns.item, columns.time, columns.order, columns.weight)
+        for c in (
+            columns.user,
+            columns.item,
+            columns.time,
+            columns.order,
+            columns.weight,
+            columns.part,
+        )
         if c is not None and c in schema
     ]
     lists = list(dict.fromkeys(c for c in wanted if isinstance(schema[c], pl.List)))

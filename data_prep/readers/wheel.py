@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from data_prep.options import PrepareOptions
-from data_prep.raw_tables.raw import Columns, RawData
+from data_prep.raw_tables.raw import Columns, RawData, Table
 from data_prep.readers.recbole import atomic, atomic_items
 from recsys.errors import ChecksumError, DownloadError
 from recsys.files.atomic import sha256_of
@@ -43,13 +43,14 @@ def read_wheel(
     )
     wheel = _fetch_wheel(options.cache, instead_of)
     with zipfile.ZipFile(wheel) as archive:
-        for suffix in ("inter", "item"):
+        for suffix in ("inter", "item", "user"):
             archive.extract(f"{_INSIDE}/ml-100k.{suffix}", workspace)
     plain = PrepareOptions()
     return RawData(
         table=atomic(workspace / _INSIDE / "ml-100k.inter", plain, workspace),
         columns=Columns("user_id", "item_id", time="timestamp", weight="rating"),
         items=_official_names(atomic_items(workspace / _INSIDE / "ml-100k.item", plain, workspace)),
+        users=_official_users(atomic(workspace / _INSIDE / "ml-100k.user", plain, workspace)),
         source=f"package {_PACKAGE}, {_INSIDE} ({instead_of} could not be reached)",
         licence=licence,
     )
@@ -65,6 +66,13 @@ def _official_names(items: pl.DataFrame) -> pl.DataFrame:
         .otherwise("movie_title"),
         genres=pl.col("class").str.replace_all(" ", "|", literal=True),
     )
+
+
+def _official_users(table: Table) -> pl.DataFrame:
+    """The columns of the official file, without the postcode."""
+    users = table.collect(table.frame)
+    age = pl.col("age").cast(pl.Int32, strict=False)
+    return users.select("user_id", age, "gender", "occupation")
 
 
 def _fetch_wheel(cache: Path, instead_of: str) -> Path:

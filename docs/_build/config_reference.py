@@ -38,6 +38,13 @@ GROUPS = {
         "model.table, dynamic": "recsys.tables.dynamic.DynamicConfig",
         "model.table, sharded": "recsys.tables.distributed.plan.ShardedConfig",
     },
+    "Rankers": {
+        "": "recsys.recipes.ranking.config.RankConfig",
+        "candidates": "recsys.recipes.ranking.config.CandidatesConfig",
+        "rows": "recsys.recipes.ranking.config.RowsConfig",
+        "features": "recsys.rankers.features.config.FeaturesConfig",
+        "features.rules, features.neighbours": "recsys.rankers.features.config.PairsConfig",
+    },
     "Options of `recsys prepare`": {
         "options": "data_prep.options.PrepareOptions",
         "synthetic": "data_prep.options.SyntheticOptions",
@@ -55,6 +62,7 @@ def groups() -> dict[str, dict[str, Any]]:
     from recsys.baselines import BASELINES
     from recsys.losses import LOSSES
     from recsys.models import MODELS
+    from recsys.rankers.registry import RANKERS
     from recsys.training.loggers import LOGGERS
 
     found = {group: {key: _class(path) for key, path in GROUPS[group].items()} for group in GROUPS}
@@ -62,6 +70,7 @@ def groups() -> dict[str, dict[str, Any]]:
         "Losses": {f"loss, {name}": LOSSES.find(name) for name in LOSSES.inside},
         "Models": {f"model, {name}": MODELS.find(name).Config for name in MODELS.inside},
         "Loggers": {f"logs, {name}": LOGGERS.find(name).Config for name in LOGGERS.inside},
+        "Rankers by name": {f"ranker, {name}": RANKERS.find(name) for name in RANKERS.inside},
         "Baselines": {name: BASELINES.find(name) for name in BASELINES.inside},
     }
     return {"The run": found.pop("The run"), **named, **found}

@@ -30,7 +30,11 @@ def folders() -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
                 for path in sorted(folder.glob("*.py"))
                 if path != start and path.stat().st_size
             ]
-            yield folder.relative_to(ROOT).as_posix(), start.is_file() and first_line(start) or "", modules
+            yield (
+                folder.relative_to(ROOT).as_posix(),
+                start.is_file() and first_line(start) or "",
+                modules,
+            )
 
 
 def floors() -> list[str]:

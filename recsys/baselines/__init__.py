@@ -13,6 +13,7 @@ from recsys.baselines.popularity import PopularityConfig, RecentPopularityConfig
 from recsys.baselines.sequential_rules import SequentialRulesConfig, sequential_rules_obstacle
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
+from recsys.data.manifest import DatasetManifest
 from recsys.errors import ConfigError, DataError
 from recsys.model_protocols import ScoreModel, VectorModel
 from recsys.plugins.named_section import NamedSection
@@ -27,6 +28,7 @@ BASELINES: Registry[type[BaselineConfig]] = Registry(
         "item_knn": "recsys.baselines.item_knn:ItemKNNConfig",
         "sequential_rules": "recsys.baselines.sequential_rules:SequentialRulesConfig",
         "ease": "recsys.baselines.ease:EaseConfig",
+        "gf_cf": "recsys.baselines.gf_cf:GfCfConfig",
         "als": "recsys.baselines.als:AlsConfig",
         "bpr": "recsys.baselines.als:BprConfig",
         "content_knn": "recsys.baselines.content_knn:ContentKNNConfig",
@@ -75,6 +77,13 @@ class DefaultBaselines:
     configs: tuple[BaselineConfig, ...]
     left_out: dict[str, str]
     """Name -> why it is not among them; to be printed."""
+
+
+def order_obstacle(config: BaselineConfig, manifest: DatasetManifest) -> str | None:
+    """Why a baseline cannot be fitted on histories without an order, or None."""
+    if manifest.ordered or config.order_free:
+        return None
+    return f"{config.name} reads the order of histories, and those of {manifest.name} have none"
 
 
 def default_baselines(num_items: int, lengths: Int64 | None = None) -> DefaultBaselines:

@@ -22,6 +22,8 @@ class BaselineConfig(StrictModel):
     name: str
     """The name the baseline is registered by."""
 
+    order_free: ClassVar[bool] = True
+    """The order of a history does not matter, so data sets without one are taken."""
     choices: ClassVar[Choices] = {}
     """What is chosen on the validation part, where it was not given."""
 

@@ -9,7 +9,7 @@ Shape legend: B users of the batch, N items, F coordinates of all features side 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -29,6 +29,7 @@ class ContentKNNConfig(BaselineConfig):
     """Settings of neighbours by content."""
 
     name: Literal["content_knn"] = "content_knn"
+    order_free: ClassVar[bool] = False
     features: tuple[str, ...] = Field(default=("text",), min_length=1)
     """Vectors and categories of the data set; all weigh the same."""
     last: int = Field(default=10, ge=1)

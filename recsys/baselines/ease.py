@@ -10,10 +10,13 @@ import re
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
+from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 
 from recsys.arrays import Int64
@@ -89,8 +92,8 @@ def free_gib() -> float:
 
 
 def _fitting_bytes(config: EaseConfig, num_items: int) -> int:
-    """Two matrices at a time: input and output of a factorization or an inverse."""
-    return 2 * num_items**2 * (8 if config.precision == "float64" else 4)
+    """One matrix, which is factorized and inverted in its place; of float64 a float32 copy too."""
+    return num_items**2 * (12 if config.precision == "float64" else 4)
 
 
 def fit_ease(config: EaseConfig, histories: Histories, num_items: int) -> Ease:
@@ -102,29 +105,45 @@ def fit_ease(config: EaseConfig, histories: Histories, num_items: int) -> Ease:
     obstacle = ease_obstacle(config, num_items)
     if obstacle is not None:
         raise ConfigError(obstacle)
-    dtype = torch.float64 if config.precision == "float64" else torch.float32
-    matrix = _gram(histories, num_items, dtype)
-    matrix.diagonal().add_(config.l2)
-    # Symmetric and positive definite: by Cholesky it takes half the operations of any inverse.
-    matrix, failed = torch.linalg.cholesky_ex(matrix)
-    if failed:
+    matrix = _gram(histories, num_items, config.precision)
+    matrix[np.diag_indices(num_items)] += config.l2
+    if not _inverted(matrix):
         raise ConfigError(
             f"the Gram matrix of EASE is singular in {config.precision} with l2={config.l2:g}; "
             "use precision=float64 or a larger l2"
         )
-    # LAPACK answers column by column; the inverse is symmetric, so its transpose lies row by row.
-    matrix = torch.cholesky_inverse(matrix).T.contiguous()
-    scale = -matrix.diagonal().clone()
-    matrix /= scale
-    matrix.fill_diagonal_(0)
-    return Ease(matrix.float())
+    weights = torch.from_numpy(matrix)
+    weights /= -weights.diagonal().clone()
+    weights.fill_diagonal_(0)
+    return Ease(weights.float())
 
 
-def _gram(histories: Histories, num_items: int, dtype: torch.dtype) -> Tensor:
+def _inverted(matrix: npt.NDArray[np.floating]) -> bool:
+    """Inverts a symmetric matrix in its place; False: it is not positive definite.
+
+    By Cholesky it takes half the operations of any inverse.
+    """
+    # LAPACK counts columns first: the transpose of rows that lie one after another is its own.
+    functions: Any = get_lapack_funcs(("potrf", "potri"), (matrix,))
+    factorize, invert = functions
+    factor, failed = factorize(matrix.T, lower=True, clean=False, overwrite_a=True)
+    if failed:
+        return False
+    inverse, failed = invert(factor, lower=True, overwrite_c=True)
+    assert np.shares_memory(inverse, matrix)
+    for lo in range(0, len(matrix), _ROWS):  # LAPACK has filled one triangle
+        rows = slice(lo, lo + _ROWS)
+        corner = inverse[rows, rows]
+        corner[:] = np.tril(corner) + np.tril(corner, -1).T
+        inverse[rows, lo + _ROWS :] = inverse[lo + _ROWS :, rows].T
+    return not failed
+
+
+def _gram(histories: Histories, num_items: int, precision: str) -> npt.NDArray[np.floating]:
     """How many users had both of two items, `[N, N]`, filled a few rows at a time."""
     users = histories.to_csr(num_items)
     items = users.T.tocsr()
-    matrix = torch.empty(num_items, num_items, dtype=dtype)
+    matrix = np.empty((num_items, num_items), precision)
     for lo in range(0, num_items, _ROWS):
-        matrix[lo : lo + _ROWS] = torch.from_numpy((items[lo : lo + _ROWS] @ users).toarray())
+        matrix[lo : lo + _ROWS] = (items[lo : lo + _ROWS] @ users).toarray()
     return matrix

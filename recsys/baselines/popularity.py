@@ -38,6 +38,7 @@ class RecentPopularityConfig(BaselineConfig):
     """Items by the number of their recent interactions; ties by the number of all of them."""
 
     name: Literal["recent_popularity"] = "recent_popularity"
+    order_free: ClassVar[bool] = False
     share: float = Field(default=0.1, gt=0, le=1)
     """With timestamps: the latest share of all interactions is recent."""
     last: int = Field(default=3, ge=1)

@@ -32,6 +32,7 @@ class SequentialRulesConfig(BaselineConfig):
     """Pairs of items in their order; with `reach=1` and `last=1` a first-order Markov chain."""
 
     name: Literal["sequential_rules"] = "sequential_rules"
+    order_free: ClassVar[bool] = False
     reach: int = Field(default=10, ge=1)
     """Steps ahead that count as what came next: a pair `s` steps apart weighs `1 / s`."""
     last: int = Field(default=10, ge=1)

@@ -21,6 +21,7 @@ from recsys.cli import (
     updating,
 )
 from recsys.cli.errors import debug, explained
+from recsys.cli.ranking.rank import rank
 
 PANELS: dict[str, tuple[Any, ...]] = {
     "Data": (data.prepare, data.encode, data.attach, data.columns),
@@ -38,7 +39,13 @@ PANELS: dict[str, tuple[Any, ...]] = {
         evaluating.compare,
         evaluating.report,
     ),
-    "Recommending": (recommending.recommend, recommending.show, recommending.evaluate_lists),
+    "Recommending": (
+        recommending.recommend,
+        recommending.show,
+        recommending.evaluate_lists,
+        recommending.last_stage,
+    ),
+    "Ranking": (rank, studies.clicks),
     "Studies": (studies.study,),
     "Costs": (costs.tradeoff, costs.bits),
     "Bundles": (

@@ -18,7 +18,7 @@ DataOption = Annotated[
 PartOption = Annotated[str, typer.Option("--split", help="The held-out part: valid or test.")]
 ProtocolOption = Annotated[
     str | None,
-    typer.Option(help="Evaluation protocol: s3rec, fmrlrec, gsasrec, hstu, global-time."),
+    typer.Option(help="Evaluation protocol: s3rec, fmrlrec, gsasrec, hstu, global-time, lightgcn."),
 ]
 MetricsOption = Annotated[
     str | None,
@@ -27,7 +27,8 @@ MetricsOption = Annotated[
     ),
 ]
 KsOption = Annotated[
-    str | None, typer.Option("--ks", help="Cutoffs to show, by comma: 5,10,200 [10].")
+    str | None,
+    typer.Option("--ks", help="Cutoffs to show, by comma: 5,10,200 [the protocol's: 10, or 20]."),
 ]
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print the protocol card and the rows as JSON.")
@@ -75,16 +76,18 @@ def numbers(option: str, text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-def shown_ks(text: str | None) -> list[int]:
-    """The cutoffs of `--ks`: 10 where nothing was said."""
-    return numbers("--ks", text) if text else [10]
+def shown_ks(text: str | None, protocol: str) -> list[int]:
+    """The cutoffs of `--ks`; where nothing was said, that of the protocol."""
+    from recsys.evaluation.protocol import find_protocol
+
+    return numbers("--ks", text) if text else [find_protocol(protocol).k]
 
 
 def measured_ks(text: str | None) -> list[int]:
     """The cutoffs that are measured: the usual ones, and those of `--ks`."""
     from recsys.evaluation.evaluate import DEFAULT_KS
 
-    return sorted({*DEFAULT_KS, *shown_ks(text)})
+    return sorted({*DEFAULT_KS, *(numbers("--ks", text) if text else ())})
 
 
 def one_of(option: str, text: str, allowed: tuple[str, ...]) -> Any:

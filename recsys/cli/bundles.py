@@ -48,6 +48,13 @@ def export(
         str | None,
         typer.Option(help="What is told of the items when they are served: title,genres."),
     ] = None,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Publish only what reaches this on validation users: 'ndcg@10 >= current', "
+            "'recall@20/d64 >= 0.99 * current'; else exit code 3."
+        ),
+    ] = None,
     data: DataOption = None,
     device: DeviceOption = None,
 ) -> None:
@@ -66,6 +73,7 @@ def export(
         stages=stages if route is None else RoutedStages(stages, route),
         form=form,
         columns=names(columns),
+        gate=gate,
     )
     print_bundle(folder)
     print(f"exported: {folder} (next: recsys verify {out})")

@@ -23,17 +23,21 @@ def prepare(
         bool, typer.Option("--list", help="Print names and options, then stop.")
     ] = False,
 ) -> None:
-    """Turns raw ratings into a dataset folder."""
-    from data_prep import READERS, SOURCES, PrepareOptions, options_from_text
+    """Turns raw ratings, or labelled events, into a dataset folder."""
+    from data_prep import CLICK_SOURCES, READERS, SOURCES, PrepareOptions, options_from_text
     from data_prep import prepare as make
     from recsys.data.dataset import load_dataset
 
     if show or name is None:
         others = dict.fromkeys(READERS.names(), "a reader from another package")
         own = {key: entry.description for key, entry in SOURCES.items()}
+        own |= {key: entry.description for key, entry in CLICK_SOURCES.items()}
         _print_sources(others | own, PrepareOptions)
         return
     folder = out or Path("data") / name
+    if name in CLICK_SOURCES:
+        _prepare_clicks(name, overrides or [], source, folder, if_missing)
+        return
     if if_missing and folder.exists():
         dataset = load_dataset(folder)
     else:
@@ -44,6 +48,23 @@ def prepare(
         f"{folder}: {counts.num_users:,} users, {counts.num_items:,} items, "
         f"{counts.num_interactions:,} interactions"
     )
+
+
+def _prepare_clicks(
+    name: str, overrides: list[str], source: Path | None, folder: Path, if_missing: bool
+) -> None:
+    """Labelled events: their folder, and what it holds."""
+    from data_prep import options_from_text, prepare_clicks
+    from recsys.data.clicks.reading import load_clicks
+
+    if if_missing and folder.exists():
+        told = load_clicks(folder).manifest
+    else:
+        options = options_from_text(overrides)
+        told = prepare_clicks(name, options, source=source, out=folder).manifest
+    counts = ", ".join(f"{told.rows[part]:,} {part}" for part in told.rows)
+    share = sum(told.positive.values()) / sum(told.rows.values())
+    print(f"{folder}: {counts} events, {share:.1%} positive; {', '.join(told.features)}")
 
 
 def encode(

@@ -75,7 +75,9 @@ def evaluate(
         without=without or (),
         metrics=names(metrics),
         ks=measured_ks(ks),
-        show=lambda table: show_table(table, as_json, names(metrics), shown_ks(ks)),
+        show=lambda table: show_table(
+            table, as_json, names(metrics), shown_ks(ks, table.card.protocol)
+        ),
     )
     if origin:
         keep_table(origin, table, names(metrics))
@@ -96,7 +98,7 @@ def _evaluate_seeds(
     from recsys.studies.seed_runs.figures import evaluate_seeds
 
     found = evaluate_seeds(run, metrics=metrics, ks=measured_ks(ks), **options)
-    _show_seeds(found, as_json, metrics, shown_ks(ks))
+    _show_seeds(found, as_json, metrics, shown_ks(ks, found.card.protocol))
 
 
 def _show_seeds(found: Any, as_json: bool, metrics: tuple[str, ...], ks: list[int]) -> None:
@@ -145,7 +147,7 @@ def baselines(
         metrics=names(metrics),
         ks=measured_ks(ks),
     )
-    show_table(table, as_json, names(metrics), shown_ks(ks))
+    show_table(table, as_json, names(metrics), shown_ks(ks, table.card.protocol))
     if out is not None:
         table.save(out)
     if origin:
@@ -185,11 +187,11 @@ def compare(
 
         _refuse_for_seeds(runs[0], results=results)
         found = compare_seeds(runs, part=checked_part(split), protocol=protocol)
-        _show_seeds(found, as_json, names(metrics), shown_ks(ks))
+        _show_seeds(found, as_json, names(metrics), shown_ks(ks, found.card.protocol))
         return
     origin = origin_of(results, runs) if results else None
     table = join(runs, part=checked_part(split), protocol=protocol)
-    show_table(table, as_json, names(metrics), shown_ks(ks))
+    show_table(table, as_json, names(metrics), shown_ks(ks, table.card.protocol))
     if origin:
         keep_table(origin, table, names(metrics))
 

@@ -1,4 +1,4 @@
-"""The verbs that recommend: recommend, show, evaluate-lists."""
+"""The verbs that recommend: recommend, show, evaluate-lists, last-stage."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from recsys.cli.arguments import (
     DeviceOption,
     JsonFlag,
     MetricsOption,
+    Overrides,
     PartOption,
+    ProtocolOption,
+    ResultsOption,
+    Run,
     checked_part,
     names,
     numbers,
     one_of,
+    opened,
 )
 
 Source = Annotated[Path, typer.Argument(help="A run folder, a bundle, or a baseline's name.")]
@@ -42,6 +47,12 @@ def recommend(
     ] = True,
     fallback: Annotated[
         str | None, typer.Option(help="popularity: for those without a history [no list].")
+    ] = None,
+    ranker: Annotated[
+        bool | None,
+        typer.Option(
+            "--ranker/--no-ranker", help="Order candidates by the bundle's ranker [if it has one]."
+        ),
     ] = None,
     order: Annotated[
         str | None, typer.Option(help="given: histories stand in their order, without times.")
@@ -71,6 +82,7 @@ def recommend(
         stages=stages,
         filter_seen=seen,
         fallback=fallback,
+        ranker=ranker,
         at=at,
     )
     print(f"recommended: {path}")
@@ -125,3 +137,33 @@ def evaluate_lists(
     show_table(table, as_json, names(metrics), wanted)
     if out is not None:
         table.save(out)
+
+
+def last_stage(
+    run: Run,
+    config: Annotated[
+        Path, typer.Argument(help="Chains of steps; configs/ml100k_last_stage.yaml is one.")
+    ],
+    overrides: Overrides = None,
+    split: PartOption = "test",
+    protocol: ProtocolOption = None,
+    data: DataOption = None,
+    device: DeviceOption = None,
+    results: ResultsOption = None,
+) -> None:
+    """Measures lists after MMR, DPP, calibration, caps or exploration beside lists by score."""
+    from recsys.recipes.evaluating.results import origin_of
+    from recsys.recipes.last_stage.measure import compare_last_stages
+    from recsys.recipes.last_stage.showing import keep_last_stages, print_last_stages
+
+    origin = origin_of(results, [run]) if results else None
+    found = compare_last_stages(
+        opened(run, data, device=device),
+        config,
+        overrides or [],
+        part=checked_part(split),
+        protocol=protocol,
+    )
+    print_last_stages(found)
+    if origin:
+        keep_last_stages(origin, found)

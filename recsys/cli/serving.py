@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +24,13 @@ def serve(
     key_file: Annotated[
         Path | None, typer.Option(help="File with the API key [RECSYS_API_KEY, if set].")
     ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for items that are put and deleted while the server runs [default: it "
+            "takes none]."
+        ),
+    ] = None,
 ) -> None:
     """Serves a bundle over HTTP, with a page at /; new versions are swapped in as they come."""
     from recsys.config import apply_overrides, parse
@@ -32,6 +39,10 @@ def serve(
 
     told = {"host": host, "port": port, "workers": workers}
     places = {"bundle": bundle, "key_file": key_file}
-    tree = told | {name: str(path) for name, path in places.items() if path is not None}
+    tree: dict[str, Any] = told | {
+        name: str(path) for name, path in places.items() if path is not None
+    }
+    if items is not None:
+        tree["items"] = {"folder": str(items)}
     settings = parse(ServerSettings, apply_overrides(tree, overrides or []), "the server")
     run(settings)

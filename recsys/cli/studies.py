@@ -1,4 +1,4 @@
-"""The verb that trains and compares many runs: study."""
+"""Verbs that train and compare many runs: study, clicks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.arguments import Overrides, ResultsOption
+from recsys.cli.arguments import Overrides, PartOption, ResultsOption, checked_part
 
 
 def study(
@@ -30,6 +30,8 @@ def study(
     from recsys.recipes.evaluating.results import origin_of
     from recsys.studies import print_states
     from recsys.studies import study as run_study
+    from recsys.studies.panel.terminal import print_panel
+    from recsys.studies.panel.verb import PanelResult
     from recsys.studies.report.terminal import print_study
     from recsys.studies.results import keep_study
 
@@ -42,7 +44,9 @@ def study(
         train=training,
         dry=dry,
     )
-    if result.content is not None:
+    if isinstance(result, PanelResult):
+        (print_states if dry else print_panel)(result)
+    elif result.content is not None:
         print_study(result.content)
     else:
         print_states(result)
@@ -50,3 +54,30 @@ def study(
         print(path)
     if origin and not dry:
         keep_study(origin, result)
+
+
+def clicks(
+    config: Annotated[
+        Path, typer.Argument(help="Labelled events and rankers; see configs/ml1m_rating.yaml.")
+    ],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Folder [default: runs/CONFIG].")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A ranker to fit now; repeatable.")] = None,
+    split: PartOption = "test",
+    results: ResultsOption = None,
+) -> None:
+    """Fits rankers on labelled events and measures AUC, log-loss and calibration."""
+    from recsys.recipes.clicks.fit import fit_clicks
+    from recsys.recipes.clicks.keeping import keep_clicks, write_plot
+    from recsys.recipes.evaluating.results import origin_of
+    from recsys.reports.clicks.summary import print_clicks
+
+    part = checked_part(split)
+    origin = origin_of(results) if results else None
+    found = fit_clicks(
+        config, overrides or [], out=out or Path("runs") / config.stem, only=only or []
+    )
+    print_clicks(found.figures, part)
+    print(write_plot(found))
+    if origin:
+        keep_clicks(origin, found)

@@ -18,6 +18,7 @@ _HASHED = {
         "item_index": pa.int32(),
         "timestamp": pa.int64(),
         "weight": pa.float32(),
+        "part": pa.int8(),
     },
     USERS: {"user_id": pa.large_string()},
     ITEMS: {"item_id": pa.large_string()},

@@ -1,9 +1,10 @@
 """The dataset folder: reading and writing.
 
     dataset.json            manifest (below)
-    interactions.parquet    user_index i32, item_index i32, timestamp i64?, weight f32?
+    interactions.parquet    user_index i32, item_index i32, timestamp i64?, weight f32?, part i8?
                             sorted by user_index, then by the order of the user's history
-    users.parquet           user_index i32, user_id
+                             (by part first: 0 training, 1 validation, 2 test)
+    users.parquet           user_index i32, user_id, any content columns (age, country, ...)
     items.parquet           item_index i32, item_id, any content columns (title, genres, ...)
 
 Indices are 0..n-1 without gaps; external ids live in the two small tables alone.
@@ -114,6 +115,7 @@ class Dataset:
         order: Order | None = None,
         time_format: str | None = None,
         items: FrameLike | None = None,
+        users: FrameLike | None = None,
         name: str | None = None,
         split: SplitRule | None = None,
         like: "Dataset | str | Path | None" = None,
@@ -134,6 +136,7 @@ class Dataset:
                 be said.
             time_format: how times are written, where the rows leave it open.
             items: what is known of the items: the column `item` and any others, a title say.
+            users: what is known of the users, likewise: age, country.
             name: the data set's name.
             split: the split it is meant for.
             like: an existing data set (or its folder), whose users and items keep their indices,
@@ -151,11 +154,14 @@ class Dataset:
             content = content.rename({item: "item_id"})
         if append and like is None:
             raise DataError("append=True adds rows to a data set: name it (like=...)")
+        people = None if users is None else as_frame(users, "the users")
+        if people is not None and user in people.columns:
+            people = people.rename({user: "user_id"})
         place = Path(tempfile.mkdtemp(prefix="recsys-")) if out is None else None
         folder = place / "data" if place is not None else Path(str(out))
         ordered: Order = order or "time"
         arranged = arrange(frame.rows, ordered, time_format)
-        told = replace(arranged, notes=(*frame.notes, *arranged.notes))
+        told = replace(arranged, notes=(*frame.notes, *arranged.notes), user_content=people)
         try:
             if like is None:
                 made = write_arranged(
@@ -300,17 +306,22 @@ def write_arranged(
 ) -> Dataset:
     """Writes rows in order, as `write_dataset` does."""
     origin = origin or DatasetOrigin()
+    known, told = (
+        (arranged.users, ())
+        if arranged.user_content is None
+        else join_content(arranged.users, arranged.user_content, "user")
+    )
     return write_indexed(
         folder,
         arranged.rows,
-        user_ids=arranged.users,
+        user_ids=_with_content(arranged.users, known),
         item_ids=arranged.items,
         name=name,
         items=items,
         origin=replace(
             origin,
             tie_rule=origin.tie_rule or arranged.tie_rule,
-            notes=(*origin.notes, *arranged.notes),
+            notes=(*origin.notes, *arranged.notes, *told),
         ),
         split=split,
     )
@@ -338,6 +349,11 @@ def write_grown(
             "another folder for the new one"
         )
     manifest = load_manifest(like)
+    if manifest.split.name == "given":
+        raise DataError(
+            f"{like} has a fixed split of its source, and new rows are of no part of it; prepare "
+            "all rows anew, with their part"
+        )
     grown = grow(arranged, like, append=append)
     origin = origin or DatasetOrigin(source=manifest.source, licence=manifest.licence)
     if append is not None:  # its rows have gone through its filters
@@ -357,7 +373,7 @@ def write_indexed(
     folder: str | Path,
     rows: pl.DataFrame,
     *,
-    user_ids: pl.Series,
+    user_ids: pl.Series | pl.DataFrame,
     item_ids: pl.Series,
     name: str,
     items: pl.DataFrame | None = None,
@@ -368,9 +384,9 @@ def write_indexed(
 
     Args:
         folder: where the dataset folder shall stand.
-        rows: `[T]` user_index i32, item_index i32, timestamp i64?, weight f32?, in the order of
-            the dataset folder.
-        user_ids: `[U]` external ids by index.
+        rows: `[T]` user_index i32, item_index i32, timestamp i64?, weight f32?, part i8?, in the
+            order of the dataset folder.
+        user_ids: `[U]` external ids by index; or a frame of user_id and what is known of them.
         item_ids: `[N]` external ids by index.
         name, items, origin, split: as in `write_dataset`; the notes go to the terminal as well.
 
@@ -409,9 +425,10 @@ def check_replaceable(folder: Path) -> None:
     )
 
 
-def user_table(user_ids: pl.Series) -> pl.DataFrame:
-    """`users.parquet` of external ids `[U]`."""
-    return _indexed("user_index", user_ids.alias("user_id"))
+def user_table(users: pl.Series | pl.DataFrame) -> pl.DataFrame:
+    """`users.parquet` of external ids `[U]`, or of a frame of user_id and content columns."""
+    frame = users.alias("user_id").to_frame() if isinstance(users, pl.Series) else users
+    return frame.with_row_index("user_index").cast({"user_index": pl.Int32})
 
 
 def item_table(item_ids: pl.Series, content: pl.DataFrame | None) -> pl.DataFrame:
@@ -420,6 +437,13 @@ def item_table(item_ids: pl.Series, content: pl.DataFrame | None) -> pl.DataFram
     if content is None:
         return catalogue
     return catalogue.hstack(content.drop("item_id", "item_index", strict=False))
+
+
+def _with_content(ids: pl.Series, known: pl.Series | pl.DataFrame) -> pl.Series | pl.DataFrame:
+    """Ids in their own type, with the content columns."""
+    if isinstance(known, pl.Series):
+        return ids
+    return ids.alias("user_id").to_frame().hstack(known.drop("user_id", "user_index", strict=False))
 
 
 def _indexed(name: str, ids: pl.Series) -> pl.DataFrame:

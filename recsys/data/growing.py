@@ -31,17 +31,25 @@ class Grown:
 
     def content_with(self, given: pl.DataFrame | None) -> pl.DataFrame | None:
         """Content of both; of an item that both know, the given row."""
-        if given is None or self.content is None:
-            return self.content if given is None else given
-        text = pl.col("item_id").cast(pl.String)
-        parts = [given.with_columns(text), self.content.with_columns(text)]
-        try:
-            return pl.concat(parts, how="diagonal_relaxed")
-        except pl.exceptions.PolarsError as error:
-            raise DataError(
-                f"the item content does not go with that of the existing data set ({error}); give "
-                "each column the type it has there"
-            ) from error
+        return _of_both(given, self.content, "item")
+
+
+def _of_both(
+    given: pl.DataFrame | None, known: pl.DataFrame | None, what: str
+) -> pl.DataFrame | None:
+    """New content, and behind it that of the existing data set: the first row of an id holds."""
+    if given is None or known is None:
+        return known if given is None else given
+    text = pl.col(f"{what}_id").cast(pl.String)
+    try:
+        return pl.concat(
+            [each.with_columns(text) for each in (given, known)], how="diagonal_relaxed"
+        )
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"the {what} content does not go with that of the existing data set ({error}); give "
+            "each column the type it has there"
+        ) from error
 
 
 def grow(arranged: Arranged, folder: str | Path, *, append: Order | None) -> Grown:
@@ -58,7 +66,8 @@ def grow(arranged: Arranged, folder: str | Path, *, append: Order | None) -> Gro
     """
     folder = Path(folder)
     manifest = load_manifest(folder)
-    old_users = pl.read_parquet(folder / USERS, glob=False).sort("user_index")["user_id"]
+    people = pl.read_parquet(folder / USERS, glob=False).sort("user_index").drop("user_index")
+    old_users = people["user_id"]
     catalogue = pl.read_parquet(folder / ITEMS, glob=False).sort("item_index")
     users, user_places = _merged(old_users, arranged.users)
     items, item_places = _merged(catalogue["item_id"], arranged.items)
@@ -80,7 +89,16 @@ def grow(arranged: Arranged, folder: str | Path, *, append: Order | None) -> Gro
         note += f"; its {manifest.num_interactions:,} rows stand before the new ones"
     content = catalogue.drop("item_index")
     return Grown(
-        replace(arranged, rows=rows, users=users, items=items, notes=(*arranged.notes, note)),
+        replace(
+            arranged,
+            rows=rows,
+            users=users,
+            items=items,
+            notes=(*arranged.notes, note),
+            user_content=_of_both(
+                arranged.user_content, people if people.width > 1 else None, "user"
+            ),
+        ),
         content if content.width > 1 else None,
     )
 

@@ -22,17 +22,30 @@ MANIFEST = "dataset.json"
 class SplitRule(StrictModel):
     """The rule by which histories are split into train, validation and test parts."""
 
-    name: Literal["leave-last-out", "global-time"] = "leave-last-out"
-    """leave-last-out: last = test, the one before = validation. global-time: two timestamps cut."""
+    name: Literal["leave-last-out", "global-time", "given"] = "leave-last-out"
+    """leave-last-out: last = test, the one before = validation. global-time: two timestamps cut.
+    given: the source says which interactions are test."""
     valid_quantile: float = Field(default=0.8, gt=0, lt=1)
     """global-time only: the share of all interactions that is training."""
     test_quantile: float = Field(default=0.9, gt=0, lt=1)
     """global-time only: interactions after this quantile of time are test."""
+    valid_share: float | None = Field(default=0.1, gt=0, lt=1)
+    """given only: this share of each user's training interactions is drawn for validation, rounded
+    down, and at least one of two. None: the source has a validation part of its own."""
+    seed: int = Field(default=0, ge=0)
+    """given only: of the draw of the validation part."""
 
     def describe(self) -> str:
         """One line for the protocol card."""
         if self.name == "leave-last-out":
             return "leave-last-out: last = test, one before = validation; shorter than 3: all train"
+        if self.name == "given" and self.valid_share is None:
+            return "given: training, validation and test are parts of the source"
+        if self.name == "given":
+            return (
+                f"given: test is a part of the source; validation = {self.valid_share:g} of each "
+                f"user's other interactions (at least one of two), drawn with seed {self.seed}"
+            )
         valid, test = self.valid_quantile, self.test_quantile
         return f"global-time: train <= q{valid} < validation <= q{test} < test"
 
@@ -51,6 +64,8 @@ class DatasetOrigin:
     """What ordered interactions of equal time; None: as the reading of the rows says."""
     notes: tuple[str, ...] = ()
     """What was decided or changed in reading, one line each."""
+    ordered: bool = True
+    """Whether the order of a history means anything."""
 
 
 class DatasetManifest(StrictModel):
@@ -69,6 +84,8 @@ class DatasetManifest(StrictModel):
     tie_rule: str
     """What orders interactions of one user that carry the same timestamp."""
     split: SplitRule = SplitRule()
+    ordered: bool = True
+    """Whether the order of a history means anything. False: models that read it are refused."""
     notes: tuple[str, ...] = ()
     """What was decided or changed in reading (units, order, ids, content), one line each."""
     content_hash: str
@@ -121,6 +138,7 @@ def write_manifest(
         filters=origin.filters,
         tie_rule=origin.tie_rule or "given order",
         split=split,
+        ordered=origin.ordered,
         notes=origin.notes,
         content_hash=content_hash(folder),
         files=entries_of(folder, (INTERACTIONS, USERS, ITEMS)),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from recsys.arrays import Int64
 from recsys.data.dataset import INTERACTIONS, Dataset, SplitRule
@@ -57,10 +58,18 @@ def make_split(dataset: Dataset, rule: SplitRule | None = None) -> Split:
 
     Raises:
         DataError: global-time is asked of a data set without timestamps, or whose histories do
-            not stand in the order of time.
+            not stand in the order of time; a cut by order of one whose histories have none; the
+            given parts of one that has none, or other validation rows than it was prepared with.
     """
     rule = rule or dataset.manifest.split
     start, end = dataset.offsets[:-1], dataset.offsets[1:]
+    if rule.name == "given":
+        return _given(dataset, rule)
+    if not dataset.manifest.ordered:
+        raise DataError(
+            f"the histories of {dataset.manifest.name} have no order, so they cannot be split by "
+            f"{rule.name}; use the split they come with (protocol=lightgcn)"
+        )
     if rule.name == "leave-last-out":
         long_enough = (end - start) >= 3
         return Split(rule, start, end - 2 * long_enough, end - long_enough, end)
@@ -77,6 +86,31 @@ def make_split(dataset: Dataset, rule: SplitRule | None = None) -> Split:
     quantiles = (rule.valid_quantile, rule.test_quantile)
     train_end, valid_end = (_first_after(dataset, _time_quantile(dataset, q)) for q in quantiles)
     return Split(rule, start, train_end, valid_end, end)
+
+
+def _given(dataset: Dataset, rule: SplitRule) -> Split:
+    """The parts that the data set was prepared with; those of a user stand one after another."""
+    manifest, path = dataset.manifest, dataset.folder / INTERACTIONS
+    if manifest.split.name != "given":
+        raise DataError(
+            f"{manifest.name} has no parts given by its source; use its own split "
+            f"({manifest.split.name}), or prepare it from files that have parts "
+            "(recsys prepare lightgcn, or part_column=NAME)"
+        )
+    if rule != manifest.split:
+        raise DataError(
+            f"the validation part of {manifest.name} was drawn when it was prepared "
+            f"({manifest.split.describe()}); leave the split out of the config, or prepare again "
+            "with split.valid_share= and split.seed="
+        )
+    lengths = pl.scan_parquet(path, glob=False).group_by("user_index").agg(
+        valid=(pl.col("part") == 1).sum(), test=(pl.col("part") == 2).sum()
+    ).collect(engine="streaming")  # fmt: skip
+    users, end = lengths["user_index"].to_numpy(), dataset.offsets[1:]
+    valid_end, train_end = end.copy(), end.copy()
+    valid_end[users] -= lengths["test"].cast(pl.Int64).to_numpy()
+    train_end[users] = valid_end[users] - lengths["valid"].cast(pl.Int64).to_numpy()
+    return Split(rule, dataset.offsets[:-1], train_end, valid_end, end)
 
 
 def _check_ascending(dataset: Dataset) -> None:

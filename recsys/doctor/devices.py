@@ -11,6 +11,7 @@ from recsys.doctor.finding import Finding, Lookup, installed
 _LOOK = """
 import json, torch
 import torch.distributed as dist
+from importlib.util import find_spec
 cuda = torch.cuda.is_available()
 count = torch.cuda.device_count() if cuda else 0
 gpus = [torch.cuda.get_device_properties(number) for number in range(count)]
@@ -18,6 +19,7 @@ print(json.dumps({
     "gpus": [[gpu.name, gpu.total_memory / 2**30] for gpu in gpus],
     "mps": torch.backends.mps.is_available(),
     "built": torch.version.cuda,
+    "triton": bool(cuda and torch.version.cuda and find_spec("triton")),
     "nccl": bool(cuda and dist.is_available() and dist.is_nccl_available()),
 }))
 """
@@ -40,7 +42,9 @@ def device_findings(lookup: Lookup = installed) -> list[Finding]:
 
 
 def told_devices(seen: dict[str, object]) -> list[Finding]:
-    """The findings of what torch has told: `gpus` (name, GiB), `mps`, `built` (CUDA), `nccl`."""
+    """The findings of what torch has told: `gpus` (name, GiB), `mps`, `built` (CUDA),
+    `triton`, `nccl`.
+    """
     gpus = seen["gpus"]
     assert isinstance(gpus, list)
     found = [
@@ -52,9 +56,11 @@ def told_devices(seen: dict[str, object]) -> list[Finding]:
     if not found:
         built = f"torch is built for CUDA {seen['built']}" if seen["built"] else "a CPU torch"
         found = [Finding("device", f"cpu alone ({built})", "any", True)]
-    paths = "torch's operations on a GPU, numba's kernels on the CPU"
-    if not gpus:
-        paths = "numba's kernels on the CPU"
+    paths = "numba's kernels on the CPU"
+    if seen["triton"]:
+        paths = f"Triton's for the softmax losses and torch's operations on a GPU, {paths}"
+    elif gpus or seen["mps"]:
+        paths = f"torch's operations on a GPU, {paths}"
     talk = "NCCL between GPUs, gloo" if seen["nccl"] else "gloo"
     return [
         *found,

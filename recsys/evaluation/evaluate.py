@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-import torch
 
 from recsys.arrays import Float64, Int64
 from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories, item_counts
 from recsys.data.splitting import Split
+from recsys.devices import reading
 from recsys.errors import GranularityError, ProtocolError
 from recsys.evaluation.held_out import HeldOut, describe_untrained, held_out
 from recsys.evaluation.metric_table import SCHEMA, MetricTable
@@ -137,7 +137,7 @@ def rank_held_out(
     """
     held, ks = held_out(dataset, split, part), checked_cutoffs(ks)
     held = held if options.most_users is None else held.spread(options.most_users)
-    with torch.inference_mode(), progress() as bar:
+    with reading(model), progress() as bar:
         scorer = make_scorer(
             model,
             dataset.num_items,

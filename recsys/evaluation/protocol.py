@@ -18,12 +18,14 @@ class Protocol(StrictModel):
     """The rules by which held-out interactions become figures."""
 
     name: str
-    split: Literal["leave-last-out", "global-time"]
+    split: Literal["leave-last-out", "global-time", "given"]
     filter_seen: bool
     """Items of the history are taken out of the ranking."""
     request_time: bool = False
     """Models may know when the held-out item was taken, as a server knows what time it is."""
     reference: str
+    k: int = 10
+    """The cutoff that tables show, unless they are asked for others."""
 
 
 PROTOCOLS = {
@@ -58,6 +60,13 @@ PROTOCOLS = {
             split="global-time",
             filter_seen=True,
             reference="Hidasi and Czapp, Widespread flaws in offline evaluation, RecSys 2023",
+        ),
+        Protocol(
+            name="lightgcn",
+            split="given",
+            filter_seen=True,
+            reference="He et al., LightGCN, SIGIR 2020; their figures are of train+valid, at 20",
+            k=20,
         ),
         Protocol(
             name="request-time",

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from recsys.arrays import Float32, Int64
 from recsys.data.histories import Histories
+from recsys.devices import reading
 from recsys.errors import DataError
 from recsys.evaluation.ranking.allowed_items import histories_of_some, model_of_some
 from recsys.evaluation.ranking.make_scorer import DEFAULT_BUDGET, make_scorer
@@ -59,7 +59,8 @@ class Recommendations:
         """
         self._num_items, self._allowed = num_items, allowed
         ranked = model if allowed is None else model_of_some(model, allowed)
-        with torch.inference_mode():
+        self._model = model
+        with reading(model):
             self._scorer = make_scorer(
                 ranked,
                 num_items if allowed is None else len(allowed),
@@ -85,7 +86,7 @@ class Recommendations:
         lists = Lists(np.full(size, -1, np.int64), np.full(size, -np.inf, np.float32))
         # Neighbours in length share a batch: what is padded, is padded little.
         order = np.argsort(histories.lengths, kind="stable")
-        with torch.inference_mode():
+        with reading(self._model):
             for rows in self._scorer.batches(order):
                 batch = histories.rows(rows)
                 had = self._inside(batch)
@@ -103,7 +104,7 @@ class Recommendations:
         found = np.empty(len(rows), np.float32)
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]
-        with torch.inference_mode():
+        with reading(self._model):
             for batch in self._scorer.batches(np.arange(len(histories))):
                 lo, hi = np.searchsorted(ordered, [batch[0], batch[-1] + 1])
                 mine = order[lo:hi]

@@ -24,6 +24,7 @@ from recsys.devices import is_host
 from recsys.layers.dropout import Dropout
 from recsys.layers.jagged import JaggedLayout
 from recsys.layers.nested import NestedLinear, NestedNorm, scaled
+from recsys.layers.precision import raised
 
 
 class LRUConfig(StrictModel):
@@ -135,7 +136,7 @@ class LRU(nn.Module):
 
         `last`: `[B, D]` at the last token of each user alone.
         """
-        inputs = torch.view_as_complex(self.into(x).unflatten(-1, (-1, 2)))
+        inputs = torch.view_as_complex(raised(self.into(x)).unflatten(-1, (-1, 2)))
         states = linear_recurrence(inputs * self.log_gamma.exp(), self.decay(), layout)
         if last:
             states = states[layout.last]

@@ -19,6 +19,7 @@ from recsys.layers.dropout import Dropout
 from recsys.layers.jagged import JaggedLayout, attend
 from recsys.layers.nested import halves, linear, norm, scaled
 from recsys.layers.nested_attention import NestedAttention
+from recsys.layers.precision import forward_in
 from recsys.layers.timed.buckets import TimeBias
 from recsys.layers.timed.pointwise import last_window
 from recsys.layers.timed.softmax import attend_in_blocks, fits, softmax_bias
@@ -43,7 +44,8 @@ class TransformerConfig(StrictModel):
     ligr: x + f(LN(x)) * sigmoid(W x), SwiGLU inside."""
     bf16: bool = False
     """In training, linear layers multiply in bfloat16 (sums, attention, norms, loss and weights
-    stay in float32): faster for batches of some thousand tokens where there are instructions."""
+    stay in float32): faster for batches of some thousand tokens where there are instructions.
+    `trainer.precision: bf16` does so for the whole model."""
     nested: bool = False
     """Every layer nested, so that a smaller model can be cut out of the trained one (`recsys cut`);
     num_heads are then those of each block of coordinates between two granularities."""
@@ -219,8 +221,7 @@ class Transformer(nn.Module):
 
         With `last` the final layer does no more than these need; not for training.
         """
-        enabled = self.bf16 and self.training
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=enabled):
+        with forward_in("bf16" if self.bf16 and self.training else "float32", x.device):
             for number, layer in enumerate(self.layers, start=1):
                 x = layer(x, layout, last=last and number == len(self.layers))
         result: Tensor = self.norm(x)

@@ -116,7 +116,9 @@ class Plan:
         if asked.items is None or asked.offsets is None:
             found = self.engine.own_histories(asked.users)
         else:
-            found = Histories(asked.users, asked.items, asked.offsets, asked.times)
+            # A history that is given is what the user is made of, also of one who is known.
+            users = asked.users if self.engine.by_index else np.full(len(asked), -1)
+            found = Histories(users, asked.items, asked.offsets, asked.times)
         return asked_now(found, self.asked_at) if self.engine.reads_time == "request" else found
 
     def frame(self, asked: Asked) -> pl.DataFrame:
@@ -136,13 +138,21 @@ class Plan:
         return list_frame(asked.ids, items, scores, self.names)
 
 
+@dataclass(frozen=True)
+class Way:
+    """By what to rank."""
+
+    granularity: int | None = None
+    stages: str | None = None
+    ranker: bool | None = None
+
+
 def make_plan(
     engine: Engine,
     names: Ids,
+    way: Way,
     *,
     k: int,
-    size: int | None,
-    stages: str | None,
     allowed: Int64 | None,
     filter_seen: bool,
     fallback: str | None,
@@ -157,7 +167,7 @@ def make_plan(
     """
     if fallback is not None and fallback not in FALLBACKS:
         raise ConfigError(f"fallback {fallback!r} is not among {FALLBACKS}; None: there is none")
-    lister = engine.lister(k, size, stages, allowed)
+    lister = engine.lister(k, way.granularity, way.stages, allowed, way.ranker)
     popular = None if fallback is None else _most_popular(engine.popularity(), allowed, k)
     return Plan(engine, names, lister, k, filter_seen, popular)
 

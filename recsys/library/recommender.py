@@ -21,7 +21,15 @@ from recsys.library.engines.engine import Engine
 from recsys.library.engines.similar import similar_frame
 from recsys.library.ids import Ids, id_series, unknown_frame
 from recsys.library.output import like
-from recsys.library.plan import Plan, allowed_of, asked_now, checked_items, make_plan, seconds_of
+from recsys.library.plan import (
+    Plan,
+    Way,
+    allowed_of,
+    asked_now,
+    checked_items,
+    make_plan,
+    seconds_of,
+)
 from recsys.progress import console, progress
 from recsys.retrieval.checks import checked_count
 
@@ -90,6 +98,7 @@ class Recommender:
         block: Any = None,
         filter_seen: bool = True,
         fallback: Fallback | None = None,
+        ranker: bool | None = None,
         order: Order | None = None,
         at: Any = None,
     ) -> Any:
@@ -110,6 +119,8 @@ class Recommender:
             fallback: what those without a history get: `popularity`, the items with most
                 interactions, which are then their scores. None: unknown users get no list, and
                 an empty history is an error.
+            ranker: order the candidates by the ranker of a bundle; None: where the bundle has one,
+                and neither granularity nor stages are given.
             order: `given`: rows of a frame of histories stand in their order.
             at: when the items are asked for: seconds since 1970, a datetime or ISO text; None: now.
                 Of models that read the time of the request (`model.time: request`).
@@ -126,7 +137,7 @@ class Recommender:
         asked = self.asked(users, histories, order=order)
         plan = self.plan(
             k=k, granularity=granularity, stages=stages, allow=allow, block=block,
-            filter_seen=filter_seen, fallback=fallback, at=at,
+            filter_seen=filter_seen, fallback=fallback, ranker=ranker, at=at,
         )  # fmt: skip
         plan.check(asked)
         tell_unknown(asked)
@@ -163,12 +174,13 @@ class Recommender:
         block: Any = None,
         filter_seen: bool = True,
         fallback: str | None = None,
+        ranker: bool | None = None,
         at: Any = None,
     ) -> Plan:
         """Everything of `recommend` but the users, made ready for any number of batches."""
         asked_at = seconds_of(at)
         plan = make_plan(
-            self.engine, self._items, k=checked_count(k, "k"), size=granularity, stages=stages,
+            self.engine, self._items, Way(granularity, stages, ranker), k=checked_count(k, "k"),
             allowed=allowed_of(self._items, allow, block), filter_seen=filter_seen,
             fallback=fallback,
         )  # fmt: skip

@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from recsys.losses.base import LossConfig, lacks_of_loss
 from recsys.losses.bpr import BPRConfig
+from recsys.losses.constrained import ConstrainedBCEConfig
+from recsys.losses.cosine_contrastive import CosineContrastiveConfig
 from recsys.losses.gbce import GBCEConfig
 from recsys.losses.softmax_configs import SampledSoftmaxConfig, SoftmaxConfig
 from recsys.plugins.named_section import NamedSection
@@ -13,6 +15,8 @@ __all__ = [
     "LOSSES",
     "AnyLossConfig",
     "BPRConfig",
+    "ConstrainedBCEConfig",
+    "CosineContrastiveConfig",
     "GBCEConfig",
     "LossConfig",
     "SampledSoftmaxConfig",
@@ -27,6 +31,8 @@ LOSSES: Registry[type[LossConfig]] = Registry(
         "sampled_softmax": "recsys.losses:SampledSoftmaxConfig",
         "gbce": "recsys.losses:GBCEConfig",
         "bpr": "recsys.losses:BPRConfig",
+        "constrained_bce": "recsys.losses:ConstrainedBCEConfig",
+        "cosine_contrastive": "recsys.losses:CosineContrastiveConfig",
     },
     lacks_of_loss,
 )

@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from recsys.config import StrictModel
 from recsys.data.negatives import NegativesConfig
+from recsys.losses.grouped import RepeatedUsers
 from recsys.losses.softmax import NestedLossOutput
 
 Objective = Callable[..., NestedLossOutput]
@@ -43,6 +44,16 @@ class LossConfig(StrictModel):
     def objective(self, num_items: int, num_sizes: int) -> Objective:
         """What a model of `num_items` items and `num_sizes` granularities is trained on."""
         raise NotImplementedError
+
+    def grouped(self, num_items: int, num_sizes: int) -> Objective:
+        """The objective of pairs with one row for each user, `users [U, D]`, and `lengths [U]`, how
+        many of the targets are his; by default the other one with every row repeated.
+        """
+        return RepeatedUsers(self.objective(num_items, num_sizes))
+
+    def misfit(self, model: Any) -> str | None:
+        """Why a model of this config (`ModelConfig`) cannot be trained by it; None: it can."""
+        return None
 
     @model_validator(mode="before")
     @classmethod

@@ -17,6 +17,7 @@ from torch.nn.functional import softplus
 
 from recsys.data.negatives import NegativesConfig
 from recsys.granularity import Granularities
+from recsys.layers.precision import sums_in_float32
 from recsys.losses.base import LossConfig, Objective
 from recsys.losses.prefix_scales import prefix_scales
 from recsys.losses.softmax import Negatives, NestedLossOutput, own_logits
@@ -34,6 +35,7 @@ class BPRConfig(LossConfig):
         return nested_bpr
 
 
+@sums_in_float32
 def nested_bpr(
     users: Tensor,
     items: Tensor,

@@ -26,6 +26,8 @@ class Wanted:
     """The coordinates `[lo, hi)` each granularity adds, ascending."""
     means: bool
     """Whether the mean logits are wanted too."""
+    bf16: bool = False
+    """A GPU may multiply in bfloat16; sums are taken in float32 all the same."""
 
 
 class CompiledLogSumExp(torch.autograd.Function):

@@ -35,6 +35,7 @@ from torch.nn.functional import logsigmoid
 
 from recsys.data.negatives import NegativesConfig
 from recsys.granularity import Granularities
+from recsys.layers.precision import sums_in_float32
 from recsys.losses.base import LossConfig, Objective
 from recsys.losses.prefix_scales import prefix_scales
 from recsys.losses.softmax import Negatives, NestedLossOutput, find_places, own_logits
@@ -106,6 +107,7 @@ class GBCE(nn.Module):
         )
 
 
+@sums_in_float32
 def nested_gbce(
     users: Tensor,
     items: Tensor,

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from recsys.devices import is_host
 from recsys.granularity import Granularities
+from recsys.layers.precision import raised, sums_in_float32
 from recsys.losses.softmax import OwnCandidates, find_places
 from recsys.prefixes import prefix_logits
 
@@ -85,6 +86,7 @@ class Had:
     layout: Layout
 
 
+@sums_in_float32
 def seen_candidates(
     users: Tensor,
     read: Had,
@@ -115,12 +117,12 @@ def seen_candidates(
         The candidates; a token that has none gets a log-sum-exp of about -1e4.
     """
     layout = read.layout
-    items, vectors = layout.pad(read.items), layout.pad(read.vectors)
+    items, vectors = layout.pad(read.items), layout.pad(raised(read.vectors))
     known = _latest(items)
     if older is not None:
         known = torch.cat([known, _not_yet_again(older, items)], dim=2)
         items = torch.cat([items, older.layout.pad(older.items)], dim=1)
-        vectors = torch.cat([vectors, older.layout.pad(older.vectors)], dim=1)
+        vectors = torch.cat([vectors, older.layout.pad(raised(older.vectors))], dim=1)
     same = layout.pad(targets)[:, :, None] == items[:, None, :]
     seen = known & ~same
     places = find_places(negatives, items)[:, None, :]

@@ -5,8 +5,9 @@ all granularities cost what the full width costs alone. They exist only as tiles
 the tiles again from the saved log-sum-exps.
 
 float32 on a CPU goes to compiled kernels (`losses/compiled_logsumexp.py`), whose tiles stay in the
-cache; everything else (a GPU, float64) to the torch tiles of this file, which are also what the
-kernels are tested against.
+cache, float32 on an NVIDIA GPU to Triton's (`losses/fused_logsumexp.py`), whose tiles stay on the
+chip; everything else (another device, float64) to the torch tiles of this file, which are also what
+the kernels are tested against.
 
 Shape legend: T tokens (positions with a target), N candidate items, G granularities, D
 embedding_dim, R and C rows and columns of one tile.
@@ -20,7 +21,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recsys.devices import is_host
+from recsys.layers.precision import products_in_bf16
 from recsys.losses.compiled_logsumexp import CompiledLogSumExp, Wanted
+from recsys.losses.fused_logsumexp import FusedLogSumExp, fused
 from recsys.prefixes import add_prefix_products
 
 TILE_ELEMENTS = 1 << 21
@@ -61,16 +64,29 @@ def nested_logsumexp(
         col_scale. The means are `[0]` where they are not wanted, and 0 in a row that skips every
         column, whose log-sum-exp is -inf.
     """
-    apply: Callable[..., tuple[Tensor, Tensor]] = _TiledLogSumExp.apply
     tensors = (users, items, row_scale) + (() if col_scale is None else (col_scale,))
-    whole = slices[0][0] == 0 and slices[-1][1] == items.shape[1] and len(items) > 0
-    if whole and all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors):
+    apply = _function_for(tensors, slices)
+    if apply is not _TiledLogSumExp.apply:
         if col_scale is None:
             col_scale = items.new_ones(len(slices), len(items))
         bias = items.new_zeros(len(items)) if bias is None else bias
-        skip = torch.full((len(users), 0), -1) if skip is None else skip
-        apply = CompiledLogSumExp.apply
-    return apply(users, items, row_scale, col_scale, bias, skip, Wanted(slices, means))
+        skip = users.new_full((len(users), 0), -1, dtype=torch.int64) if skip is None else skip
+    wanted = Wanted(slices, means, bf16=products_in_bf16())
+    return apply(users, items, row_scale, col_scale, bias, skip, wanted)
+
+
+def _function_for(
+    tensors: tuple[Tensor, ...], slices: list[tuple[int, int]]
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The form of the sums for these users, items and scales: the only place that chooses."""
+    users, items = tensors[:2]
+    whole = slices[0][0] == 0 and slices[-1][1] == items.shape[1] and len(items) > 0
+    if whole and all(x.dtype == torch.float32 for x in tensors):
+        if all(is_host(x.device) for x in tensors):
+            return CompiledLogSumExp.apply
+        if fused(users, slices):
+            return FusedLogSumExp.apply
+    return _TiledLogSumExp.apply
 
 
 class _TiledLogSumExp(torch.autograd.Function):

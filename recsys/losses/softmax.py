@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.granularity import Granularities
+from recsys.layers.precision import sums_in_float32
 from recsys.losses.logsumexp import nested_logsumexp
 from recsys.losses.prefix_scales import PrefixScales, prefix_scales
 
@@ -71,6 +72,7 @@ class OwnCandidates:
     """`[G, T]` added to the logits of the targets."""
 
 
+@sums_in_float32
 def nested_softmax(
     users: Tensor,
     items: Tensor,
@@ -127,18 +129,33 @@ def nested_softmax(
         if own is not None:
             if own.target_bias is not None:
                 positive = positive + own.target_bias
-            everything, taught = _join(everything, taught, own.logsumexp, own.means)
-        everything, taught = _join(everything, taught, positive, positive)
-    cross_entropy = everything - positive
-    per_granularity = cross_entropy.detach().mean(1)
+            everything, taught = join(everything, taught, own.logsumexp, own.means)
+        everything, taught = join(everything, taught, positive, positive)
+    return cross_entropy(everything, taught, positive, granularities, distillation)
+
+
+def cross_entropy(
+    everything: Tensor,
+    taught: Tensor,
+    positive: Tensor,
+    granularities: Granularities,
+    distillation: float,
+) -> NestedLossOutput:
+    """The loss of log-sum-exps over all candidates, `[G, T]`, and logits of the targets, `[G, T]`.
+
+    `taught [G, T]` are the mean logits under the softmax of the full width; `[0]` without
+    distillation.
+    """
+    losses = everything - positive
+    per_granularity = losses.detach().mean(1)
     weights = per_granularity.new_tensor(granularities.normalized_weights)
-    if means:
+    if len(taught):
         parts = [(1.0 - distillation) * positive[:-1] + distillation * taught[:-1], positive[-1:]]
-        cross_entropy = everything - torch.cat(parts)
-    return NestedLossOutput(weights @ cross_entropy.mean(1), per_granularity)
+        losses = everything - torch.cat(parts)
+    return NestedLossOutput(weights @ losses.mean(1), per_granularity)
 
 
-def _join(levels: Tensor, means: Tensor, more: Tensor, more_means: Tensor) -> tuple[Tensor, Tensor]:
+def join(levels: Tensor, means: Tensor, more: Tensor, more_means: Tensor) -> tuple[Tensor, Tensor]:
     """Log-sum-exps and mean logits of two groups of candidates together, `[G, T]` each.
 
     The means are those under the softmax of the last granularity, which no gradient reaches; `[0]`

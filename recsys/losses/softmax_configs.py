@@ -9,6 +9,7 @@ from pydantic import Field
 
 from recsys.data.negatives import NegativesConfig
 from recsys.losses.base import LossConfig, Objective
+from recsys.losses.grouped import grouped_softmax
 from recsys.losses.softmax import nested_softmax
 
 
@@ -23,6 +24,10 @@ class SoftmaxConfig(LossConfig):
     def objective(self, num_items: int, num_sizes: int) -> Objective:
         """`nested_softmax`."""
         return partial(nested_softmax, distillation=self.distillation)
+
+    def grouped(self, num_items: int, num_sizes: int) -> Objective:
+        """`grouped_softmax`."""
+        return partial(grouped_softmax, distillation=self.distillation)
 
 
 class SampledSoftmaxConfig(LossConfig):
@@ -41,3 +46,7 @@ class SampledSoftmaxConfig(LossConfig):
     def objective(self, num_items: int, num_sizes: int) -> Objective:
         """`nested_softmax`."""
         return partial(nested_softmax, distillation=self.distillation)
+
+    def grouped(self, num_items: int, num_sizes: int) -> Objective:
+        """`grouped_softmax`."""
+        return partial(grouped_softmax, distillation=self.distillation)

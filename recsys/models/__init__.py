@@ -3,27 +3,36 @@
 from typing import Annotated
 
 from recsys.models.base import Model, ModelConfig, lacks_of_model
+from recsys.models.elsa import ELSA, ELSAConfig
 from recsys.models.fmrlrec import FMRLRec, FMRLRecConfig
 from recsys.models.fuxi import FuXi, FuXiConfig
 from recsys.models.hstu import HSTU, HSTUConfig
+from recsys.models.ials import IALS, IALSConfig
 from recsys.models.sasrec import SASRec, SASRecConfig
+from recsys.models.spectral import Spectral, SpectralConfig
 from recsys.models.two_tower import TwoTower, TwoTowerConfig
 from recsys.plugins.named_section import NamedSection
 from recsys.plugins.registry import Registry
 
 __all__ = [
+    "ELSA",
     "HSTU",
+    "IALS",
     "MODELS",
     "AnyModelConfig",
+    "ELSAConfig",
     "FMRLRec",
     "FMRLRecConfig",
     "FuXi",
     "FuXiConfig",
     "HSTUConfig",
+    "IALSConfig",
     "Model",
     "ModelConfig",
     "SASRec",
     "SASRecConfig",
+    "Spectral",
+    "SpectralConfig",
     "TwoTower",
     "TwoTowerConfig",
 ]
@@ -37,6 +46,14 @@ MODELS: Registry[type[Model]] = Registry(
         "fuxi": "recsys.models.fuxi:FuXi",
         "hstu": "recsys.models.hstu:HSTU",
         "two_tower": "recsys.models.two_tower:TwoTower",
+        "mf": "recsys.models.pairs.mf:MF",
+        "lightgcn": "recsys.models.pairs.lightgcn:LightGCN",
+        "ltgnn": "recsys.models.pairs.ltgnn:LTGNN",
+        "ultragcn": "recsys.models.pairs.ultragcn:UltraGCN",
+        "svd_gcn": "recsys.models.pairs.svd_gcn:SVDGCN",
+        "elsa": "recsys.models.elsa:ELSA",
+        "ials": "recsys.models.ials:IALS",
+        "spectral": "recsys.models.spectral:Spectral",
     },
     lacks_of_model,
 )

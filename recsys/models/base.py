@@ -5,6 +5,7 @@ Shape legend: B users, T tokens, N items, D embedding_dim, L longest history.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,6 +40,38 @@ class ModelConfig(StrictModel):
     def pairs(self) -> bool:
         """Users are known by index, and training takes (user, item) pairs without an order."""
         return False
+
+    @property
+    def groups_pairs(self) -> bool:
+        """The objective is a loss's `grouped`: it gets each user of a batch of pairs once."""
+        return False
+
+    @property
+    def reads_rows(self) -> bool:
+        """The model is told all rows it is fitted on (`Model.note_rows`), such as a graph."""
+        return False
+
+    @property
+    def order_free(self) -> bool:
+        """The order of a history does not matter, so data sets without one are taken."""
+        return self.pairs
+
+    @property
+    def own_loss(self) -> bool:
+        """It trains by an objective of its own: the section `loss` is not read, and no negatives
+        are drawn.
+        """
+        return self.solved
+
+    @property
+    def solved(self) -> bool:
+        """It is fitted by a solver of its own (`Model.solve`), without gradients."""
+        return False
+
+    @property
+    def updatable(self) -> bool:
+        """A run can be gone on with on new rows (`recsys update`)."""
+        return not self.solved
 
     @property
     def reads_time(self) -> Time:
@@ -95,6 +128,16 @@ class Model(nn.Module):
         """The objective of a batch; `negatives` None: over all items."""
         raise NotImplementedError
 
+    def solve(self, rows: Histories) -> Iterator[None]:
+        """Fits the model in rounds, one each time it is asked on; of models that are `solved`.
+
+        After each round the model can be measured; one that is solved at once has one round.
+
+        Args:
+            rows: what may be fitted on, one history for every user (some may be empty).
+        """
+        raise NotImplementedError
+
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]` of non-empty histories, from their most recent `history_length` rows."""
         raise NotImplementedError
@@ -120,6 +163,16 @@ class Model(nn.Module):
     def note_users(self, trained: npt.NDArray[np.bool_]) -> None:
         """Is told `trained [U]`, which users have a training row; of models of pairs alone."""
 
+    def note_rows(self, rows: Histories) -> None:
+        """Is told what it is fitted on, one history for each user of the data set (some empty),
+        before training and whenever a run is opened; of models that say `reads_rows` alone.
+        """
+
+    def begin(self) -> None:
+        """Is called once before a training that begins anew, when all else has been told: first
+        values that are made of the training rows.
+        """
+
 
 _METHODS = {
     "loss": "loss(batch, negatives) -> NestedLossOutput",
@@ -135,6 +188,7 @@ def lacks_of_model(found: Any) -> list[str]:
     config = getattr(found, "Config", None)
     good = isinstance(config, type) and issubclass(config, ModelConfig)
     missing = [] if good else ["a class attribute Config, a subclass of recsys.models.ModelConfig"]
-    return missing + [
-        text for name, text in _METHODS.items() if getattr(found, name) is getattr(Model, name)
-    ]
+    lacking = [name for name in _METHODS if getattr(found, name) is getattr(Model, name)]
+    if found.solve is not Model.solve and "loss" in lacking:
+        lacking.remove("loss")
+    return missing + [_METHODS[name] for name in lacking]

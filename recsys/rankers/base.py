@@ -17,8 +17,10 @@ from recsys.rankers.examples import Examples, Schema
 class Ranker(Protocol):
     """A fitted ranker."""
 
-    schema: Schema
-    """The features that it was fitted on."""
+    @property
+    def schema(self) -> Schema:
+        """The features that it was fitted on."""
+        ...
 
     def scores(self, examples: Examples) -> Float32:
         """`[R]`, higher is better within a request; the logit of a label where it was fitted on

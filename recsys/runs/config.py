@@ -96,6 +96,12 @@ class RunConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _loss_fits_the_model(self) -> RunConfig:
+        if not self.model.own_loss and (reason := self.loss.misfit(self.model)):
+            raise ValueError(reason)
+        return self
+
+    @model_validator(mode="after")
     def _protocol_tells_the_time(self) -> RunConfig:
         if self.protocol in PROTOCOLS:  # another is refused where it is looked up
             try:

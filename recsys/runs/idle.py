@@ -47,11 +47,17 @@ def _ids_are_left_out(config: Sections) -> bool:
 
 
 def _has_no_network(config: Sections) -> bool:
-    return config.model.name == "two_tower" and config.model.items is None
+    model = config.model
+    if model.name == "mf":
+        return bool(model.users == "own")
+    of_rows = model.name == "two_tower" and model.items is None
+    return of_rows or model.name in ("lightgcn", "ltgnn", "ultragcn")
 
 
 def _has_no_table(config: Sections) -> bool:
-    return config.model.name == "fmrlrec" and not config.model.ids
+    model = config.model
+    without_ids = model.name == "fmrlrec" and not model.ids
+    return without_ids or (model.name == "svd_gcn" and not model.rows)
 
 
 def _of_table(
@@ -69,7 +75,8 @@ def _of_table(
 def _all_alike(config: Sections) -> bool:
     """Every negative is as likely as any other, and only ratios of likelihoods count."""
     negatives = config.loss.negatives
-    return config.loss.name in ("gbce", "bpr") and not (negatives.popularity or negatives.in_batch)
+    shares = config.loss.name in ("gbce", "bpr", "cosine_contrastive", "constrained_bce")
+    return shares and not (negatives.popularity or negatives.in_batch)
 
 
 _SAMPLED = "needs loss.name sampled_softmax"
@@ -87,12 +94,27 @@ _TABLES: tuple[tuple[str, str, str, Callable[[Any], bool], str], ...] = (
 """Kind of table, its option, the field that decides, whether the option works, why else not."""
 
 RULES = (
+    Rule(
+        "loss",
+        lambda c: c.model.own_loss,
+        "is of models without an objective of their own",
+        refused=False,
+    ),
+    *(
+        Rule(option, lambda c: c.model.solved, "is of models trained by gradients", refused=False)
+        for option in ("batching", "trainer.optimizer")
+    ),
     Rule("model.seen_negatives", lambda c: not c.loss.takes_own, _SAMPLED),
     Rule("model.repeat_bias", lambda c: not c.loss.takes_own, _SAMPLED),
     Rule(
         "model.seen_negatives",
         lambda c: bool(getattr(c.model, "repeat_bias", False)),
         "adds what model.repeat_bias has among the candidates already; choose one of them",
+    ),
+    Rule(
+        "model.history_dropout",
+        lambda c: getattr(c.model, "users", "") == "own",
+        "is of users made of their items; say model.users history or both",
     ),
     Rule(
         "model.gap_vectors",
@@ -114,7 +136,7 @@ RULES = (
     Rule(
         "loss.negatives.logq",
         _all_alike,
-        "tells draws apart, and negatives of gbce and bpr that are all drawn uniformly are alike",
+        "tells draws apart, and negatives that are all drawn uniformly are alike to this loss",
         refused=False,
     ),
     *(
@@ -128,6 +150,14 @@ RULES = (
             "is of split.name global-time",
         )
         for name in ("valid_quantile", "test_quantile")
+    ),
+    *(
+        Rule(
+            f"split.{name}",
+            lambda c: c.split is not None and c.split.name != "given",
+            "is of split.name given",
+        )
+        for name in ("valid_share", "seed")
     ),
     Rule("model.table", _ids_are_left_out, "is of ids, and the items are made of features alone"),
     Rule("model.item_init_std", _has_no_table, "is of the vectors of model.ids"),

@@ -12,6 +12,7 @@ from recsys.data.features.loading import load_features
 from recsys.data.splitting import Split, make_split
 from recsys.devices import AUTO, checked_name, find_device, is_host, memory_told
 from recsys.errors import ConfigError, DataError, ProtocolError, RunError
+from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.protocol import FitOn
 from recsys.files.named import inside
 from recsys.models import MODELS, Model
@@ -33,6 +34,12 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
         DataError: the data set lacks a feature that the model reads, or times.
         ConfigError: the model lacks something.
     """
+    if not (dataset.manifest.ordered or config.model.order_free):
+        raise ConfigError(
+            f"{config.model.name} reads the order of histories, and those of "
+            f"{dataset.manifest.name} have none; choose a model that does not, such as two_tower, "
+            "elsa or ials"
+        )
     module: Any = MODELS.find(config.model.name)
     names = config.model.item_features
     if config.model.reads_time != "none" and dataset.timestamps is None:
@@ -41,6 +48,8 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
             "prepare it with a column of times, or say model.time=none"
         )
     features = load_features(dataset.folder, names) if names else None
+    sizes = dataset.num_items, len(config.model.granularities)
+    loss = config.loss
     with torch.random.fork_rng(devices=[]):  # the caller's own random numbers go on as they were
         torch.manual_seed(config.trainer.seed)
         built: Model = module(
@@ -48,7 +57,7 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
             dataset.num_items,
             num_users=dataset.num_users,
             features=features,
-            objective=config.loss.objective(dataset.num_items, len(config.model.granularities)),
+            objective=loss.grouped(*sizes) if config.model.groups_pairs else loss.objective(*sizes),
         )
     if missing := [name for name in _BUILT if not hasattr(built, name)]:
         raise ConfigError(
@@ -56,6 +65,12 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
             "what recsys.models.Model declares"
         )
     return built
+
+
+def tell_rows(model: Model, dataset: Dataset, split: Split, fit_on: FitOn) -> None:
+    """Tells a model what it is fitted on, if it wants to know."""
+    if model.config.reads_rows:
+        model.note_rows(fit_histories(dataset, split, fit_on))
 
 
 class LoadedRun:
@@ -90,6 +105,7 @@ class LoadedRun:
         self.split: Split = make_split(self.dataset, self.config.split_rule(self.dataset))
         self.model = build_model(on_one_process(self.config), self.dataset)
         load_weights(self.model, inside(self.folder, WEIGHTS))
+        tell_rows(self.model, self.dataset, self.split, self.config.fit_on)
         place(self.model, device or _usual(self.config.device)).eval()
 
     @property

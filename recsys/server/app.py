@@ -6,9 +6,10 @@ import asyncio
 import logging
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from recsys.extras import extra
 from recsys.retrieval.bundle.manifest import read_manifest
 from recsys.retrieval.bundle.versions import find_bundle
 from recsys.server.answering.batching import Batcher
-from recsys.server.settings import ServerSettings
+from recsys.server.items.log import ItemLog
+from recsys.server.settings import ItemSettings, ServerSettings
 from recsys.server.versions import SHARED, Versions
 from recsys.server.web.gate import Gate
 from recsys.server.web.metrics import FOLDER, Metrics
@@ -47,8 +49,9 @@ def make_app(settings: ServerSettings) -> FastAPI:
     """The application; it opens and warms the bundle before it takes the first request.
 
     Raises:
-        ConfigError: the file of the key cannot be read.
+        ConfigError: the file of the key cannot be read, or run-time items cannot be taken so.
     """
+    check_items(settings)
     metrics, key = Metrics(), key_of(settings)
     versions = Versions(settings, metrics)
     batcher = Batcher(waiting=settings.waiting, together=settings.together, told=metrics.step)
@@ -58,10 +61,14 @@ def make_app(settings: ServerSettings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(versions.open)
         batcher.start()  # an application may be started again
-        watching = asyncio.create_task(_watch(versions, settings.watch))
+        watching = [
+            asyncio.create_task(_again_and_again(versions.renew, settings.watch)),
+            asyncio.create_task(_again_and_again(versions.look, _pause_of(settings.items))),
+        ]
         logger.info("ready: http://%s:%s", settings.host, settings.port)
         yield
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         await asyncio.to_thread(batcher.stop)
 
     app = FastAPI(
@@ -105,15 +112,43 @@ def key_of(settings: ServerSettings) -> str | None:
     return key
 
 
+def check_items(settings: ServerSettings) -> None:
+    """Raises ConfigError unless run-time items can be taken safely, where they are."""
+    folder = settings.items.folder
+    if folder is None:
+        return
+    if key_of(settings) is None and not _is_loopback(settings.host):
+        raise ConfigError(
+            f"without an API key, everyone who reaches {settings.host} could put and delete items; "
+            f"give a key (--key-file, or the variable {KEY}), or listen at 127.0.0.1"
+        )
+    version = find_bundle(settings.bundle).resolve()
+    if folder.resolve().is_relative_to(version):
+        raise ConfigError(
+            f"{folder} is inside the version {version}, which would no longer be what was "
+            "exported; name a folder beside it"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def run(settings: ServerSettings) -> None:
     """Serves until it is told to stop.
 
     Raises:
         DataError, ChecksumError: there is no bundle to serve.
-        ConfigError: the file of the key cannot be read.
+        ConfigError: there is no key where one is needed, or its file cannot be read.
     """
     read_manifest(find_bundle(settings.bundle))
     key_of(settings)
+    check_items(settings)
+    if settings.items.folder is not None:
+        ItemLog(settings.items.folder)
     with tempfile.TemporaryDirectory(prefix="recsys-serve-") as shared:
         os.environ[_SETTINGS] = settings.model_dump_json()
         os.environ[SHARED] = shared
@@ -134,14 +169,18 @@ def run(settings: ServerSettings) -> None:
         )
 
 
-async def _watch(versions: Versions, seconds: float) -> None:
-    """Looks for a new version again and again; the searches go on meanwhile."""
+async def _again_and_again(look: Callable[[], bool], seconds: float) -> None:
+    """Looks for what is new, every so many seconds (0: never); the searches go on meanwhile."""
     while seconds:
         await asyncio.sleep(seconds)
         try:
-            await asyncio.to_thread(versions.renew)
+            await asyncio.to_thread(look)
         except Exception:  # the next look may succeed
-            logger.exception("the look for a new version failed")
+            logger.exception("the look for something new failed")
+
+
+def _pause_of(items: ItemSettings) -> float:
+    return 0 if items.folder is None else items.watch
 
 
 def _add_page(app: FastAPI) -> None:

@@ -29,6 +29,21 @@ class Limits(StrictModel):
     """Those a request may name; empty: all of the bundle."""
 
 
+class ItemSettings(StrictModel):
+    """Items that are put and deleted while the server runs."""
+
+    folder: Path | None = None
+    """Where their log is kept; None: the server takes none."""
+    most: int = Field(default=10_000, ge=0)
+    """Items beside those of the bundle; every search scores all of them."""
+    batch: int = Field(default=1_000, ge=1)
+    """Items of one request."""
+    bytes: int = Field(default=1 << 28, ge=1)
+    """Size of the log from which on nothing more is put."""
+    watch: float = Field(default=0.2, gt=0)
+    """Seconds between two looks at what other workers have written."""
+
+
 class ServerSettings(StrictModel):
     """Everything that `recsys serve` is told."""
 
@@ -45,6 +60,7 @@ class ServerSettings(StrictModel):
     key_file: Path | None = None
     """File with the API key that requests must carry; None: the variable RECSYS_API_KEY, if set."""
     limits: Limits = Limits()
+    items: ItemSettings = ItemSettings()
     timeout: float = Field(default=10.0, gt=0)
     """Seconds until an unanswered request ends with 503, and within which a body must arrive."""
     waiting: int = Field(default=1_024, ge=1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ from torch import Tensor, nn
 from recsys.arrays import Float32
 from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories, everyone, item_counts
-from recsys.devices import HOST, device_of, is_host, to_indices
+from recsys.devices import HOST, device_of, is_host, reading, to_indices
 from recsys.errors import ConfigError, RunError
 from recsys.models import Model
+from recsys.onnx_sessions import open_session
 from recsys.progress import progress
 from recsys.retrieval.bundle.manifest import BundleManifest, TowerEntry
 from recsys.retrieval.bundle.writing import Addition, BundleSource, UserSource
 from recsys.serving.onnx_tower import write_onnx
-from recsys.serving.user_tower import open_session
 
 TOWER = "tower.onnx"
 _BATCH = 256
@@ -59,7 +60,7 @@ def source_of(
         ConfigError: the data set has no such column.
     """
     granularities = model.granularities
-    with torch.inference_mode():
+    with reading(model):
         items = model.item_vectors().detach().float().cpu()
         scales = tuple(float(scale) for scale in model.scales())
         repeats = repeats_of(model)
@@ -122,7 +123,7 @@ def user_vectors(model: Model, histories: Histories) -> Float32:
     """`[U, D]` of non-empty histories, in batches of neighbours in length."""
     vectors = np.empty((len(histories), model.granularities.embedding_dim), np.float32)
     order = np.argsort(histories.lengths, kind="stable")
-    with torch.inference_mode(), progress() as bar:
+    with reading(model), progress() as bar:
         task = bar.add_task("user vectors", total=len(order))
         for lo in range(0, len(order), _BATCH):
             rows = order[lo : lo + _BATCH]
@@ -188,9 +189,10 @@ def _parity(model: Model, dataset: Dataset, path: Path) -> float:
     everything = everyone(dataset, timed=model.config.reads_time != "none")
     known = np.flatnonzero(everything.lengths)
     every = max(1, len(known) // _PARITY_USERS)
-    histories = everything.rows(known[::every]).last(model.config.history_length)
+    own = everything.rows(known[::every]).last(model.config.history_length)
+    histories = replace(own, users=np.full(len(own), -1))  # of anybody
     run = open_session(str(path)).run
-    with torch.inference_mode():
+    with reading(model):
         wanted = model.user_vectors(histories).float().cpu()
         rows = model.item_vectors().cpu()[to_indices(histories.items)]
         lengths = to_indices(histories.lengths)

@@ -16,6 +16,8 @@ from recsys.retrieval.bundle.manifest import BundleManifest
 from recsys.retrieval.bundle.writing import Addition, BundleSource, UserSource
 from recsys.serving.item_tower import ITEM_TOWER
 
+BEFORE = "tiers_before"
+"""The entry of a manifest's `model` with the tiers that a bundle's vectors were taken from."""
 TRADEOFF = "tradeoff.csv"
 """The table of `recsys tradeoff`, of the run that a bundle comes from."""
 
@@ -42,7 +44,7 @@ def source_of_bundle(bundle: Bundle, *, with_users: bool) -> BundleSource:
         popularity=_popularity(bundle),
         columns=bundle.columns if manifest.columns is not None else None,
         users=users,
-        model=manifest.model | {"tiers_before": [str(tier.spec) for tier in bundle.items.parts]},
+        model=manifest.model | {BEFORE: [str(tier.spec) for tier in bundle.items.parts]},
         protocol=manifest.protocol,
     )
 

@@ -6,15 +6,14 @@ Shape legend: B users, T items of all histories, L longest history, D embedding_
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from recsys.arrays import Float32, Int64
 from recsys.errors import DataError
-from recsys.extras import extra
 from recsys.files.named import inside
+from recsys.onnx_sessions import open_session
 from recsys.retrieval.bundle.loading import Bundle, check_bundle
 from recsys.retrieval.bundle.manifest import REMEDY
 from recsys.retrieval.checks import checked_count, checked_jagged
@@ -28,19 +27,6 @@ def time_inputs(reads_time: str) -> tuple[str, ...]:
     return {"none": (), "history": ("timestamps",), "request": ("timestamps", "asked_at")}[
         reads_time
     ]
-
-
-def open_session(model: str | bytes, *, threads: int = 0) -> Any:
-    """An onnxruntime session on the CPU; `threads` 0: all cores.
-
-    Raises:
-        InstallationError: onnxruntime is missing.
-    """
-    with extra("serve"):
-        import onnxruntime
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 class UserTower:
@@ -70,6 +56,7 @@ class UserTower:
         self,
         items: Integers,
         offsets: Integers,
+        more: Float32 | None = None,
         *,
         timestamps: Integers | None = None,
         asked_at: Integers | None = None,
@@ -79,6 +66,8 @@ class UserTower:
         Args:
             items: `[T]` item indices (`Catalogue.histories` gives those of external ids).
             offsets: `[B + 1]`, from 0 to T.
+            more: `[A, D]` vectors of items that the bundle does not hold; their indices follow its
+                own.
             timestamps: `[T]` seconds since 1970 (numbers of the data set, if it has no dates);
                 looked at by a tower that `reads_time`.
             asked_at: `[B]` likewise, the time of each request; None: now.
@@ -88,7 +77,8 @@ class UserTower:
                 the items, an array is not one of integers, or times are missing or too few.
         """
         times = self._times(len(items), len(offsets) - 1, timestamps, asked_at)
-        items, offsets = checked_jagged(items, offsets, self.bundle.num_items, "histories")
+        known = self.bundle.num_items + (0 if more is None else len(more))
+        items, offsets = checked_jagged(items, offsets, known, "histories")
         lengths = np.diff(offsets)
         if len(lengths) and lengths.min() < 1:
             row = int(lengths.argmin())
@@ -102,9 +92,9 @@ class UserTower:
         order = np.argsort(lengths, kind="stable")
         for lo in range(0, len(order), _BATCH):
             rows = order[lo : lo + _BATCH]
-            more = {"asked_at": times["asked_at"][rows]} if "asked_at" in times else {}
+            asked = {"asked_at": times["asked_at"][rows]} if "asked_at" in times else {}
             seen = times.get("timestamps")
-            users[rows] = self._run(items, offsets[rows + 1], lengths[rows], seen, more)
+            users[rows] = self._run(items, offsets[rows + 1], lengths[rows], more, seen, asked)
         return users
 
     def _times(
@@ -136,8 +126,9 @@ class UserTower:
         items: Int64,
         ends: Int64,
         lengths: Int64,
+        more: Float32 | None,
         timestamps: Int64 | None,
-        more: dict[str, Int64],
+        asked: dict[str, Int64],
     ) -> Float32:
         lengths = np.minimum(lengths, self.history_length)
         steps = np.arange(lengths.max())
@@ -146,12 +137,19 @@ class UserTower:
         if timestamps is not None:
             padded = np.zeros(present.shape, np.int64)
             padded[present] = timestamps[places]
-            more = {"timestamps": padded, **more}
+            asked = {"timestamps": padded, **asked}
         history = items[places]
         distinct, places = np.unique(history, return_inverse=True)
         vectors = np.zeros((*present.shape, self.bundle.dim), np.float32)
-        vectors[present] = self.bundle.items.decode(distinct, 0, self.bundle.dim)[places]
-        users: Float32 = self._session.run(None, {"vectors": vectors, "lengths": lengths, **more})[
-            0
-        ]
+        vectors[present] = self._rows(distinct, more)[places]
+        inputs = {"vectors": vectors, "lengths": lengths, **asked}
+        users: Float32 = self._session.run(None, inputs)[0]
         return users
+
+    def _rows(self, items: Int64, more: Float32 | None) -> Float32:
+        """`[n, D]` of ascending items."""
+        if more is None:
+            return self.bundle.items.decode(items, 0, self.bundle.dim)
+        held = int(np.searchsorted(items, self.bundle.num_items))
+        own = self.bundle.items.decode(items[:held], 0, self.bundle.dim)
+        return np.concatenate([own, more[items[held:] - self.bundle.num_items]])

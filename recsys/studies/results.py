@@ -10,13 +10,16 @@ import polars as pl
 from recsys.errors import RunError
 from recsys.recipes.evaluating.results import Origin
 from recsys.reports.results.record import Figure
+from recsys.studies.panel.config import BEFORE
+from recsys.studies.panel.figures import PanelFigures
+from recsys.studies.panel.verb import PanelResult
 from recsys.studies.report.content import LEAD, MEAN, RETENTION, VERSUS_SEPARATE, K, StudyContent
 from recsys.studies.report.tables import TablesContent
 from recsys.studies.tables.verb import TableStudyResult
 from recsys.studies.verb import StudyResult
 
 
-def keep_study(origin: Origin, result: StudyResult | TableStudyResult) -> None:
+def keep_study(origin: Origin, result: StudyResult | TableStudyResult | PanelResult) -> None:
     """Keeps the means over seeds, and what nested vectors keep; or every table at full width.
 
     Raises:
@@ -25,9 +28,14 @@ def keep_study(origin: Origin, result: StudyResult | TableStudyResult) -> None:
     content = result.content
     if content is None:
         raise RunError(f"nothing of {result.folder} has been measured yet; train it")
-    rows = study_rows(content) if isinstance(content, StudyContent) else tables_rows(content)
+    if isinstance(content, PanelFigures):
+        rows, card = panel_rows(content), None
+    elif isinstance(content, StudyContent):
+        rows, card = study_rows(content), content.card
+    else:
+        rows, card = tables_rows(content), content.card
     seeds = tuple(dict.fromkeys(state.run.seed for state in result.states))
-    replace(origin, seeds=seeds).write(list(rows), content.card)
+    replace(origin, seeds=seeds).write(list(rows), card)
 
 
 def study_rows(content: StudyContent) -> Iterator[Figure]:
@@ -59,3 +67,18 @@ def tables_rows(content: TablesContent) -> Iterator[Figure]:
         if row["kept"] is not None:
             kept = {"value": row["kept"], "low": row["kept_low"], "high": row["kept_high"]}
             yield Figure(name=name, metric="keeps", unit="share", **kept)
+
+
+def panel_rows(content: PanelFigures) -> Iterator[Figure]:
+    """What every lever gains, what the recipe keeps, and choices with a data set left out."""
+    for row in content.frame.iter_rows(named=True):
+        place = {"name": f"{row['lever']} on {row['data']}", "granularity": row["granularity"]}
+        if row["value"] is not None:
+            yield Figure(**place, metric=f"{LEAD}@{K}", value=row["value"])
+            yield Figure(**place, metric="keeps", unit="share", value=row["keeps"])
+        if row["lever"] != BEFORE:
+            told = {"value": row["gain"], "low": row["low"], "high": row["high"]}
+            yield Figure(**place, metric="gain", unit="share", **told)
+    for each in content.left_out:
+        name = f"{each.lever}, chosen without {each.data}"
+        yield Figure(name=name, metric="gain there", unit="share", value=each.gain)

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys.console import make_console
+from recsys.studies.panel.verb import PanelResult
 from recsys.studies.runs import duration, remaining_seconds
 from recsys.studies.tables.verb import TableStudyResult
 from recsys.studies.verb import StudyResult
@@ -14,7 +15,9 @@ from recsys.studies.verb import StudyResult
 _STYLES = {"finished": "green", "training": "cyan", "other config": "red"}
 
 
-def print_states(result: StudyResult | TableStudyResult, console: Console | None = None) -> None:
+def print_states(
+    result: StudyResult | TableStudyResult | PanelResult, console: Console | None = None
+) -> None:
     """Prints every run of the plan with its state, and the training that is left."""
     console = console or make_console()
     table = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)

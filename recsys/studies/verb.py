@@ -19,7 +19,7 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from recsys.config import load_yaml
+from recsys.config import StrictModel, load_yaml
 from recsys.data.dataset import load_dataset
 from recsys.evaluation.protocol import ProtocolCard
 from recsys.files.atomic import write_text
@@ -33,6 +33,8 @@ from recsys.studies.config import (
 )
 from recsys.studies.measuring import Measurement, card_of, load, measure_run, runs_of
 from recsys.studies.methods import METHODS, Source, find_method
+from recsys.studies.panel.config import PanelConfig, read_panel
+from recsys.studies.panel.verb import PanelResult, study_panel
 from recsys.studies.report.content import StudyContent
 from recsys.studies.report.writing import write_study
 from recsys.studies.runs import RunState, check_runs, hold, state_of, train_missing
@@ -66,22 +68,22 @@ class StudyResult:
 
 
 def study(
-    config: str | Path | StudyConfig | TableStudyConfig,
+    config: str | Path | StudyConfig | TableStudyConfig | PanelConfig,
     overrides: Sequence[str] = (),
     *,
     out: str | Path,
     only: Sequence[str] = (),
     train: bool = True,
     dry: bool = False,
-) -> StudyResult | TableStudyResult:
+) -> StudyResult | TableStudyResult | PanelResult:
     """Trains what is missing, measures what is new, and writes tables, plots and the page.
 
     May be killed at any time and called again; may run in several processes on one folder, which
     then share the training runs. Tables are of everything that is finished, whoever trained it.
 
     Args:
-        config: a study file, or a config object; one with `tables` is a study of tables
-            (`table_verb.py`).
+        config: a study file, or a config object; one with `tables` is a study of tables, one with
+            `panel` of levers on several data sets.
         overrides: `key=value` changes to the file.
         out: the study folder.
         only: methods to train and measure for now; empty: all of the file.
@@ -93,16 +95,11 @@ def study(
         DataError, RunError, ProtocolError: see their messages.
         StoppedError: SIGTERM or Ctrl-C came; the same call goes on from there.
     """
-    if isinstance(config, TableStudyConfig) or (
-        not isinstance(config, StudyConfig) and "tables" in load_yaml(Path(config))
-    ):
-        tables = (
-            config
-            if isinstance(config, TableStudyConfig)
-            else read_table_study(Path(config), list(overrides))
-        )
-        return study_tables(tables, Path(out), only=only, train=train, dry=dry)
-    settings = config if isinstance(config, StudyConfig) else read_study(config, list(overrides))
+    settings = config if isinstance(config, StrictModel) else _read(Path(config), list(overrides))
+    if isinstance(settings, TableStudyConfig):
+        return study_tables(settings, Path(out), only=only, train=train, dry=dry)
+    if isinstance(settings, PanelConfig):
+        return study_panel(settings, Path(out), only=only, train=train, dry=dry)
     folder, plan = Path(out), make_plan(settings)
     chosen = [name for name in settings.methods if not only or name in only]
     for name in only:
@@ -118,6 +115,14 @@ def study(
         train_missing(folder, wanted)
     left_out = _measure(folder, plan, wanted, chosen, card)
     return _tabulate(folder, plan, card, left_out)
+
+
+def _read(path: Path, overrides: list[str]) -> StudyConfig | TableStudyConfig | PanelConfig:
+    """A study file of any kind: one with `tables`, with `panel`, or with neither."""
+    tree = load_yaml(path)
+    if "tables" in tree:
+        return read_table_study(path, overrides)
+    return read_panel(path, overrides) if "panel" in tree else read_study(path, overrides)
 
 
 def _runs_for(plan: Plan, methods: Sequence[str]) -> list[PlannedRun]:

@@ -9,6 +9,7 @@ Shape legend: N rows of the table, R rows touched, D embedding_dim.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -27,7 +28,7 @@ def touched_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
     if gradient.is_sparse:
         gradient = gradient.coalesce()
         return gradient.indices()[0], gradient.values()
-    return gradient.new_ones(len(gradient)).nonzero()[:, 0], gradient
+    return torch.arange(len(gradient), device=gradient.device), gradient
 
 
 def adamw_rows(

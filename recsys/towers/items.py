@@ -20,8 +20,8 @@ Shape legend: N items, U items looked up, M modalities (the id is the first), D 
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any, Literal
+from collections.abc import Callable, Collection
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -30,9 +30,11 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel
 from recsys.data.features.loading import ItemFeatures
+from recsys.devices import free_memory, is_host
 from recsys.errors import ConfigError
 from recsys.granularity import Granularities
 from recsys.tables import EmbeddingTable
+from recsys.tables.plain.lookup import distinct
 from recsys.towers.fusion import GatedSum, Projection
 from recsys.towers.modalities import (
     CategoryModality,
@@ -44,6 +46,8 @@ from recsys.towers.modalities import (
 IDS = "ids"
 """The name of the id among the modalities."""
 _BLOCK = 1 << 13
+_HELD = 0.25
+"""The part of a device's free memory that features may take; larger ones are read by the host."""
 
 
 class ItemsConfig(StrictModel):
@@ -126,8 +130,18 @@ class ItemTower(nn.Module):
 
     def forward(self, rows: Tensor, *, size: int | None = None, sparse: bool = False) -> Tensor:
         """`[...]` int64 -> `[..., size]`; each item is encoded once, however often it is named."""
-        distinct, places = rows.unique(return_inverse=True)
-        return nn.functional.embedding(places, self.encode(distinct, size=size, sparse=sparse))
+        items, places, _ = distinct(rows)
+        return nn.functional.embedding(places, self.encode(items, size=size, sparse=sparse))
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> ItemTower:
+        """As of any `nn.Module`; a device takes the features too, if they fit into its memory."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        parts = [cast(Modality, part) for part in self.modalities.values()]
+        device = self.trained.device
+        fits = sum(part.held_bytes for part in parts) <= _HELD * free_memory(device)
+        for part in parts:
+            part.hold(device if fits and not is_host(device) else None)
+        return self
 
     def encode(self, items: Tensor, *, size: int | None = None, sparse: bool = False) -> Tensor:
         """`[U]` item indices -> `[U, size]`; None: D."""

@@ -14,7 +14,10 @@ C categories, E bins.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +31,30 @@ _RIDGE = 1e-4
 """Share of the largest variance added to all: directions of noise are not blown up."""
 
 
-class VectorModality(nn.Module):
+class _Held(nn.Module):
+    """A modality whose feature a device may hold: looking it up then makes no host wait."""
+
+    held: Tensor | None = None
+    """The feature on the device, `[N, ...]`; None: it is read by the host."""
+
+    @property
+    def held_bytes(self) -> int:
+        """What it would take there."""
+        raise NotImplementedError
+
+    def hold(self, device: torch.device | None) -> None:
+        """Takes the feature to a device; None: leaves it to the host."""
+        if device is None:
+            self.held = None
+        elif self.held is None or self.held.device != device:
+            self.held = on_device(self._whole(), device)
+
+    def _whole(self) -> npt.NDArray[Any]:
+        """`[N, ...]` the feature of all items, in memory."""
+        raise NotImplementedError
+
+
+class VectorModality(_Held):
     """Vectors of a frozen encoder: centred, whitened, of length 1, then a linear map."""
 
     centre: Tensor
@@ -53,9 +79,20 @@ class VectorModality(nn.Module):
         num = whitening.shape[1]
         self.weight = nn.Parameter(torch.eye(num, dim) * (init_std * num**0.5))
 
+    @property
+    def held_bytes(self) -> int:
+        """2 N W."""
+        return self.feature.vectors.nbytes
+
+    def _whole(self) -> npt.NDArray[Any]:
+        return np.array(self.feature.vectors)
+
     def forward(self, items: Tensor, size: int | None = None) -> Tensor:
         """`[U]` -> `[U, size]`; rows of absent items hold nothing of use."""
-        vectors = on_device(self.feature.rows(items.cpu().numpy()), items.device)
+        if self.held is not None:
+            vectors = self.held[items].float()
+        else:
+            vectors = on_device(self.feature.rows(items.cpu().numpy()), items.device)
         whitened = (vectors - self.centre) @ self.whitening
         result: Tensor = nn.functional.normalize(whitened, dim=1) @ self.weight[:, :size]
         return result
@@ -79,7 +116,7 @@ def whiten(
     return centre.astype(np.float32), (directions[:, order] / spread**strength).astype(np.float32)
 
 
-class CategoryModality(nn.Module):
+class CategoryModality(_Held):
     """The mean of the vectors of an item's categories."""
 
     def __init__(self, feature: CategoricalFeature, dim: int, *, init_std: float) -> None:
@@ -87,8 +124,27 @@ class CategoryModality(nn.Module):
         self.feature = feature
         self.weight = nn.Parameter(torch.randn(len(feature.names), dim) * init_std)
 
+    @property
+    def held_bytes(self) -> int:
+        """4 N times the most categories of an item."""
+        counts = np.diff(self.feature.offsets)
+        return 4 * len(counts) * int(counts.max(initial=0))
+
+    def _whole(self) -> npt.NDArray[Any]:
+        """`[N, most]`, filled up with -1."""
+        counts = np.diff(self.feature.offsets)
+        places = np.arange(counts.max(initial=0))
+        rows = np.full((len(counts), len(places)), -1, np.int32)
+        rows[places < counts[:, None]] = self.feature.values[: self.feature.offsets[-1]]
+        return rows
+
     def forward(self, items: Tensor, size: int | None = None) -> Tensor:
         """`[U]` -> `[U, size]`, zeros where an item has none."""
+        if self.held is not None:
+            named = self.held[items]
+            there = (named >= 0)[:, :, None]
+            found = nn.functional.embedding(named.clamp_min(0), self.weight[:, :size]) * there
+            return found.sum(1) / there.sum(1).clamp_min(1)
         values, offsets = self.feature.rows(items.cpu().numpy())
         return nn.functional.embedding_bag(
             to_indices(values, items.device),
@@ -99,7 +155,7 @@ class CategoryModality(nn.Module):
         )
 
 
-class NumberModality(nn.Module):
+class NumberModality(_Held):
     """A number, encoded as the filled share of each bin between quantiles, then a linear map."""
 
     edges: Tensor
@@ -110,9 +166,20 @@ class NumberModality(nn.Module):
         self.register_buffer("edges", torch.from_numpy(_edges(feature, bins)))
         self.weight = nn.Parameter(torch.randn(len(self.edges) - 1, dim) * init_std)
 
+    @property
+    def held_bytes(self) -> int:
+        """4 N."""
+        return self.feature.values.nbytes
+
+    def _whole(self) -> npt.NDArray[Any]:
+        return np.array(self.feature.values)
+
     def forward(self, items: Tensor, size: int | None = None) -> Tensor:
         """`[U]` -> `[U, size]`; rows of absent items hold nothing of use."""
-        numbers = on_device(np.asarray(self.feature.values)[items.cpu().numpy()], items.device)
+        if self.held is not None:
+            numbers = self.held[items]
+        else:
+            numbers = on_device(np.asarray(self.feature.values)[items.cpu().numpy()], items.device)
         lo, hi = self.edges[:-1], self.edges[1:]
         filled = ((numbers[:, None] - lo) / (hi - lo)).clamp(0, 1) - 0.5
         result: Tensor = filled / len(lo) ** 0.5 @ self.weight[:, :size]

@@ -33,6 +33,7 @@ from recsys.errors import ConfigError, RunError
 from recsys.evaluation.metrics import METRICS
 from recsys.files.atomic import remove
 from recsys.granularity import Granularities
+from recsys.layers.precision import Precision, forward_in
 from recsys.losses.softmax import Negatives, NestedLossOutput
 from recsys.processes import ALONE, Processes
 from recsys.progress import console, progress
@@ -87,6 +88,9 @@ class TrainerConfig(StrictModel):
     """Keep the last checkpoint of a finished run, about three times its weights, so that `--resume`
     can train more epochs."""
     optimizer: OptimizerConfig = OptimizerConfig()
+    precision: Precision = "float32"
+    """bf16: forward passes multiply matrices in bfloat16 (torch.autocast); sums of the loss,
+    weights and the optimizer stay in float32. For GPUs; slow on CPUs without such instructions."""
     seed: int = Field(default=0, ge=0)
 
     @field_validator("metric")
@@ -316,7 +320,8 @@ class _Loop:
         for table in self.sharded:  # they step inside backward
             table.set_rate(rate / self.config.optimizer.learning_rate)
         share = share_of(batch, self.processes)
-        output = self.nested.loss(share.batch, negatives)
+        with forward_in(self.config.precision, self.device):
+            output = self.nested.loss(share.batch, negatives)
         loss = output.total.detach()
         if self.read_every == 1:
             _refuse_loss(float(loss), step)
@@ -355,7 +360,10 @@ class _Loop:
         self._move(epoch=state.epoch + 1, index=0, loss_sums=())
         epoch = self.state.epoch
         scalars = {"loss": total, **losses}
-        log.write("train", state.step, scalars, epoch=epoch, seconds=self._seconds())
+        # On a CPU nothing is made ahead: making a batch is work, and not a wait.
+        waited = {} if is_host(self.device) else {"waited": round(self.feed.waited, 3)}
+        self.feed.waited = 0.0
+        log.write("train", state.step, scalars, epoch=epoch, seconds=self._seconds(), **waited)
         self.loss = total
         self._tell("epoch", scalars=scalars)
         if self.validate is None:

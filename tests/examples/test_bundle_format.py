@@ -8,13 +8,14 @@ import polars as pl
 import pytest
 
 import recsys
+from recsys.onnx_sessions import open_session
 from recsys.retrieval.bundle.loading import load_bundle
 from recsys.retrieval.bundle.tiers import parse_tiers
 from recsys.retrieval.bundle.writing import BundleSource, UserSource, write_bundle
 from recsys.retrieval.codecs.registry import CODECS
 from recsys.retrieval.funnel import Funnel, Stage
 from recsys.serving.item_tower import open_item_tower
-from recsys.serving.user_tower import UserTower, open_session
+from recsys.serving.user_tower import UserTower
 from tests.examples.conftest import WIDTH
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "bundle-format.md"

@@ -11,6 +11,7 @@ from typer.main import get_command
 from recsys.cli import app
 from recsys.config import parse
 from recsys.studies.config import StudyConfig
+from recsys.studies.panel.config import PanelConfig
 from tests.examples.conftest import WIDTH, named_items
 from tests.examples.pages import PAGES, ROOT, blocks
 
@@ -85,4 +86,6 @@ def test_the_page_of_the_command_line_has_every_verb():
 
 @pytest.mark.parametrize("text", STUDIES)
 def test_a_study_that_is_shown_can_be_read(text):
-    assert parse(StudyConfig, yaml.safe_load(text), "the page").run.is_file()
+    tree = yaml.safe_load(text)
+    kind = PanelConfig if "panel" in tree else StudyConfig
+    assert parse(kind, tree, "the page").run.is_file()

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-FAULTS = os.environ.get("RECSYS_FAULTS", "3")
+FAULTS = os.environ.get("RECSYS_FAULTS", "2")
 
 
 def test_whatever_the_system_does_no_verb_shows_a_trace_or_leaves_anything_half_written():

@@ -26,6 +26,7 @@ CORE = (
     "recsys.data",
     "recsys.doctor.printing",
     "recsys.granularity",
+    "recsys.rankers.in_bundle",
     "recsys.recipes.bundles.push",
     "recsys.recipes.bundles.verify",
     "recsys.reports.bundle",
@@ -177,7 +178,7 @@ print(json.dumps(told))
 """
     told = json.loads(python(code).stdout)
     without = {"Dataset", "load", "recommend", "diagnose", "verify", "push"}
-    without |= {"IndexOptions", "RoutedStages"}
+    without |= {"IndexOptions", "RankConfig", "RoutedStages"}
     assert set(recsys.__all__) - set(told) == without
     assert all("pip install 'recsys[train]'" in text for text in told.values())
 

@@ -175,11 +175,36 @@ _FACTORIES = (
     _aten.randperm.generator,
 )
 _library: Any = None
+_rest: Any = None
+
+
+_IN_BF16 = (
+    _aten.mm.default,
+    _aten.bmm.default,
+    _aten.addmm.default,
+    _aten.baddbmm.default,
+    _aten.scaled_dot_product_attention.default,
+)
+"""What autocast computes in bfloat16, as a GPU does."""
+
+
+def _autocast(op: Any) -> Any:
+    key = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        def rounded(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.bfloat16() if tensor.dtype == torch.float32 else tensor
+
+        args, kwargs = pytree.tree_map_only(torch.Tensor, rounded, (args, kwargs))
+        with torch._C._ExcludeDispatchKeyGuard(key):
+            return op(*args, **kwargs)
+
+    return run
 
 
 def install() -> torch.device:
     """Makes the device known to torch, once a process; returns it."""
-    global _library
+    global _library, _rest
     if _library is None:
         _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
         _library = torch.library.Library("aten", "IMPL")
@@ -188,6 +213,11 @@ def install() -> torch.device:
             overload = op._overloadname
             full = name if overload == "default" else f"{name}.{overload}"
             _library.impl(full, _factory(op), "PrivateUse1")
+        _rest = torch.library.Library("_", "IMPL")
+        _rest.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+        for op in _IN_BF16:
+            name = op._schema.name.removeprefix("aten::")
+            _library.impl(name, _autocast(op), "AutocastPrivateUse1")
         # `torch.tensor(..., device=...)` copies where Python's own dispatch is switched off.
         _library.impl("_copy_from", _copy_from, "PrivateUse1")
     return torch.device(NAME, 0)

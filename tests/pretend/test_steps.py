@@ -54,16 +54,24 @@ def test_steps_and_ranks_are_those_of_the_cpu(name, loss, kind, data):
     check_alike(figures(config, "cpu"), figures(config, NAME))
 
 
-@pytest.mark.parametrize("loss", LOSSES.names())
-def test_items_made_of_content_take_the_steps_of_the_cpu(loss, tmp_path):
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    """Items with features."""
     walks = pl.DataFrame({"user_id": np.repeat(np.arange(50), 6), "item_id": _walks(50, 6)})
-    folder = write_dataset(tmp_path / "data", walks, name="walks").folder
+    folder = write_dataset(tmp_path_factory.mktemp("content") / "data", walks, name="walks").folder
     write_features(folder)
-    items = {"features": ["text", "genres", "year"]}
-    config = settings(folder, "sasrec", loss, items=items)
+    return folder
+
+
+@pytest.mark.parametrize("loss", LOSSES.names())
+def test_items_made_of_content_take_the_steps_of_the_cpu(loss, content):
+    # Without dropout: a device draws for every item that is named, the CPU once for each.
+    still = {"encoder": {"dropout": 0.0}, "history_dropout": 0.0}
+    items = {"features": ["text", "genres", "year"], "modality_dropout": 0.0, "id_dropout": 0.0}
+    config = settings(content, "sasrec", loss, items=items, **still)
     check_alike(figures(config, "cpu"), figures(config, NAME))
-    content = settings(folder, "fmrlrec", loss, features=["text"])
-    check_alike(figures(content, "cpu"), figures(content, NAME))
+    lru = settings(content, "fmrlrec", loss, features=["text"])
+    check_alike(figures(lru, "cpu"), figures(lru, NAME))
 
 
 def _walks(users, length):
@@ -104,7 +112,25 @@ def test_a_tensor_that_was_left_on_the_cpu_stops_the_step(data, monkeypatch):
 @pytest.mark.parametrize("name", MODELS)
 def test_no_step_makes_the_host_wait(name, loss, data):
     ids = {"ids": True, "features": []} if name == "fmrlrec" else {}
-    config = settings(data, name, loss, **ids)
+    check_no_waits(settings(data, name, loss, **ids))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TABLES if kind != "dynamic"])
+def test_no_table_makes_the_host_wait(kind, data):
+    check_no_waits(settings(data, "sasrec", table=KINDS[kind]))
+
+
+def test_features_that_the_device_holds_make_no_host_wait(content, monkeypatch):
+    items = {"features": ["text", "genres", "year"]}
+    check_no_waits(settings(content, "sasrec", items=items))
+    monkeypatch.setattr("recsys.towers.items._HELD", 0.0)
+    with pytest.raises(AssertionError, match="_to_copy"):
+        check_no_waits(settings(content, "sasrec", items=items))
+    figures(settings(content, "sasrec", items=items), NAME)
+
+
+def check_no_waits(config):
+    """A step after the first, which alone may wait."""
     _, _, model, feed = ready(config, NAME)
     optimizer = build_optimizer(model, config.trainer.optimizer)
     feeds = feed.epoch(0, 0, 0)

@@ -37,9 +37,22 @@ BASE = {
 }
 TOWERS = "model={name: two_tower, granularities: {sizes: [4, 8]}}"
 PAPER = "model={name: fmrlrec, granularities: {sizes: [4, 8]}, features: [text]}"
+MF = "model={name: mf, granularities: {sizes: [4, 8]}}"
+LIGHT = "model={name: lightgcn, granularities: {sizes: [4, 8]}}"
+LINEAR = "model={name: ltgnn, granularities: {sizes: [4, 8]}}"
+ULTRA = "model={name: ultragcn, granularities: {sizes: [4, 8]}}"
+SPECTRAL = "model={name: svd_gcn, granularities: {sizes: [4, 8]}, directions: 8}"
+PAIRS = {
+    "MFConfig": MF,
+    "LightGCNConfig": LIGHT,
+    "LTGNNConfig": LINEAR,
+    "UltraGCNConfig": ULTRA,
+    "SVDGCNConfig": SPECTRAL,
+}
 CONTENT = "model.items={features: [text, year]}"
 LATER = "protocol=global-time"
 GBCE, BPR, SOFTMAX = "loss.name=gbce", "loss.name=bpr", "loss={name: softmax}"
+CCL, BCE = "loss.name=cosine_contrastive", "loss.name=constrained_bce"
 TWO = "trainer.epochs=2"
 
 
@@ -180,6 +193,34 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
     "TwoTowerConfig.init_std": ([TOWERS], ["model.init_std=0.1"]),
     "TwoTowerConfig.dropout": ([TOWERS], ["model.dropout=0.5"]),
     "TwoTowerConfig.sparse_gradients": ([TOWERS], ["model.sparse_gradients=true"]),
+    **{
+        f"{kind}.{option}": ([model], [change])
+        for kind, model in PAIRS.items()
+        for option, change in (
+            ("granularities", "model.granularities.sizes=[8]"),
+            ("history_length", "model.history_length=3"),
+            ("dropout", "model.dropout=0.5"),
+        )
+    },
+    "MFConfig.users": ([MF], ["model.users=both"]),
+    "MFConfig.history_dropout": ([MF, "model.users=both"], ["model.history_dropout=0.1"]),
+    "MFConfig.table": ([MF], table("hashed")),
+    "MFConfig.user_table": ([MF], ["model.user_table={name: hashed}"]),
+    "MFConfig.init_std": ([MF], ["model.init_std=0.2"]),
+    "MFConfig.sparse_gradients": ([MF], ["model.sparse_gradients=true"]),
+    "LightGCNConfig.layers": ([LIGHT], ["model.layers=1"]),
+    "LightGCNConfig.init": ([LIGHT], ["model.init=normal"]),
+    "LightGCNConfig.init_std": ([LIGHT], ["model.init_std=0.2"]),
+    "LTGNNConfig.restart": ([LINEAR], ["model.restart=0.6"]),
+    "LTGNNConfig.init": ([LINEAR], ["model.init=normal"]),
+    "LTGNNConfig.init_std": ([LINEAR], ["model.init_std=0.2"]),
+    "UltraGCNConfig.neighbours": ([ULTRA], ["model.neighbours=2"]),
+    "UltraGCNConfig.item_weight": ([ULTRA], ["model.item_weight=0"]),
+    "UltraGCNConfig.init_std": ([ULTRA], ["model.init_std=0.2"]),
+    "SVDGCNConfig.directions": ([SPECTRAL], ["model.directions=5"]),
+    "SVDGCNConfig.strength": ([SPECTRAL], ["model.strength=1"]),
+    "SVDGCNConfig.separate": ([SPECTRAL], ["model.separate=false"]),
+    "SVDGCNConfig.rows": ([SPECTRAL], ["model.rows=true"]),
     "RunConfig.loss": ([], ["loss={negatives: {uniform: 20}}"]),
     "SoftmaxConfig.distillation": ([SOFTMAX], ["loss.distillation=0.1"]),
     "SampledSoftmaxConfig.negatives": ([], ["loss.negatives={uniform: 20}"]),
@@ -187,6 +228,11 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
     "GBCEConfig.negatives": ([GBCE], ["loss.negatives={uniform: 20}"]),
     "GBCEConfig.calibration": ([GBCE], ["loss.calibration=0.1"]),
     "BPRConfig.negatives": ([BPR], ["loss.negatives={uniform: 20}"]),
+    "CosineContrastiveConfig.negatives": ([CCL], ["loss.negatives={uniform: 20}"]),
+    "CosineContrastiveConfig.margin": ([CCL], ["loss.margin=0.1"]),
+    "CosineContrastiveConfig.negative_weight": ([CCL], ["loss.negative_weight=9"]),
+    "ConstrainedBCEConfig.negatives": ([ULTRA, BCE], ["loss.negatives={uniform: 20}"]),
+    "ConstrainedBCEConfig.negative_weight": ([ULTRA, BCE], ["loss.negative_weight=9"]),
     "NegativesConfig.uniform": ([], ["loss.negatives.uniform=20"]),
     "NegativesConfig.popularity": ([], ["loss.negatives.popularity=5"]),
     "NegativesConfig.popularity_power": (
@@ -370,6 +416,13 @@ REFUSED = {
     "user_table beside a shared one": [*SHARED, "model.user_table={name: hashed}"],
     "nested_from alone": ["model.encoder.nested_from=8"],
     "distances of a nested encoder": ["model.encoder.nested=true", "model.encoder.distances=3"],
+    "history_dropout without histories": [MF, "model.history_dropout=0.1"],
+    "user_table of users made of items": [
+        MF, "model.users=history", "model.user_table={name: hashed}",
+    ],
+    "cosines without normalize": ["model.granularities.normalize=false", CCL],
+    "constrained_bce without degrees": [MF, BCE],
+    "table_weight_decay without rows": [SPECTRAL, "trainer.optimizer.table_weight_decay=0.3"],
     "widths by steps": table("widths", "start=200", "ramp=1000"),
 }  # fmt: skip
 

@@ -1,12 +1,16 @@
 """One small bundle with titles, and applications that serve it."""
 
+import numpy as np
 import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
 import recsys
+from recsys.data.features.manifest import FeatureOrigin
+from recsys.data.features.writing import write_categories, write_vectors
 from recsys.server.answering.answers import Answering
 from recsys.server.answering.served import Served
+from recsys.server.answering.stock import Stock
 from recsys.server.app import make_app
 from recsys.server.settings import Limits, ServerSettings
 
@@ -41,6 +45,39 @@ def shelf(run, tmp_path_factory):
     return out
 
 
+def around(films):
+    """The place of each film on the ring, as a vector."""
+    angle = 2 * np.pi * np.asarray(films) / 30
+    return np.stack([np.cos(angle), np.sin(angle), np.cos(2 * angle)], axis=1).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def content_shelf(tmp_path_factory):
+    """A bundle with an item tower, of films 0..29 with features `place` and `genres`; read-only."""
+    room = tmp_path_factory.mktemp("content")
+    told = pl.DataFrame({"item": [f"film {i}" for i in range(30)]}).with_columns(
+        title="The " + pl.col("item"), genres=pl.Series([GENRES[i % 4] for i in range(30)])
+    )
+    options = {"user": "user", "item": "item", "time": "time", "items": told}
+    data = recsys.Dataset.from_frame(ratings(), out=room / "data", **options)
+    films = data.item_frame()["item_id"].str.strip_prefix("film ").cast(int).to_numpy()
+    origin = FeatureOrigin(source="made by hand")
+    write_vectors(data.folder, "place", around(films), np.ones(30, bool), origin)
+    names = ["Comedy", "Drama", "War"]
+    words = [[names.index(word) for word in GENRES[film % 4].split("|")] for film in films]
+    edges = np.cumsum([0, *map(len, words)])
+    write_categories(
+        data.folder, "genres", np.concatenate(words).astype(np.int32), edges, names, origin
+    )
+    changes = [*SMALL, "model.items.features=[place,genres]"]
+    run = recsys.fit(data, "sasrec", changes, epochs=2).save(room / "run")
+    recsys.export(
+        run, room / "bundle", tiers="0:4:int8:ram,4:8:fp16:mmap", columns=("title", "genres"),
+        stages="4:20,8",
+    )  # fmt: skip
+    return room / "bundle"
+
+
 @pytest.fixture(scope="session")
 def model(shelf):
     return recsys.load(shelf)
@@ -49,7 +86,7 @@ def model(shelf):
 @pytest.fixture(scope="session")
 def answering(shelf):
     served = Served(shelf, verify=True, threads=1, shared=False)
-    return Answering(served, Limits(), lambda *_: None)
+    return Answering(Stock(served), Limits(), lambda *_: None)
 
 
 @pytest.fixture

@@ -8,13 +8,14 @@ import torch
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.models import FMRLRec, FMRLRecConfig, SASRec, SASRecConfig
+from recsys.onnx_sessions import open_session
 from recsys.retrieval.bundle.loading import load_bundle
 from recsys.retrieval.bundle.manifest import TowerEntry
 from recsys.retrieval.bundle.tiers import parse_tiers
 from recsys.retrieval.bundle.writing import BundleSource, write_bundle
 from recsys.serving.export import TOWER, check_parity, tower_of, why_no_tower
 from recsys.serving.onnx_tower import write_onnx
-from recsys.serving.user_tower import UserTower, open_session
+from recsys.serving.user_tower import UserTower
 
 NUM_ITEMS, LENGTH = 30, 7
 

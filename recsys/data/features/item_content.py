@@ -1,6 +1,6 @@
-"""Item content (titles, genres ...) joined to the items by id, in `items.parquet`.
+"""Content of items (titles, genres ...) and of users (age, country ...), joined by id.
 
-Shape legend: N items.
+Shape legend: N items or users.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from recsys.errors import DataError
 
 
 def join_content(
-    item_ids: pl.Series, content: pl.DataFrame
+    item_ids: pl.Series, content: pl.DataFrame, what: str = "item"
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Content of the items, ordered as they are.
+    """Content of the items (or of the users), ordered as they are.
 
     Args:
         item_ids: `[N]` as the data set has them; met as text.
         content: item_id (any type that ids may have) and content columns; of rows of one id the
             first is taken, rows of no item or without an id are left out.
+        what: item or user, as the columns are called.
 
     Returns:
         `[N]` item_id (text) and content, null where there is none; and what to say of it.
@@ -27,26 +28,26 @@ def join_content(
     Raises:
         DataError: there is no column item_id, or no item has content.
     """
-    if "item_id" not in content.columns:
-        raise DataError(f"item content has no column item_id; it has {', '.join(content.columns)}")
-    item_ids = read_ids(item_ids, "item_id").text
-    read = read_ids(content["item_id"], "item content: column item_id")
-    theirs = content.with_columns(read.text.alias("item_id")).drop("item_index", strict=False)
-    theirs = theirs.drop_nulls("item_id")
-    distinct = theirs.unique("item_id", keep="first", maintain_order=True)
-    found = int(item_ids.is_in(distinct["item_id"].implode()).sum())
+    name = f"{what}_id"
+    if name not in content.columns:
+        raise DataError(f"{what} content has no column {name}; it has {', '.join(content.columns)}")
+    item_ids = read_ids(item_ids, name).text
+    read = read_ids(content[name], f"{what} content: column {name}")
+    theirs = content.with_columns(read.text.alias(name)).drop(f"{what}_index", strict=False)
+    theirs = theirs.drop_nulls(name)
+    distinct = theirs.unique(name, keep="first", maintain_order=True)
+    found = int(item_ids.is_in(distinct[name].implode()).sum())
     if not found:
         raise DataError(
-            f"no id of the item content is an item of the interactions: it has "
-            f"{some(distinct['item_id'])}, they have {some(item_ids)}. Name the right column of "
-            "ids, or leave the content out"
+            f"no id of the {what} content is {'an item' if what == 'item' else 'a user'} of the "
+            f"interactions: it has {some(distinct[name])}, they have {some(item_ids)}. Name the "
+            "right column of ids, or leave the content out"
         )
-    notes = [*read.notes, f"content found for {found:,} of {len(item_ids):,} items"]
+    notes = [*read.notes, f"content found for {found:,} of {len(item_ids):,} {what}s"]
     if again := len(theirs) - len(distinct):
-        notes.append(f"{again:,} second rows of an item's content are left out")
+        whose = "an item's" if what == "item" else "a user's"
+        notes.append(f"{again:,} second rows of {whose} content are left out")
     joined = (
-        item_ids.alias("item_id")
-        .to_frame()
-        .join(distinct, on="item_id", how="left", maintain_order="left")
+        item_ids.alias(name).to_frame().join(distinct, on=name, how="left", maintain_order="left")
     )
     return joined, tuple(notes)

@@ -33,6 +33,8 @@ class Arranged:
     """`[N]` likewise."""
     tie_rule: str
     notes: tuple[str, ...]
+    user_content: pl.DataFrame | None = None
+    """user_id and what is known of the users: age, country; rows of no user are left out."""
 
 
 def as_frame(table: FrameLike, what: str) -> pl.DataFrame:

@@ -13,6 +13,7 @@ from recsys.arrays import Float32, Int64
 from recsys.data.histories import Histories, jagged_positions
 from recsys.errors import ConfigError
 from recsys.library.engines.engine import FunnelLister, in_pieces, unit_rows
+from recsys.rankers.in_bundle import BundleRanker
 from recsys.retrieval.bundle.loading import Bundle
 from recsys.retrieval.bundle_funnel import open_funnel
 from recsys.serving.user_tower import UserTower
@@ -44,14 +45,51 @@ class BundleEngine:
         items, offsets = self.bundle.seen
         positions, edges = jagged_positions(offsets[users], offsets[users + 1])
         times = self.bundle.seen_times
-        return Histories(
+        histories = Histories(
             users, items[positions], edges, None if times is None else times[positions]
         )
+        if times is not None or self.bundle.manifest.ranker is None:
+            return histories
+        return self.ranker.with_times(histories, positions)
+
+    @cached_property
+    def ranker(self) -> BundleRanker:
+        """The bundle's.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        return BundleRanker(self.bundle)
+
+    def is_ranked(self, size: int | None, stages: str | None, ranker: bool | None) -> bool:
+        """Whether a request is answered by the ranker; arguments as of `lister`.
+
+        Raises:
+            ConfigError: a ranker is asked for, and a granularity or stages as well.
+        """
+        if ranker and (size is not None or stages is not None):
+            raise ConfigError(
+                "a ranker orders the candidates of the funnel that it was fitted on; leave out "
+                "granularity and stages, or the ranker"
+            )
+        if ranker is None:
+            return self.bundle.manifest.ranker is not None and size is None and stages is None
+        return ranker
 
     def lister(
-        self, k: int, size: int | None, stages: str | None, allowed: Int64 | None
+        self,
+        k: int,
+        size: int | None,
+        stages: str | None,
+        allowed: Int64 | None,
+        ranker: bool | None = None,
     ) -> FunnelLister:
         """See `Engine`."""
+        if self.is_ranked(size, stages, ranker):
+            chosen = self.ranker
+            chosen.checked_k(k)
+            repeats = self.bundle.manifest.repeats
+            return FunnelLister(chosen.funnel(self.threads), self.vectors, allowed, repeats, chosen)
         if size is not None and stages is not None:
             raise ConfigError(
                 f"granularity {size} and stages {stages!r} both say by what to rank; give one"
@@ -96,11 +134,16 @@ class BundleEngine:
     def _dim(self, size: int | None) -> int:
         return self.bundle.dim if size is None else self.bundle.check_size(size)
 
-    def vectors(self, histories: Histories, own: bool) -> Float32:
+    def vectors(self, histories: Histories, own: bool, more: Float32 | None = None) -> Float32:
         """`[B, D]` users as they are, not of length 1.
 
         The users' own vectors are those that were exported, unless the tower reads the time of
         requests: it makes them anew.
+
+        Args:
+            histories: B of them.
+            own: they are what the bundle knows of these users.
+            more: `[A, D]` of items that it does not hold, see `UserTower.user_vectors`.
 
         Raises:
             DataError: the bundle has no user tower, or no users where `own`.
@@ -110,6 +153,7 @@ class BundleEngine:
         return self._tower.user_vectors(
             histories.items,
             histories.offsets,
+            more,
             timestamps=histories.timestamps,
             asked_at=histories.asked_at,
         )

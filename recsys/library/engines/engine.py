@@ -57,7 +57,14 @@ class Engine(Protocol):
         """What is known of users `[B]`."""
         ...
 
-    def lister(self, k: int, size: int | None, stages: str | None, allowed: Int64 | None) -> Lister:
+    def lister(
+        self,
+        k: int,
+        size: int | None,
+        stages: str | None,
+        allowed: Int64 | None,
+        ranker: bool | None = None,
+    ) -> Lister:
         """Ready to list.
 
         Args:
@@ -65,9 +72,12 @@ class Engine(Protocol):
             size: granularity; None: the full width, or the stages a bundle is made for.
             stages: `32:200,256`; None: every item is scored.
             allowed: ascending indices of the only items to be listed; None: all.
+            ranker: order the candidates by the bundle's ranker; None: where there is one, and
+                neither `size` nor `stages` say by what to rank.
 
         Raises:
-            GranularityError, ConfigError: it cannot be cut there, or the stages are no funnel.
+            GranularityError, ConfigError: it cannot be cut there, the stages are no funnel, or
+                there is no ranker.
         """
         ...
 
@@ -94,8 +104,18 @@ class Engine(Protocol):
         ...
 
 
+class Reranker(Protocol):
+    """Orders candidates anew."""
+
+    def best(
+        self, histories: Histories, vectors: Float32, candidates: Int64, k: int
+    ) -> tuple[Int64, Float32]:
+        """`[B, k]` items and scores of candidates `[B, K]`, best first."""
+        ...
+
+
 class FunnelLister:
-    """Lists by the stages of a funnel."""
+    """Lists by the stages of a funnel, and by a ranker of what they find."""
 
     def __init__(
         self,
@@ -103,14 +123,16 @@ class FunnelLister:
         vectors: Callable[[Histories, bool], Float32],
         allowed: Int64 | None,
         repeats: Mapping[int, float],
+        ranker: Reranker | None = None,
     ) -> None:
         """Args:
-        funnel: opened for lists of K.
+        funnel: opened for lists of K, or for the candidates of the ranker.
         vectors: user vectors of histories, which may be the engine's own.
         allowed: as of `Engine.lister`.
         repeats: what is added, by granularity, to scores of what a user has had.
+        ranker: orders the candidates; None: they stand by their scores.
         """
-        self._funnel, self._vectors = funnel, vectors
+        self._funnel, self._vectors, self._ranker = funnel, vectors, ranker
         self._allowed, self._repeats = allowed, repeats
         kept = max(1, min(funnel.stages[0].keep, funnel.bundle.num_items))
         self._at_once = int(np.clip(_CANDIDATES // kept, 1, _USERS))
@@ -128,8 +150,13 @@ class FunnelLister:
                 allowed=self._allowed,
                 repeats=None if filter_seen else self._repeats,
             )
-            found = self._funnel.search(self._vectors(batch, own), k, filters)
-            items[rows], scores[rows] = found.items, found.scores
+            vectors = self._vectors(batch, own)
+            if self._ranker is None:
+                found = self._funnel.search(vectors, k, filters)
+                items[rows], scores[rows] = found.items, found.scores
+            else:
+                listed = self._funnel.search(vectors, None, filters).items
+                items[rows], scores[rows] = self._ranker.best(batch, vectors, listed, k)
         return items, scores
 
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
-import torch
 
 from recsys.arrays import Float32, Int64
 from recsys.baselines.popularity import Popularity
 from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories, item_counts, select
+from recsys.devices import reading
 from recsys.errors import ConfigError, GranularityError
 from recsys.evaluation.recommend import Recommendations
 from recsys.granularity import Granularities
@@ -50,8 +50,20 @@ class ModelEngine:
         offsets = self.dataset.offsets
         return select(self.dataset, users, offsets[users], offsets[users + 1])
 
-    def lister(self, k: int, size: int | None, stages: str | None, allowed: Int64 | None) -> Lister:
-        """See `Engine`."""
+    def lister(
+        self,
+        k: int,
+        size: int | None,
+        stages: str | None,
+        allowed: Int64 | None,
+        ranker: bool | None = None,
+    ) -> Lister:
+        """See `Engine`; rankers are served with bundles."""
+        if ranker:
+            raise ConfigError(
+                f"{self.name} is no bundle, and rankers are served with bundles: export it, then "
+                "`recsys rank attach`; or leave out ranker=True"
+            )
         if stages is None:
             return ExactLister(self._ready(size, allowed))
         if size is not None:
@@ -69,7 +81,7 @@ class ModelEngine:
     def item_vectors(self, size: int | None) -> Float32:
         """See `Engine`."""
         model, dim = self._of_vectors(size)
-        with torch.inference_mode():
+        with reading(self.model):
             vectors = model.item_vectors().detach().float().cpu().numpy()[:, :dim]
         return unit_rows(vectors) if model.granularities.normalize else vectors
 
@@ -106,7 +118,7 @@ class ModelEngine:
         model, dim = self._of_vectors(None)
         vectors = np.empty((len(histories), dim), np.float32)
         order = np.argsort(histories.lengths, kind="stable")
-        with torch.inference_mode():
+        with reading(self.model):
             for piece in in_pieces(len(order), _USERS):
                 rows = order[piece]
                 vectors[rows] = model.user_vectors(histories.rows(rows)).float().cpu().numpy()
@@ -119,7 +131,7 @@ class ModelEngine:
         chosen = parse_stages(stages, k)
         for stage in chosen:
             self._checked(stage.granularity)
-        with torch.inference_mode():
+        with reading(self.model):
             items = cast(VectorModel, self.model).item_vectors().detach().float().cpu().numpy()
         tiers = [TierSpec(0, granularities.embedding_dim, "fp32", "ram")]
         normalize = granularities.normalize

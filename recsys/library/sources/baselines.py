@@ -18,7 +18,12 @@ from recsys.files.atomic import read_json, write_json
 from recsys.library.engines.model_engine import ModelEngine
 from recsys.library.recommender import Recommender
 from recsys.library.sources.keeping import DATA, keep_data
-from recsys.recipes.evaluating.baselines import BaselinesConfig, features_of, split_of
+from recsys.recipes.evaluating.baselines import (
+    BaselinesConfig,
+    check_order,
+    features_of,
+    split_of,
+)
 from recsys.runs.finding import choose, near
 from recsys.runs.folder import check_empty, new_folder
 
@@ -68,6 +73,7 @@ def fitted_baseline(
     Raises:
         ConfigError, DataError, ProtocolError: as of `fit_baseline`, `make_split`.
     """
+    check_order(config, dataset)
     split = split_of(dataset, protocol)
     rows = fit_histories(dataset, split, fit_on)
     model = fit_baseline(config, rows, dataset.num_items, features_of(config, dataset))

@@ -10,6 +10,8 @@ from recsys.errors import ConfigError
 from recsys.evaluation.protocol import find_protocol, make_card
 from recsys.granularity import Granularities
 from recsys.progress import console
+from recsys.recipes.bundles.gate import gate_of
+from recsys.recipes.bundles.gate_rules import parse_gates
 from recsys.recipes.bundles.routing import routing_of
 from recsys.recipes.bundles.search_options import IndexOptions, RoutedStages, search_parts
 from recsys.retrieval.bundle.array_files import Format, check_format
@@ -56,6 +58,7 @@ def export(
     stages: str | RoutedStages | None = None,
     form: str = "raw",
     columns: Sequence[str] = (),
+    gate: str | Sequence[str] | None = None,
 ) -> Path:
     """Writes a trained run, or a bundle again, as a new version of a bundle; makes it current.
 
@@ -72,17 +75,23 @@ def export(
         form: of the tiers' files: raw, safetensors or parquet.
         columns: of the items, to be told with them when they are served: title, genres. A bundle
             keeps those it has.
+        gate: what the version must reach on the run's validation users, or it is not published:
+            `ndcg@10 >= current`, `recall@20/d64 >= 0.99 * current`, `ndcg@10 > 0.05`; see
+            `gate_rules`. Several must all hold.
 
     Returns:
         The folder of the new version.
 
     Raises:
         RunError: it is not a run.
-        ConfigError: the tiers, the index, the stages, the routing, the tower or a column cannot be.
+        ConfigError: the tiers, the index, the stages, the routing, the tower, a column or a gate
+            cannot be.
+        GateError: a gate does not hold; the versions are as they were.
+        ProtocolError: a gate would measure what was fitted on the validation part.
         DataError: something else exists at `out`.
         InstallationError: what the tower is exported with, or the index built with, is missing.
     """
-    checked, index = check_format(form), IndexOptions.of(index)
+    checked, index, gates = check_format(form), IndexOptions.of(index), parse_gates(gate)
     routed = stages if isinstance(stages, RoutedStages) else None
     served = stages.stages if isinstance(stages, RoutedStages) else stages
     indexed = index.kind is not None
@@ -96,10 +105,17 @@ def export(
             raise ConfigError(
                 f"{source} is a bundle; routing is learned from a run, so export the run"
             )
+        if gates:
+            raise ConfigError(
+                f"{source} is a bundle and has no validation users; a gate needs them, so export "
+                "the run"
+            )
         assert not isinstance(source, LoadedRun)
         bundle = load_bundle(source)
         sizes = Granularities(sizes=bundle.manifest.sizes, normalize=bundle.normalize)
         specs = parse_tiers(_tiers(tiers, sizes, checked, indexed), bundle.dim)
+        if bundle.manifest.ranker is not None:
+            _warn_without_ranker(bundle)
         made = source_of_bundle(bundle, with_users=users is not False)
         additions = [_kept(bundle, specs[-1].hi, tower)]
     else:
@@ -119,6 +135,7 @@ def export(
         additions = _parts(loaded, specs[-1].hi, tower)
     additions += search_parts(specs, index, served)
     additions += [] if routed is None else [routing_of(loaded, served, routed.keep)]
+    additions += [gate_of(gates, loaded, Path(out), specs)] if gates else []
     codec = users if isinstance(users, str) else "fp32"
     return write_bundle(Path(out), made, specs, user_codec=codec, form=checked, additions=additions)
 
@@ -166,6 +183,16 @@ def _warn_without_tower(reason: str) -> None:
         f"warning: {reason}, so the bundle goes without a user tower and cannot turn histories "
         "into user vectors. Export again with tiers that reach the last coordinate, or with "
         "--no-tower if users come from elsewhere",
+        style="yellow",
+        soft_wrap=True,
+    )
+
+
+def _warn_without_ranker(bundle: Bundle) -> None:
+    """Says that a ranker stays behind: other tiers give other scores than it was fitted on."""
+    console.print(
+        f"warning: the ranker of {bundle.folder} stays behind, as it was fitted on the scores of "
+        "these tiers; fit one on the new bundle with `recsys rank fit`",
         style="yellow",
         soft_wrap=True,
     )

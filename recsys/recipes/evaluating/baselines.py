@@ -14,6 +14,7 @@ from recsys.baselines import (
     default_baselines,
     fit_baseline,
     label_of,
+    order_obstacle,
 )
 from recsys.baselines.base import BaselineConfig
 from recsys.config import StrictModel, apply_overrides, parse
@@ -115,9 +116,26 @@ def choose(
         default = default_baselines(dataset.num_items, np.diff(dataset.offsets))
         for name, reason in default.left_out.items():
             console.print(f"{name} is left out: {reason}", style="yellow")
-        return default.configs
+        reasons = [order_obstacle(config, dataset.manifest) for config in default.configs]
+        for reason in filter(None, reasons):
+            console.print(f"left out: {reason}", style="yellow", soft_wrap=True)
+        pairs = zip(default.configs, reasons, strict=True)
+        return tuple(config for config, reason in pairs if reason is None)
     tree = {"models": [{**changes[name], "name": name} for name in names]}
-    return parse(BaselinesConfig, tree, "the baselines asked for").models
+    configs = parse(BaselinesConfig, tree, "the baselines asked for").models
+    for config in configs:
+        check_order(config, dataset)
+    return configs
+
+
+def check_order(config: BaselineConfig, dataset: Dataset) -> None:
+    """Refuses what reads an order that is not there.
+
+    Raises:
+        ConfigError: with the baselines that there are instead.
+    """
+    if reason := order_obstacle(config, dataset.manifest):
+        raise ConfigError(f"{reason}; choose popularity, item_knn, ease, als or bpr")
 
 
 def measure_baselines(

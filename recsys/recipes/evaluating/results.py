@@ -33,12 +33,12 @@ class Origin:
     def write(
         self,
         rows: Sequence[Figure],
-        card: ProtocolCard,
+        card: ProtocolCard | None,
     ) -> None:
-        """Writes the file."""
+        """Writes the file; without a card the figures are of several data sets."""
         results = Results(
             steps=self.steps,
-            data=DataName(name=card.dataset, content_hash=card.content_hash),
+            data=DataName(name=card.dataset, content_hash=card.content_hash) if card else None,
             seeds=self.seeds,
             protocol=card,
             rows=tuple(rows),

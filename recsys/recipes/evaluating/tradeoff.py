@@ -22,6 +22,7 @@ from recsys.evaluation.tradeoff.sweep import (
     tiers_of,
 )
 from recsys.recipes.evaluating.queries import Measuring, Source, folder_of, open_source
+from recsys.reports.ranking.content import RANKING, read_ranking
 from recsys.reports.tradeoff.content import TradeoffContent
 from recsys.reports.tradeoff.page import write_tradeoff
 from recsys.runs.loading import LoadedRun
@@ -79,6 +80,7 @@ def tradeoff(
         measured=_measure(loaded, loaded.measuring, chosen, k, threads) if chosen else None,
         command=export_command(source, choice.point, sweep, loaded.sizes) if choice else None,
         machine=machine_of(threads),
+        ranking=read_ranking(source / RANKING),
     )
     show(content)
     is_run = (source / RUN).is_file()

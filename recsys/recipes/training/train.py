@@ -15,7 +15,7 @@ from recsys.data.negatives import NegativeSampler
 from recsys.data.splitting import Split, make_split
 from recsys.errors import ConfigError
 from recsys.evaluation.evaluate import EvaluationOptions, RankingOptions, evaluate
-from recsys.evaluation.held_out import held_out
+from recsys.evaluation.held_out import fit_histories, held_out
 from recsys.evaluation.protocol import find_protocol
 from recsys.files.atomic import remove
 from recsys.models import Model
@@ -29,7 +29,7 @@ from recsys.runs.config import RunConfig, read_config
 from recsys.runs.finding import find_data
 from recsys.runs.folder import change_length, change_logs, create_run, training
 from recsys.runs.idle import idle_options
-from recsys.runs.loading import build_model, place
+from recsys.runs.loading import build_model, place, tell_rows
 from recsys.runs.records import METRICS, RUN, load_config, load_run_info, update_run_info
 from recsys.tables.distributed.plan import sharded_tables
 from recsys.towers.items import ItemTower
@@ -37,6 +37,7 @@ from recsys.training.callbacks import Callback, Validation
 from recsys.training.checkpoint import WEIGHTS, TrainState, load_weights
 from recsys.training.loggers import About
 from recsys.training.loggers.watching import check_loggers, watched
+from recsys.training.solving import solve_rounds
 from recsys.training.trainer import drop_checkpoints
 from recsys.training.trainer import train as train_loop
 
@@ -120,6 +121,7 @@ def _train(
     if processes.first:  # what it maps, the others find
         processes.wait()
     split = make_split(dataset, settings.split_rule(dataset))
+    _check_kind(settings, processes)
     # Made before the folder is: what cannot be trained leaves nothing behind.
     model = build_model(settings, dataset)
     table = getattr(model, "table", None)
@@ -138,6 +140,7 @@ def _train(
     )
     if settings.model.pairs:
         model.note_users(split.fit_end(settings.fit_on) > split.start)
+    tell_rows(model, dataset, split, settings.fit_on)
     if settings.fit_on == "train":
         held_out(dataset, split, "valid")  # refuses what has nothing to validate by
     start = None
@@ -146,6 +149,9 @@ def _train(
     else:
         start = begin(settings, folder, model, (dataset, split), batches, processes)
     place(model, settings.device)
+    if settings.update is None and not resumed:
+        torch.manual_seed(settings.trainer.seed)
+        model.begin()
     if processes.first:
         create_run(folder, settings, dataset, resume=resume)
     (left,) = processes.any(processes.first and _is_left(folder, settings))
@@ -154,6 +160,20 @@ def _train(
             if start is not None:
                 start.write(folder, model, settings)
             _finish(settings, dataset, split, model, batches, folder, processes, callback)
+
+
+def _check_kind(config: RunConfig, processes: Processes) -> None:
+    """Refuses what the kind of model cannot do."""
+    if config.model.solved and processes.world_size > 1:
+        raise ConfigError(
+            f"{config.model.name} is solved in one process, and there are "
+            f"{processes.world_size}; run it without torchrun"
+        )
+    if config.update is not None and not config.model.updatable:
+        raise ConfigError(
+            f"{config.model.name} is solved anew, not gone on with: train it on the new data set "
+            "(recsys train)"
+        )
 
 
 def _data_of(settings: RunConfig, folder: Path) -> Path:
@@ -240,18 +260,24 @@ def _fit(
     processes: Processes,
     callback: Callback | None,
 ) -> TrainState:
-    draws = config.loss.draws
+    def measured() -> Validation:
+        return _validate(model, config, dataset, split, processes)
+
+    validate = measured if config.fit_on == "train" else None
+    if config.model.solved:
+        rows = fit_histories(dataset, split, config.fit_on)
+        return solve_rounds(
+            model, rows, config.trainer, folder, validate=validate, callback=callback
+        )
+    draws = None if config.model.own_loss else config.loss.draws
     sampler = None if draws is None else NegativeSampler(draws, batches.target_counts())
-    held_out = config.fit_on == "train"
     return train_loop(
         model,
         batches,
         config.trainer,
         folder,
         sampler=sampler,
-        validate=(lambda: _validate(model, config, dataset, split, processes))
-        if held_out
-        else None,
+        validate=validate,
         processes=processes,
         callback=callback,
     )

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from recsys.data.batching import TrainBatches
 from recsys.data.dataset import Dataset
-from recsys.data.histories import item_counts
+from recsys.data.histories import item_counts, select
 from recsys.data.splitting import Split
 from recsys.errors import ConfigError, ProtocolError, RunError
 from recsys.files.atomic import atomic_path, sha256_of
@@ -238,6 +238,9 @@ def _note_trained(model: Model, dataset: Dataset, split: Split, trained: Trained
         table.note_trained(counts + trained.items)
     if model.config.pairs:
         model.note_users(trained.users | (trained.end > split.start))
+    if model.config.reads_rows:
+        users = np.arange(dataset.num_users)
+        model.note_rows(select(dataset, users, split.start, trained.end))
 
 
 def _moments(parent: LoadedRun, model: Model, growth: Growth) -> dict[str, Tensor]:

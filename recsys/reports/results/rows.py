@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from recsys.errors import RunError
 from recsys.evaluation.metric_table import MetricTable
+from recsys.evaluation.protocol import find_protocol
 from recsys.evaluation.tradeoff.sweep import Point
 from recsys.reports.content import ALWAYS_SHOWN, View
 from recsys.reports.results.record import Figure
@@ -17,8 +18,11 @@ SEGMENTS = ("cold", "warm")
 
 
 def table_rows(table: MetricTable, metrics: Sequence[str] = ()) -> list[Figure]:
-    """Recall, NDCG and `metrics` at 10, NDCG of cold and warm targets, what each vector keeps."""
-    view = View(table, None, (*ALWAYS_SHOWN, *metrics))
+    """Recall, NDCG and `metrics` at the protocol's cutoff, NDCG of cold and warm targets, what each
+    vector keeps.
+    """
+    cutoff = find_protocol(table.card.protocol).k
+    view = View(table, None, (*ALWAYS_SHOWN, *metrics), (cutoff,))
     return [figure for line in view.lines for figure in _line_rows(view, line)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recsys.evaluation.tradeoff.sweep import Choice, Point, Tradeoff
+from recsys.reports.ranking.content import ShownRow
 from recsys.reports.tradeoff.words import choice_sentence, kept_of, measured_sentence, wanted_of
 
 
@@ -28,6 +29,8 @@ class TradeoffContent:
     """The `recsys export` that makes the chosen point."""
     machine: str
     """What the milliseconds were measured on."""
+    ranking: tuple[ShownRow, ...] = ()
+    """Rankers behind funnels, as `recsys rank evaluate` has measured them; empty: it has not."""
 
     @property
     def what(self) -> str:

@@ -35,8 +35,26 @@ def print_tradeoff(content: TradeoffContent, console: Console | None = None) -> 
     )
     said = f"{content.standing} {content.headline}".strip()
     console.print(said, soft_wrap=True, markup=False, highlight=False)
+    if content.ranking:
+        console.print(_rankers(content))
     if content.command:
         console.print(content.command, soft_wrap=True, markup=False, highlight=False)
+
+
+def _rankers(content: TradeoffContent) -> Table:
+    """What `recsys rank evaluate` has kept."""
+    table = Table(
+        title=Text("rankers behind funnels, to dot products' order of the same candidates"),
+        title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    for name in ("order", "candidates"):
+        table.add_column(name, overflow="fold")
+    for name in ("ndcg", "to dot products"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in content.ranking:
+        cells = (row.ranker, row.candidates, row.ndcg, row.beside_dot)
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
 
 
 def _table(title: str, points: Sequence[Point], content: TradeoffContent) -> Table:

@@ -139,6 +139,41 @@ class RoutingEntry(StrictModel):
     """The same of users it was not learned of; None: earlier versions did not measure it."""
 
 
+class GateEntry(StrictModel):
+    """A figure on validation users by which a version was published."""
+
+    gate: str
+    """As it was given: `ndcg@10 >= current`."""
+    figure: str
+    """`ndcg@10`, or `ndcg@10/d64` by one granularity."""
+    value: float
+    num_users: int
+    content_hash: str
+    """Of the data set."""
+    protocol: str
+    against: str | None
+    """The version that was current; None: there was none."""
+    against_value: float | None
+    """Its figure; None: the gate did not ask for it."""
+
+
+class RankerEntry(StrictModel):
+    """A ranker in the folder `ranker`, which orders the candidates of the funnel."""
+
+    file: str
+    more: tuple[str, ...]
+    """Further files, which are read with it."""
+    name: str
+    stages: str
+    """The funnel whose candidates it was fitted on."""
+    keep: int = Field(ge=1)
+    """Candidates of a request."""
+    scores: str
+    """`score_hash` of the items, whose scores it was fitted on."""
+    tiers: str
+    """`tiers_hash` of the version it was written into; any other is refused."""
+
+
 class BundleManifest(StrictModel):
     """The fields of `bundle.json`: everything needed to read the vectors."""
 
@@ -182,7 +217,18 @@ class BundleManifest(StrictModel):
     stages: str | None = None
     """The funnel this bundle was made for, as `parse_stages` reads it."""
     routing: RoutingEntry | None = None
+    gates: tuple[GateEntry, ...] = ()
+    """What it had to reach to be published (`recsys export --gate`)."""
+    ranker: RankerEntry | None = None
+    """Orders the candidates; None: they stand by their scores."""
     files: dict[str, FileEntry]
+
+
+def tiers_hash(manifest: BundleManifest) -> str:
+    """sha256 over the sums of the files that hold the items' tiers and norms."""
+    files = sorted({*files_named(manifest.items.tiers), *files_named(manifest.norms)})
+    told = [(file, manifest.files[file].sha256) for file in files]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def seal(folder: Path) -> None:

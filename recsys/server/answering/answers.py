@@ -9,16 +9,17 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from recsys.arrays import Float32, Int64
 from recsys.errors import RecsysError
-from recsys.retrieval.filters import make_filters
-from recsys.retrieval.funnel import Funnel
+from recsys.retrieval.funnel import Candidates, Funnel
 from recsys.server.answering.served import Served, histories_of, no_times, no_tower
+from recsys.server.answering.stock import Stock
 from recsys.server.settings import Limits
 from recsys.server.web.schemas import (
     Narrowing,
@@ -47,6 +48,7 @@ class _Row:
     times: Int64 = field(default_factory=lambda: _NONE)
     user: int = -1
     vector: Float32 | None = None
+    ranked: bool = False
     allowed: Int64 | None = None
     blocked: Int64 = field(default_factory=lambda: _NONE)
     unknown: list[str | int] = field(default_factory=list)
@@ -60,13 +62,14 @@ class _Row:
 class Answering:
     """Answers by one version of a bundle."""
 
-    def __init__(self, served: Served, limits: Limits, told: Told) -> None:
+    def __init__(self, stock: Stock, limits: Limits, told: Told) -> None:
         """Args:
-        served: opened.
+        stock: the items of the version.
         limits: of the operator.
         told: takes the time of each step.
         """
-        self.served, self.limits, self.told = served, limits, told
+        self.stock, self.served = stock, stock.served
+        self.limits, self.told = limits, told
 
     def recommend(self, requests: Sequence[RecommendRequest]) -> list[Answer]:
         """Lists for histories and users."""
@@ -77,15 +80,22 @@ class Answering:
             if row.error is None and row.source == "popularity":
                 self._popular(row)
             elif row.error is None:
-                groups[self._key(row, row.request.filter_seen)].append(row)
+                self._choose(row)
+                # Users of the bundle may have times, which guests have not: never one for all.
+                source = row.source if row.ranked else None
+                if row.error is None:
+                    groups[self._key(row, row.request.filter_seen), source].append(row)
         for group in groups.values():
-            first = group[0].request
-            self._search(group, self.served.funnel, seen=first.filter_seen)
+            seen = group[0].request.filter_seen
+            if group[0].ranked:
+                self._search(group, self._ranked_funnel, seen=seen)
+            else:
+                self._search(group, self.served.funnel, seen=seen)
         return [self._list(row) for row in rows]
 
     def similar(self, requests: Sequence[SimilarRequest]) -> list[Answer]:
         """Lists of items like an item."""
-        places = self.served.items.find([request.item for request in requests])
+        places = self.stock.find([request.item for request in requests])
         rows = [_Row(request, "item") for request in requests]
         self._narrow(rows)
         groups: dict[Hashable, list[_Row]] = defaultdict(list)
@@ -95,10 +105,9 @@ class Answering:
             else:
                 row.history = np.array([place])
                 groups[self._key(row, True)].append(row)
-        bundle = self.served.bundle
         for group in groups.values():
             items = np.concatenate([row.history for row in group])
-            for row, vector in zip(group, bundle.items.decode(items, 0, bundle.dim), strict=True):
+            for row, vector in zip(group, self.stock.vectors(items), strict=True):
                 row.vector = vector
             self._search(group, self.served.similar_funnel, seen=True, unit=True)
         return [self._list(row) for row in rows]
@@ -108,7 +117,7 @@ class Answering:
         rows = self._people(requests)
         groups: dict[int | None, list[_Row]] = defaultdict(list)
         for row in rows:
-            row.found = self.served.items.find(row.request.items)
+            row.found = self.stock.find(row.request.items)
             row.scores = [None] * len(row.found)
             row.unknown += _lost(row.request.items, row.found)
             if row.error is None and row.source != "popularity":
@@ -120,9 +129,7 @@ class Answering:
                 owners = np.repeat(np.arange(len(group)), [len(row.found) for row in group])
                 places = np.concatenate([row.found for row in group])
                 known, scores = places >= 0, np.full(len(places), np.nan, np.float32)
-                scores[known] = self.served.engine.products(
-                    vectors, owners[known], places[known], size
-                )
+                scores[known] = self.stock.products(vectors, owners[known], places[known], size)
                 for number, row in enumerate(group):
                     own = scores[owners == number].tolist()
                     row.scores = [None if score != score else score for score in own]
@@ -135,7 +142,7 @@ class Answering:
         """Looks up histories and users."""
         start = time.perf_counter()
         flat = [item for request in requests for item in request.history or ()]
-        found = self.served.items.find(flat)
+        found = self.stock.find_had(flat)
         named = [request.user for request in requests if request.user is not None]
         users = iter(self.served.users.find(named).tolist())
         rows, edge = [], 0
@@ -165,13 +172,13 @@ class Answering:
 
     def _narrow(self, rows: Sequence[_Row]) -> None:
         """Looks up what is allowed, blocked and told."""
-        items, content = self.served.items, self.served.content
+        items, content = self.stock, self.served.content
         for row in rows:
             request: Narrowing = row.request
             try:
                 content.check(request.columns)
                 if request.where:
-                    row.allowed = content.where(request.where)
+                    row.allowed = items.where(request.where)
                 if request.allow is not None:
                     found = items.find(request.allow)
                     row.unknown += _lost(request.allow, found)
@@ -188,10 +195,25 @@ class Answering:
         """What requests must have in common to be searched together."""
         request = row.request
         if len(row.blocked) and not seen:  # else it is hidden with what was seen
-            every = np.arange(len(self.served.items)) if row.allowed is None else row.allowed
+            every = np.arange(len(self.stock)) if row.allowed is None else row.allowed
             row.allowed, row.blocked = np.setdiff1d(every, row.blocked), _NONE
         allowed = None if row.allowed is None else row.allowed.tobytes()
         return request.k, request.granularity, request.stages, seen, allowed
+
+    def _choose(self, row: _Row) -> None:
+        """Whether the ranker answers a request."""
+        request: RecommendRequest = row.request
+        try:
+            row.ranked = self.served.engine.is_ranked(
+                request.granularity, request.stages, request.ranker
+            )
+        except RecsysError as error:
+            row.error = error
+
+    def _ranked_funnel(
+        self, k: int, _size: int | None, _stages: str | None, limits: Limits
+    ) -> Funnel:
+        return self.served.ranked_funnel(k, limits)
 
     def _vectors(self, group: Sequence[_Row]) -> None:
         """User vectors of histories by the tower, of users as stored."""
@@ -207,7 +229,7 @@ class Answering:
                 histories = histories_of(
                     items, users, times if timed else None, np.array(moments, np.int64)
                 )
-                for row, vector in zip(rows, self.served.vectors(histories, own), strict=True):
+                for row, vector in zip(rows, self.stock.users(histories, own), strict=True):
                     row.vector = vector
         self.told("users", time.perf_counter() - start, len(group))
 
@@ -242,14 +264,7 @@ class Answering:
         if unit:
             last = vectors[:, : funnel.stages[-1].granularity]
             vectors = vectors / np.linalg.norm(last, axis=1, keepdims=True).clip(1e-12)
-        had = histories_of([np.concatenate([row.history, row.blocked]) for row in group])
-        filters = make_filters(
-            len(group),
-            len(self.served.items),
-            seen=(had.items, had.offsets),
-            allowed=group[0].allowed,
-            repeats=None if seen else self.served.bundle.manifest.repeats,
-        )
+        had = [np.concatenate([row.history, row.blocked]) for row in group]
         last_told = [time.perf_counter()]
 
         def watch(step: str, candidates: int) -> None:
@@ -257,35 +272,43 @@ class Answering:
             self.told(step, now - last_told[0], candidates)
             last_told[0] = now
 
-        found = funnel.search(vectors, group[0].request.k, filters, watch)
+        ranked = group[0].ranked
+        found = self.stock.search(
+            funnel, vectors, had, group[0].allowed,
+            k=group[0].request.k, seen=seen, unit=unit, watch=watch,
+            order=partial(self._ranked, group, vectors) if ranked else None,
+        )  # fmt: skip
         counts = (found.items >= 0).sum(axis=1)
         for row, items, scores, count in zip(group, found.items, found.scores, counts, strict=True):
             row.found, row.scores = items[:count], scores[:count].tolist()
 
+    def _ranked(self, group: list[_Row], vectors: Float32, found: Candidates) -> Candidates:
+        """The first k of the ranker's order."""
+        users = np.array([row.user for row in group])
+        # The ranker knows nothing of items that were added since.
+        held = [row.history[row.history < self.stock.num_held] for row in group]
+        histories = histories_of(held, users)
+        if group[0].source == "user":
+            histories = self.served.engine.own_histories(users)  # with times, where they are known
+        k = group[0].request.k
+        items, scores = self.served.engine.ranker.best(histories, vectors, found.items, k)
+        return replace(found, items=items, scores=scores)
+
     def _popular(self, row: _Row) -> None:
         """The most popular items that the request may get."""
-        counts, k = self.served.popularity, row.request.k
-        if counts is None:
-            return
-        hidden = np.zeros(len(counts), bool)
-        if row.allowed is not None:
-            hidden[:] = True
-            hidden[row.allowed] = False
-        hidden[row.blocked] = True
-        order = self.served.popular
-        row.found = order[~hidden[order]][:k]
-        row.scores = counts[row.found].tolist()
+        row.found, row.scores = self.stock.popular(row.allowed, row.blocked, row.request.k)
 
     def _list(self, row: _Row) -> Answer:
         if row.error is not None:
             return row.error
-        told = self.served.content.rows(row.found, row.request.columns)
+        told = self.stock.rows(row.found, row.request.columns)
         columns = [{"columns": each} for each in told] if row.request.columns else told
-        names = self.served.items.ids(row.found)
+        names = self.stock.ids(row.found)
         listed = enumerate(zip(names, row.scores, columns, strict=True), 1)
         return {
             "version": self.served.version,
             "source": row.source,
+            "ranked": row.ranked and row.error is None,
             "items": [
                 {"item_id": name, "rank": rank, "score": score, **more}
                 for rank, (name, score, more) in listed

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys.arrays import Int64
+from recsys.arrays import Bool, Int64
 from recsys.errors import ConfigError
 
 _MOST_CATEGORIES = 10_000
@@ -91,15 +91,21 @@ class Content:
         """Items whose title has every word of a text: those it begins with first, then by
         popularity.
         """
+        return self.matching(text, limit)[0]
+
+    def matching(self, text: str, limit: int) -> tuple[Int64, Bool]:
+        """The same, with whether each title begins with the text."""
         lowered = text.lower().strip()
         if not lowered:
-            return self._popular[:limit]
+            found = self._popular[:limit]
+            return found, np.ones(len(found), bool)
         keep = pl.repeat(True, len(self._titles), eager=True)
         for word in lowered.split()[:8]:
             keep &= self._titles.str.contains(word, literal=True)
         found = np.flatnonzero(keep.to_numpy())
         begins = self._titles.gather(pl.Series(found)).str.starts_with(lowered).to_numpy()
-        return found[np.lexsort((self._rank[found], ~begins))][:limit]
+        order = np.lexsort((self._rank[found], ~begins))[:limit]
+        return found[order], begins[order]
 
 
 def _plain(series: pl.Series) -> pl.Series:

@@ -5,6 +5,8 @@ Shape legend: B users, N items, D coordinates, K length of the lists.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +29,8 @@ from recsys.retrieval.funnel import Funnel, parse_stages
 from recsys.server.answering.content import Content
 from recsys.server.answering.lookup import Lookup
 from recsys.server.settings import Limits
-from recsys.serving.rebundle import TRADEOFF
+from recsys.serving.item_tower import ITEM_TOWER, open_item_tower
+from recsys.serving.rebundle import BEFORE, TRADEOFF
 
 _POINT = ("granularity", "codec", "keep", "ranking", "ndcg", "kept", "hot_bytes", "multiply_adds")
 _FUNNELS = 64
@@ -108,14 +111,29 @@ class Served:
             self.engine.own_histories(np.arange(min(1, len(users))))
             self.bundle.users.decode(slice(0, 1), 0, self.bundle.dim)
         self.tradeoff = _tradeoff(self.bundle)
+        self.item_tower = (
+            open_item_tower(self.bundle.folder) if ITEM_TOWER in manifest.files else None
+        )
+        rotation = self.bundle.rotation
+        self.rotation = None if rotation is None else np.array(rotation)
         self._funnels: dict[tuple[str, bool | None], Funnel] = {}
         self._cosines = Cosines(self.bundle)
+        self._ranked: Funnel | None = None
+        if manifest.ranker is not None:
+            self.engine.ranker  # noqa: B018  opened, or refused, before the first request
         self._lock = Lock()
 
     @cached_property
     def stages(self) -> str:
         """The funnel that the bundle was made for; all coordinates, where none was."""
         return self.bundle.manifest.stages or str(self.bundle.dim)
+
+    @cached_property
+    def space(self) -> str:
+        """What vectors given for items are made for: the model, whatever its tiers are."""
+        told = {key: value for key, value in self.bundle.manifest.model.items() if key != BEFORE}
+        text = json.dumps(told, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def has_tower(self) -> bool:
@@ -140,6 +158,21 @@ class Served:
         own = size is None and stages is None
         routed = own and manifest.routing is not None and manifest.routing.k == k
         return self._opened((text, routed), k, own, lambda: self._funnel(text, k, routed))
+
+    def ranked_funnel(self, k: int, limits: Limits) -> Funnel:
+        """The funnel whose candidates the bundle's ranker orders.
+
+        Raises:
+            ConfigError: there is no ranker, or it is beyond the limits.
+        """
+        ranker = self.engine.ranker
+        if k > limits.k:
+            raise ConfigError(f"k is {k}; this server gives {limits.k} items at most")
+        ranker.checked_k(k)
+        with self._lock:
+            if self._ranked is None:
+                self._ranked = ranker.funnel(self.threads)
+            return self._ranked
 
     def similar_funnel(
         self, k: int, size: int | None, stages: str | None, limits: Limits
@@ -166,14 +199,6 @@ class Served:
     def reads_time(self) -> str:
         """What its user tower reads of time: none, history or request."""
         return self.engine.reads_time
-
-    def vectors(self, histories: Histories, own: bool) -> Float32:
-        """`[B, D]`.
-
-        Raises:
-            DataError: the bundle has no user tower.
-        """
-        return self.engine.vectors(histories, own)
 
     def _checked(self, k: int, size: int | None, stages: str | None, limits: Limits) -> str:
         if k > limits.k:

@@ -9,14 +9,16 @@ import numpy as np
 from recsys.errors import ConfigError
 from recsys.retrieval.bundle.tiers import Tier
 from recsys.server.answering.served import Served
+from recsys.server.answering.stock import Stock
 from recsys.server.settings import ServerSettings
 
 _MOST_VALUES = 200
 _LATEST = 20
 
 
-def describe(served: Served, settings: ServerSettings) -> dict[str, Any]:
+def describe(stock: Stock, settings: ServerSettings) -> dict[str, Any]:
     """The schema `Bundle`."""
+    served = stock.served
     bundle, manifest = served.bundle, served.bundle.manifest
     allowed = settings.limits.granularities or bundle.sizes
     funnel = served.funnel(min(10, settings.limits.k), None, None, settings.limits)
@@ -28,6 +30,9 @@ def describe(served: Served, settings: ServerSettings) -> dict[str, Any]:
         "model": manifest.model.get("name"),
         "metric": manifest.metric,
         "items": bundle.num_items,
+        "added": len(stock) - stock.num_held,
+        "deleted": len(stock.deleted),
+        "waiting": stock.waiting,
         "users": len(served.users),
         "histories": served.has_tower,
         "reads_time": served.reads_time,
@@ -78,16 +83,16 @@ def _bytes(tier: Tier, size: int) -> float:
         return codec.bytes_per_row(spec.hi - spec.lo) * dim / (spec.hi - spec.lo)
 
 
-def describe_item(served: Served, place: int) -> dict[str, Any]:
+def describe_item(stock: Stock, place: int) -> dict[str, Any]:
     """The schema `Item`."""
-    return describe_items(served, np.array([place]))[0]
+    return describe_items(stock, np.array([place]))[0]
 
 
-def describe_items(served: Served, places: Any) -> list[dict[str, Any]]:
+def describe_items(stock: Stock, places: Any) -> list[dict[str, Any]]:
     """The schema `Item`, of several."""
-    content = served.content
-    rows = content.rows(places, content.frame.columns)
-    names = served.items.ids(places)
+    content = stock.served.content
+    rows = stock.rows(places, content.frame.columns)
+    names = stock.ids(places)
     return [
         {
             "item_id": name,
@@ -98,11 +103,13 @@ def describe_items(served: Served, places: Any) -> list[dict[str, Any]]:
     ]
 
 
-def describe_user(served: Served, place: int) -> dict[str, Any]:
+def describe_user(stock: Stock, place: int) -> dict[str, Any]:
     """The schema `User`."""
+    served = stock.served
     history = served.engine.own_histories(np.array([place])).items
+    left = stock.left(history.astype(np.int64))
     return {
         "user_id": served.users.ids(np.array([place]))[0],
         "length": len(history),
-        "latest": describe_items(served, history[::-1][:_LATEST].astype(np.int64)),
+        "latest": describe_items(stock, left[::-1][:_LATEST]),
     }

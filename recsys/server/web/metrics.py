@@ -79,6 +79,19 @@ class Metrics:
             ["result"],
             registry=self.registry,
         )
+        self.item_changes = Counter(
+            "recsys_item_changes",
+            "Items that clients have put and deleted.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.items = Gauge(
+            "recsys_runtime_items",
+            "Run-time items: added to the bundle, deleted of it, waiting for another version.",
+            ["state"],
+            multiprocess_mode="livemax",
+            registry=self.registry,
+        )
         self.serving = Gauge(
             "recsys_workers",
             "Workers that serve a version.",
@@ -101,6 +114,16 @@ class Metrics:
         self.steps.labels(name).observe(seconds)
         if name not in ("wait", "ids", "users"):
             self.candidates.labels(name).inc(count)
+
+    def changed(self, put: int, deleted: int) -> None:
+        """A client has put and deleted items."""
+        self.item_changes.labels("put").inc(put)
+        self.item_changes.labels("delete").inc(deleted)
+
+    def stocked(self, added: int, deleted: int, waiting: int) -> None:
+        """This worker serves so many run-time items."""
+        for state, count in (("added", added), ("deleted", deleted), ("waiting", waiting)):
+            self.items.labels(state).set(count)
 
     def swapped(self, version: str, before: str | None) -> None:
         """This worker serves another version."""

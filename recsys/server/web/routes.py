@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -14,8 +13,10 @@ from recsys.errors import RecsysError
 from recsys.server.answering.batching import Batcher, SaturatedError
 from recsys.server.settings import Limits, ServerSettings
 from recsys.server.versions import Versions
-from recsys.server.web.description import describe, describe_item, describe_user
+from recsys.server.web.description import describe, describe_item, describe_items, describe_user
+from recsys.server.web.item_routes import ItemChanger, add_changes
 from recsys.server.web.metrics import Metrics, page_of
+from recsys.server.web.replies import PROBLEMS, json_answer, later
 from recsys.server.web.schemas import (
     Bundle,
     Item,
@@ -41,18 +42,6 @@ Text = Annotated[
     str, Query(max_length=200, description="Words of a title, or the beginning of an id.")
 ]
 Most = Annotated[int, Query(ge=1, le=100, description="Most that are given.")]
-_SAID = {
-    400: "The body cannot be read.",
-    401: "The API key is missing or wrong.",
-    408: "The body did not arrive in time.",
-    413: "The body is too large.",
-    422: "The request asks for what cannot be, or is beyond this server's limits.",
-    429: "Too many requests wait: try again after `Retry-After` seconds.",
-    503: "No answer in time: try again after `Retry-After` seconds.",
-}
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": text} for status, text in _SAID.items()
-}
 _MISSING: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "The bundle does not know this id."}
 }
@@ -75,7 +64,7 @@ class Server:
         """
         answering = self.versions.answering
         if answering is None:
-            raise _later(503, "the bundle is being opened", 1)
+            raise later(503, "the bundle is being opened", 1)
         for number, request in enumerate(requests):
             if wrong := beyond(request, self.settings.limits):
                 raise HTTPException(422, _of(number, requests, wrong))
@@ -84,11 +73,11 @@ class Server:
                 answers = await self.batcher.answer(answering, kind, requests)
         except SaturatedError as error:
             self.metrics.refused.labels("saturated").inc()
-            raise _later(429, "too many requests wait; try again later", error.seconds) from error
+            raise later(429, "too many requests wait; try again later", error.seconds) from error
         except TimeoutError as error:
             self.metrics.refused.labels("timeout").inc()
             seconds = f"{self.settings.timeout:g}"
-            raise _later(503, f"no answer within {seconds} s; ask for less", 1) from error
+            raise later(503, f"no answer within {seconds} s; ask for less", 1) from error
         found = []
         for number, answer in enumerate(answers):
             if isinstance(answer, RecsysError):
@@ -119,19 +108,20 @@ def routes_of(server: Server) -> APIRouter:
     router = APIRouter()
     _add_lists(router, server)
     _add_looks(router, server)
+    add_changes(router, ItemChanger(server.settings, server.versions, server.metrics))
     _add_health(router, server)
     return router
 
 
 def _add_lists(router: APIRouter, server: Server) -> None:
     async def one(kind: str, body: Any) -> Response:
-        return _json((await server.answer(kind, [body]))[0])
+        return json_answer((await server.answer(kind, [body]))[0])
 
     async def many(kind: str, requests: Sequence[Any]) -> Response:
         most = server.settings.limits.batch
         if len(requests) > most:
             raise HTTPException(422, f"{len(requests)} requests in one batch; {most} are allowed")
-        return _json({"results": await server.answer(kind, requests)})
+        return json_answer({"results": await server.answer(kind, requests)})
 
     def post(path: str, model: type) -> Callable[[F], F]:
         return router.post(path, response_model=model, responses=PROBLEMS, tags=["lists"])
@@ -177,51 +167,54 @@ def _add_looks(router: APIRouter, server: Server) -> None:
     @get("/v1/bundle", Bundle)
     def bundle() -> Response:
         """The version that is served: granularities, costs, columns, limits."""
-        return _json(describe(server.versions.served, server.settings))
+        return json_answer(describe(server.versions.stock, server.settings))
 
     @get("/v1/items", Items)
     def items(query: Text = "", limit: Most = 10) -> Response:
         """Items by the words of their titles; the most popular ones, without any."""
-        served = server.versions.served
-        found = served.content.search(query, limit)
-        return _json({"items": [describe_item(served, int(place)) for place in found]})
+        stock = server.versions.stock
+        return json_answer({"items": describe_items(stock, stock.titled(query, limit))})
 
     @get("/v1/items/{item_id:path}", Item, _MISSING)
     def item(item_id: str) -> Response:
         """What the bundle tells of an item."""
-        served = server.versions.served
-        place = int(served.items.find([item_id])[0])
+        stock = server.versions.stock
+        place = int(stock.find([item_id])[0])
         if place < 0:
-            raise HTTPException(404, f"{served.version} has no item {item_id!r}")
-        return _json(describe_item(served, place))
+            why = server.versions.why_waiting(item_id)
+            text = f"{stock.served.version} has no item {item_id!r}"
+            more = f"; it was put and waits for another version: {why}" if why else ""
+            raise HTTPException(404, text + more)
+        return json_answer(describe_item(stock, place))
 
     @get("/v1/users", Users)
     def users(query: Text = "", limit: Most = 10) -> Response:
         """Users whose id begins with a text."""
-        return _json({"users": server.versions.served.users.beginning(query, limit)})
+        return json_answer({"users": server.versions.served.users.beginning(query, limit)})
 
     @get("/v1/users/{user_id:path}", User, _MISSING)
     def user(user_id: str) -> Response:
         """What a user had last."""
-        served = server.versions.served
-        place = int(served.users.find([user_id])[0])
+        stock = server.versions.stock
+        place = int(stock.served.users.find([user_id])[0])
         if place < 0:
-            raise HTTPException(404, f"{served.version} has no user {user_id!r}")
-        return _json(describe_user(served, place))
+            raise HTTPException(404, f"{stock.served.version} has no user {user_id!r}")
+        return json_answer(describe_user(stock, place))
 
 
 def _add_health(router: APIRouter, server: Server) -> None:
     @router.get("/healthz", response_model=State, tags=["health"])
     async def healthz() -> Response:
         """The process runs."""
-        return _json({"state": "alive"})
+        return json_answer({"state": "alive"})
 
     @router.get("/readyz", response_model=State, responses={503: PROBLEMS[503]}, tags=["health"])
     async def readyz() -> Response:
         """A version is open and everything compiled is warm."""
         if server.versions.answering is None:
-            raise _later(503, "the bundle is being opened", 1)
-        return _json({"state": "ready", "version": server.versions.served.version})
+            raise later(503, "the bundle is being opened", 1)
+        told = {"state": "ready", "version": server.versions.served.version}
+        return json_answer(told | {"sequence": server.versions.sequence})
 
     @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, tags=["health"])
     def metrics() -> Response:
@@ -229,15 +222,6 @@ def _add_health(router: APIRouter, server: Server) -> None:
         server.metrics.waiting.set(server.batcher.waiting)
         text, kind = page_of(server.metrics)
         return Response(text, headers={"content-type": kind})
-
-
-def _json(value: Any) -> Response:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-    return Response(text.encode("utf-8", "replace"), media_type="application/json")
-
-
-def _later(status: int, detail: str, seconds: int) -> HTTPException:
-    return HTTPException(status, detail, {"Retry-After": str(seconds)})
 
 
 def _of(number: int, requests: Sequence[Any], text: str) -> str:

@@ -85,6 +85,9 @@ class RecommendRequest(Narrowing, Person):
 
     filter_seen: bool = Field(default=True, strict=True)
     """Leave out what is in the history."""
+    ranker: bool | None = Field(default=None, strict=True)
+    """Order the candidates by the bundle's ranker; null: where it has one, and neither granularity
+    nor stages are given."""
     model_config = ConfigDict(json_schema_extra={"examples": [_HISTORY, {"user": "196", "k": 5}]})
 
 
@@ -140,8 +143,9 @@ class FoundItem(BaseModel):
     item_id: str | int
     rank: int
     score: float
-    """A dot product, or a cosine times the length of the user's vector. Interactions, where the
-    source is `popularity`. The cosine of two items' vectors, where the source is `item`."""
+    """A dot product, or a cosine times the length of the user's vector; the ranker's, where
+    `ranked` is true. Interactions, where the source is `popularity`. The cosine of two items'
+    vectors, where the source is `item`."""
     columns: dict[str, Any] | None = None
     """What was asked to be told of it."""
 
@@ -153,6 +157,8 @@ class ListAnswer(BaseModel):
     """Of the bundle that answered."""
     source: str
     """What the list was made of: `history`, `user`, `item` or `popularity`."""
+    ranked: bool = False
+    """The bundle's ranker has ordered it."""
     items: list[FoundItem]
     unknown: list[str | int]
     """Ids of the request that the bundle does not know, each once."""
@@ -202,6 +208,8 @@ class State(BaseModel):
 
     state: str
     version: str | None = None
+    sequence: int | None = None
+    """Number of the last change of items that this worker serves; null: the server takes none."""
 
 
 class Item(BaseModel):
@@ -258,6 +266,12 @@ class Bundle(BaseModel):
     model: str | None
     metric: str
     items: int
+    added: int
+    """Items that were put while it serves."""
+    deleted: int
+    """Of its own items, those that were deleted while it serves."""
+    waiting: int
+    """Items that were put and that this version cannot serve."""
     users: int
     histories: bool
     """Whether the bundle turns histories into users."""

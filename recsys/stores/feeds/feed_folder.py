@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
+from typing import Any, ClassVar
 
+import polars as pl
+
+from recsys.arrays import Float32
 from recsys.files.atomic import atomic_path, write_text
-from recsys.stores.files.version_folders import VersionFolders
+from recsys.stores.files.version_folders import InFolders, VersionFolders
 from recsys.stores.plan import BATCH, Rows
 from recsys.stores.store import Version
 
 
-class FeedFolder:
-    """The part that all feeds share."""
+class FeedFolder(InFolders):
+    """A store that is fed from files; each kind gives its texts and how it writes rows."""
+
+    client: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -36,14 +42,14 @@ class FeedFolder:
         self._suffix, self._texts, self._encoded = suffix, texts, encoded
 
     def begin(self, version: Version) -> int:
-        """Writes the texts, and counts the parts."""
+        """See `Store`: writes the texts, and counts the parts."""
         folder = self.folders.begin(version.name, version.plan)
         for file, text in self._texts(self.name, version).items():
             write_text(folder / file, text)
         return self._count(version)
 
     def add(self, version: Version, rows: Rows) -> None:
-        """Writes a part."""
+        """See `Store`: writes a part."""
         with (
             atomic_path(self._part(version, rows.lo // BATCH)) as temporary,
             temporary.open("wb") as stream,
@@ -51,7 +57,7 @@ class FeedFolder:
             stream.writelines(self._encoded(version, rows))
 
     def finish(self, version: Version) -> int:
-        """Counts."""
+        """See `Store`: counts."""
         return self._count(version)
 
     def parts(self, version: Version) -> list[Path]:
@@ -64,6 +70,16 @@ class FeedFolder:
 
     def _part(self, version: Version, number: int) -> Path:
         return self.folders[version.name] / f"feed-{number:05d}.{self._suffix}"
+
+
+def each_row(items: pl.DataFrame, rows: Rows) -> Iterator[tuple[dict[str, Any], Float32, Float32]]:
+    """What is told of each item of a block, with its prefix `[d]` and its full vector `[D]`.
+
+    Args:
+        items: `[n]` rows: those of the block, or as a store wants them.
+        rows: the block.
+    """
+    yield from zip(items.iter_rows(named=True), rows.prefix, rows.full, strict=True)
 
 
 def _while_there(paths: Iterator[Path]) -> Iterator[Path]:

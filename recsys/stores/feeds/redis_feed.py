@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from recsys.arrays import Float32
-from recsys.stores.feeds.feed_folder import FeedFolder
-from recsys.stores.files.version_folders import InFolders
+from recsys.stores.feeds.feed_folder import FeedFolder, each_row
 from recsys.stores.plan import Rows
 from recsys.stores.store import Hits, ItemId, Version
 
@@ -62,26 +61,11 @@ def _nearest(
 # --8<-- [end:query]
 
 
-class RedisFeed(InFolders):
+class RedisFeed(FeedFolder):
     """`redis:FOLDER`: index.redis and feed files."""
 
-    client: ClassVar[tuple[str, ...]] = ()
-
     def __init__(self, location: str, name: str) -> None:
-        self._feed = FeedFolder(location, name, "resp", _texts, _hashes)
-        self.folders = self._feed.folders
-
-    def begin(self, version: Version) -> int:
-        """See `Store`."""
-        return self._feed.begin(version)
-
-    def add(self, version: Version, rows: Rows) -> None:
-        """See `Store`."""
-        self._feed.add(version, rows)
-
-    def finish(self, version: Version) -> int:
-        """See `Store`."""
-        return self._feed.finish(version)
+        super().__init__(location, name, "resp", _texts, _hashes)
 
 
 def _texts(alias: str, version: Version) -> dict[str, str]:
@@ -98,8 +82,7 @@ def _texts(alias: str, version: Version) -> dict[str, str]:
 
 
 def _hashes(version: Version, rows: Rows) -> Iterator[bytes]:
-    vectors = zip(rows.prefix, rows.full, strict=True)
-    for told, (prefix, full) in zip(rows.items.to_dicts(), vectors, strict=True):
+    for told, prefix, full in each_row(rows.items, rows):
         fields: list[bytes] = []
         for name, value in told.items():
             if value is not None:

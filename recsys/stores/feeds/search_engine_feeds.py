@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any
 
-from recsys.stores.feeds.feed_folder import FeedFolder
-from recsys.stores.files.version_folders import InFolders
+from recsys.stores.feeds.feed_folder import FeedFolder, each_row
 from recsys.stores.plan import Plan, Rows
 from recsys.stores.store import Version
 
@@ -112,28 +111,14 @@ def _mapping(plan: Plan, prefix: Any, full: Any) -> dict[str, Any]:
     return {"properties": {**told, **own, "prefix": prefix, "full": full}}
 
 
-class _Feed(InFolders):
-    client: ClassVar[tuple[str, ...]] = ()
+class _Feed(FeedFolder):
     index: Callable[[Plan], dict[str, Any]]
     query: Callable[[Plan], dict[str, Any]]
 
     def __init__(self, location: str, name: str) -> None:
-        self._feed = FeedFolder(location, name, "ndjson", self._texts, _documents)
-        self.folders = self._feed.folders
+        super().__init__(location, name, "ndjson", self._files, _documents)
 
-    def begin(self, version: Version) -> int:
-        """See `Store`."""
-        return self._feed.begin(version)
-
-    def add(self, version: Version, rows: Rows) -> None:
-        """See `Store`."""
-        self._feed.add(version, rows)
-
-    def finish(self, version: Version) -> int:
-        """See `Store`."""
-        return self._feed.finish(version)
-
-    def _texts(self, alias: str, version: Version) -> dict[str, str]:
+    def _files(self, alias: str, version: Version) -> dict[str, str]:
         plan, kind = version.plan, type(self)
         old = {"index": f"{alias}_v*", "alias": alias, "must_exist": False}
         new = {"index": version.name, "alias": alias}
@@ -157,8 +142,7 @@ class ElasticsearchFeed(_Feed):
 
 
 def _documents(_version: Version, rows: Rows) -> Iterator[bytes]:
-    vectors = zip(rows.prefix.tolist(), rows.full.tolist(), strict=True)
-    for told, (prefix, full) in zip(rows.items.to_dicts(), vectors, strict=True):
-        document = {**told, "prefix": prefix, "full": full}
+    for told, prefix, full in each_row(rows.items, rows):
+        document = {**told, "prefix": prefix.tolist(), "full": full.tolist()}
         head = json.dumps({"index": {"_id": str(told["item_index"])}})
         yield f"{head}\n{json.dumps(document, ensure_ascii=False, default=str)}\n".encode()

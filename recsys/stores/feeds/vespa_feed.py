@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import ClassVar
 
-from recsys.stores.feeds.feed_folder import FeedFolder
-from recsys.stores.files.version_folders import InFolders
+from recsys.stores.feeds.feed_folder import FeedFolder, each_row
 from recsys.stores.plan import Plan, Rows
 from recsys.stores.store import Version
 
@@ -47,26 +45,11 @@ The old schema and its documents stay until they are taken out of the package.
 """
 
 
-class VespaFeed(InFolders):
+class VespaFeed(FeedFolder):
     """`vespa:FOLDER`: schema, feed and query."""
 
-    client: ClassVar[tuple[str, ...]] = ()
-
     def __init__(self, location: str, name: str) -> None:
-        self._feed = FeedFolder(location, name, "jsonl", _texts, _documents)
-        self.folders = self._feed.folders
-
-    def begin(self, version: Version) -> int:
-        """See `Store`."""
-        return self._feed.begin(version)
-
-    def add(self, version: Version, rows: Rows) -> None:
-        """See `Store`."""
-        self._feed.add(version, rows)
-
-    def finish(self, version: Version) -> int:
-        """See `Store`."""
-        return self._feed.finish(version)
+        super().__init__(location, name, "jsonl", _texts, _documents)
 
 
 # --8<-- [start:query]
@@ -113,10 +96,9 @@ def _texts(_alias: str, version: Version) -> dict[str, str]:
 
 
 def _documents(version: Version, rows: Rows) -> Iterator[bytes]:
-    told = version.plan.plain[rows.lo : rows.lo + len(rows.items)].to_dicts()
-    vectors = zip(rows.prefix.tolist(), rows.full.tolist(), strict=True)
-    for fields, (prefix, full) in zip(told, vectors, strict=True):
+    plain = version.plan.plain[rows.lo : rows.lo + len(rows.items)]
+    for fields, prefix, full in each_row(plain, rows):
         known = {name: value for name, value in fields.items() if value is not None}
-        known |= {"prefix": prefix, "full": full}
+        known |= {"prefix": prefix.tolist(), "full": full.tolist()}
         put = f"id:recsys:{version.name}::{fields['item_index']}"
         yield json.dumps({"put": put, "fields": known}, ensure_ascii=False).encode() + b"\n"

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel
 from recsys.errors import ConfigError
+from recsys.tables.plain.lookup import distinct
 
 _BLOCK = 1 << 12
 _MEAN_SIZE = 0.8
@@ -139,12 +140,12 @@ class QuantizedTable(nn.Module):
 
     def forward(self, rows: Tensor, *, size: int | None = None, sparse: bool = False) -> Tensor:  # noqa: ARG002
         """See `EmbeddingTable`; the gradient is dense."""
-        unique, place = rows.reshape(-1).unique(return_inverse=True)
-        found = self._quantized(unique)
-        return found[:, :size][place].view(*rows.shape, -1)
+        unique, place, real = distinct(rows)
+        found = self._quantized(unique, real)
+        return found[:, :size][place]
 
-    def _quantized(self, rows: Tensor) -> Tensor:
-        """`[B]` unique -> `[B, D]`."""
+    def _quantized(self, rows: Tensor, real: Tensor | None = None) -> Tensor:
+        """`[B]` unique -> `[B, D]`; `real [B]`: which of them count in the penalty; None: all."""
         books = self.codebooks()
         values = nn.functional.embedding(rows, self.weight)
         with torch.no_grad():
@@ -153,8 +154,8 @@ class QuantizedTable(nn.Module):
         if not torch.is_grad_enabled():
             return words
         if self.training:
-            towards = (words - values.detach()).square().sum(1).mean()
-            back = (values - words.detach()).square().sum(1).mean()
+            towards = _mean((words - values.detach()).square().sum(1), real)
+            back = _mean((values - words.detach()).square().sum(1), real)
             self._penalty = towards + self.config.commitment * back
         return words.detach() + values - values.detach()
 
@@ -171,3 +172,8 @@ class QuantizedTable(nn.Module):
     def nbytes(self) -> int:
         """N M (or N M / 2 where books have 16 words), and 4 C D or 4 M C D of codebooks."""
         return self._bytes(self.num_codes, self.num_words)
+
+
+def _mean(values: Tensor, real: Tensor | None) -> Tensor:
+    """Of `values [B]` those that are real; None: all."""
+    return values.mean() if real is None else (values * real).sum() / real.sum()

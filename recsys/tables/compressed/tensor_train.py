@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel
 from recsys.errors import ConfigError
+from recsys.tables.plain.lookup import distinct
 
 _BLOCK = 1 << 12
 
@@ -65,9 +66,9 @@ class TensorTrainTable(nn.Module):
 
     def forward(self, rows: Tensor, *, size: int | None = None, sparse: bool = False) -> Tensor:  # noqa: ARG002
         """See `EmbeddingTable`; the gradient of a core is dense, and small."""
-        unique, place = rows.reshape(-1).unique(return_inverse=True)
+        unique, place, _ = distinct(rows)
         found = torch.cat([self._rows(block) for block in unique.split(_BLOCK)])
-        return found[:, :size][place].view(*rows.shape, -1)
+        return found[:, :size][place]
 
     def _rows(self, rows: Tensor) -> Tensor:
         """`[B]` -> `[B, D]`."""

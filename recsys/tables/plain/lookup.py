@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from recsys.devices import is_host
+
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
 
 
@@ -24,6 +26,32 @@ def lookup(weight: Tensor, rows: Tensor, size: int | None, *, sparse: bool = Fal
     if sparse and torch.is_grad_enabled():  # the gradient of a view cannot be sparse
         return embedding(rows, weight, sparse=True)[..., :size]
     return embedding(rows, weight[:, :size])
+
+
+def distinct(rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Each row once, ascending, and where each of the rows requested stands among them.
+
+    On a device their number is not asked for, as the host would wait for it: there are as many as
+    were requested, and those beyond the distinct ones repeat the last.
+
+    Args:
+        rows: `[...]` int64, B in all.
+
+    Returns:
+        Distinct rows `[U]`, places `[...]` among them, and which of them do not repeat the last,
+        `[U]` bool; None: all of them. On a device U = B.
+    """
+    flat = rows.reshape(-1)
+    if is_host(rows.device) or not len(flat):
+        found, places = flat.unique(return_inverse=True)
+        return found, places.view(rows.shape), None
+    ordered, order = flat.sort()
+    number = torch.zeros_like(ordered)
+    number[1:] = (ordered[1:] != ordered[:-1]).cumsum(0)
+    places = torch.empty_like(flat).scatter_(0, order, number)
+    found = ordered[-1:].repeat(len(flat)).scatter_(0, number, ordered)
+    real = torch.arange(len(flat), device=rows.device) <= number[-1]
+    return found, places.view(rows.shape), real
 
 
 def mix(keys: Tensor, seed: int) -> Tensor:

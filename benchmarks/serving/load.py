@@ -1,6 +1,7 @@
 """The highest steady rate of `recsys serve` at which 99 % of requests take less than 50 ms.
 
-python -m benchmarks.serving BUNDLE [--workers 1] [--minutes 10] [--alone] [--out FILE]
+python -m benchmarks.serving BUNDLE [--workers 1] [--minutes 10] [--alone]
+    [--results results/serving.json]
 
 `hey` (Debian: apt-get install hey) sends the requests. The rate is doubled while it holds, then
 halved between; nine tenths of it are held for some minutes, with five hot swaps, one damaged
@@ -17,12 +18,11 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,7 +33,9 @@ import typer
 
 import recsys
 from benchmarks.measure import machine
-from recsys.files.atomic import write_json
+from benchmarks.serving.keeping import keep
+from benchmarks.serving.process import Serving
+from recsys.reports.results.record import Figure, check_path
 from recsys.retrieval.bundle.loading import load_bundle
 from recsys.retrieval.bundle.versions import point_to
 from recsys.serving.catalogue import Catalogue
@@ -59,51 +61,6 @@ class Load:
     def holds(self, wanted: float) -> bool:
         """Whether so many requests a second were answered in time."""
         return not self.failed and self.p99 < LIMIT * 1e3 and self.rate > 0.95 * wanted
-
-
-class Serving:
-    """`recsys serve` in processes of its own."""
-
-    def __init__(self, bundle: Path, folder: Path, workers: int, *settings: str) -> None:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.port = listener.getsockname()[1]
-        self.address, self.log = f"http://127.0.0.1:{self.port}", folder / "log"
-        command = [sys.executable, "-m", "recsys", "serve", str(bundle), "--port", str(self.port)]
-        command += ["--workers", str(workers), "logs=false", *settings]
-        start = time.perf_counter()
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        while not self._ready():
-            time.sleep(0.05)
-        self.start_seconds = time.perf_counter() - start
-
-    def _ready(self) -> bool:
-        if self.process.poll() is not None:
-            raise RuntimeError(self.log.read_text())
-        try:
-            return httpx.get(f"{self.address}/readyz").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def pids(self) -> list[int]:
-        """Of the workers; of the server itself, where it works alone."""
-        pid = self.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        names = {int(each): Path(f"/proc/{each}/cmdline").read_bytes() for each in children}
-        workers = [each for each, name in names.items() if b"spawn_main" in name]
-        return workers or [pid]
-
-    def megabytes(self) -> float:
-        """Memory of all workers, what they share counted once."""
-        texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids()]
-        sizes = [int(size) for text in texts for size in re.findall(r"^Pss: +(\d+)", text, re.M)]
-        return sum(sizes) / 1024
-
-    def stop(self) -> None:
-        """Ends it."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
 
 
 def send(address: str, body: Path, rate: float, seconds: float) -> Load:
@@ -180,11 +137,13 @@ def main(
     minutes: Annotated[float, typer.Option(help="How long the rate is held.")] = 10,
     seconds: Annotated[float, typer.Option(help="Of each try of a rate.")] = 15,
     alone: Annotated[bool, typer.Option(help="Also without micro-batching.")] = False,
-    out: Annotated[Path, typer.Option(help="JSON file.")] = Path("runs/serving.json"),
+    results: Annotated[Path | None, typer.Option(help="results/NAME.json.")] = None,
 ) -> None:
     """Finds the highest steady rate and holds it; nothing else should run meanwhile."""
     if shutil.which("hey") is None:
         raise SystemExit("hey is not installed: apt-get install hey")
+    if results is not None:
+        check_path(results)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shelf = folder / "bundle"
@@ -218,9 +177,27 @@ def main(
         swaps = dict(re.findall(r'recsys_swaps_total{result="(\w+)"} ([\d.]+)', figures))
         found |= {"mb_after": serving.megabytes(), "swaps": swaps, **told}
         serving.stop()
-    write_json(out, found)
+    if results is not None:
+        keep(results, "benchmarks.serving", figures_of(found))
     print(json.dumps({key: value for key, value in found.items() if key != "machine"}, indent=2))
 
 
-if __name__ == "__main__":
-    typer.run(main)
+def figures_of(found: dict[str, Any]) -> Iterator[Figure]:
+    """What is kept of a run."""
+    name = f"{found['items']:,} items, {found['workers']} worker{'s' * (found['workers'] > 1)}"
+    loads = {"highest": "highest", "held": "held, with swaps", "alone": "without micro-batching"}
+    for key, told in loads.items():
+        if key not in found:
+            continue
+        load = found[key]
+        place = f"{name}, {told}"
+        yield Figure(name=place, metric="requests/s", unit="per second", value=load["rate"])
+        yield Figure(name=place, metric="failed", unit="count", value=load["failed"])
+        for share in ("p50", "p95", "p99"):
+            yield Figure(name=place, metric=share, unit="ms", value=load[share])
+    place = f"{name}, {loads['held']}"
+    for key, metric in (("mb_before", "MB before"), ("mb_after", "MB after")):
+        yield Figure(name=place, metric=metric, unit="count", value=found[key])
+    for result, count in found["swaps"].items():
+        yield Figure(name=place, metric=result, unit="count", value=float(count))
+    yield Figure(name=place, metric="killed", unit="count", value=found.get("killed", 0))

@@ -1,0 +1,1 @@
+"""Benchmarks of `recsys serve`: load, start, and lists that are the same everywhere."""

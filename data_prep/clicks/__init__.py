@@ -1,0 +1,1 @@
+"""Labelled events: from tables and from ratings to folders of coded events."""

@@ -1,0 +1,1 @@
+"""The ranking stage on the command line."""

@@ -1,0 +1,1 @@
+"""Labelled events (clicks): folders of coded fields, numbers and labels, in three parts."""

@@ -1,0 +1,1 @@
+"""Figures of labelled events: AUC, log-loss, AUC by user, calibration."""

@@ -1,0 +1,1 @@
+"""Kernels for NVIDIA GPUs, compiled by Triton where it is installed."""

@@ -1,0 +1,29 @@
+"""Users as the sum of their items' vectors: of jagged histories, and as a tower for export.
+
+Shape legend: B users, T items of all histories, L longest history, N items, D coordinates.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from recsys.data.histories import Histories
+from recsys.devices import to_indices
+
+
+def history_sums(histories: Histories, items: Tensor) -> Tensor:
+    """`[B, D]` the sum of each history's rows of `items [N, D]`; zeros for an empty one."""
+    places = to_indices(histories.items, items.device)
+    offsets = to_indices(histories.offsets[:-1], items.device)
+    return nn.functional.embedding_bag(places, items, offsets, mode="sum")
+
+
+class HistorySum(nn.Module):
+    """`vectors [B, L, D]`, `lengths [B]` -> users `[B, D]`: the sum of the first `lengths` rows."""
+
+    def forward(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """The sum of each history."""
+        steps = torch.arange(vectors.shape[1], device=vectors.device)
+        present = (steps < lengths[:, None]).to(vectors.dtype)
+        return (vectors * present[:, :, None]).sum(1)

@@ -1,0 +1,206 @@
+"""The base of models of users and items without sequences.
+
+A model of this kind says which vectors its users and items have (`vectors`); everything else is
+here: the objective of a batch of pairs, users whom training has not seen (fold-in), and the network
+that makes users of anonymous histories at serving.
+
+Shape legend: B users of a batch, P pairs, U users of the data set, N items, K negatives, D
+embedding_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+from torch.nn.functional import embedding, normalize
+
+from recsys.data.batching import Batch
+from recsys.data.histories import Histories
+from recsys.devices import to_indices
+from recsys.errors import ConfigError
+from recsys.granularity import Granularities
+from recsys.layers.dropout import Dropout
+from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales
+from recsys.models.base import Model, ModelConfig
+from recsys.models.sasrec import COSINE, complete
+from recsys.towers.fold_in import PaddedFoldIn, fit_fold_in, mean_items
+
+_BLOCK = 1 << 14
+
+
+class PairModelConfig(ModelConfig):
+    """Options of every model of pairs with fold-in."""
+
+    granularities: Granularities = Granularities.model_validate(COSINE)
+    """What is not named is that of `COSINE`, unless `normalize: false` is said."""
+    history_length: int = Field(default=1000, ge=1)
+    """Most recent interactions of a user that are pairs of an epoch, and of a history that is
+    folded in."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """On user and item vectors in training."""
+
+    @field_validator("granularities", mode="before")
+    @classmethod
+    def _complete(cls, given: object) -> object:
+        return complete(given)
+
+    @property
+    def pairs(self) -> bool:
+        """No order is looked at."""
+        return True
+
+    @property
+    def groups_pairs(self) -> bool:
+        """The objective gets each user once."""
+        return True
+
+    @property
+    def reads_rows(self) -> bool:
+        """Users are folded in by a map that is fitted to all rows."""
+        return True
+
+
+class PairModel(Model):
+    """Users by index with vectors of their own; others are made of their items."""
+
+    config: PairModelConfig
+    trained_users: Tensor
+    """`[U]` bool: those with a training row."""
+
+    def __init__(
+        self, config: PairModelConfig, num_items: int, num_users: int, objective: Callable[..., Any]
+    ) -> None:
+        """Args:
+        config: of the model.
+        num_items: N.
+        num_users: U.
+        objective: what is trained, called as `grouped_softmax` is.
+
+        Raises:
+            ConfigError: there are no users.
+        """
+        super().__init__()
+        if num_users < 1:
+            raise ConfigError(f"{config.name} needs the number of users; pass num_users")
+        self.config, self.objective = config, objective
+        self.granularities = config.granularities
+        self.num_items, self.num_users = num_items, num_users
+        self.register_buffer("trained_users", torch.ones(num_users, dtype=torch.bool))
+        self.dropout = Dropout(config.dropout)
+        self.scales = ScoreScales(config.granularities)
+        self._rows: Histories | None = None
+        self._kept: tuple[Tensor, Tensor] | None = None
+        self._fold: Tensor | None = None
+
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """Users `[U, D]` and items `[N, D]`; differentiable in training."""
+        raise NotImplementedError
+
+    def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
+        """The objective of every pair, at every granularity."""
+        targets = to_indices(batch.targets, self.device)
+        users_UD, items_ND = self.vectors()
+        users = users_UD[to_indices(batch.histories.users, self.device)]
+        items = items_ND
+        if negatives is not None:
+            items = embedding(torch.cat([negatives.items, targets]), items_ND)
+        found: NestedLossOutput = self.objective(
+            self.dropout(users),
+            self.dropout(items),
+            targets,
+            self.scales(),
+            self.granularities,
+            negatives=negatives,
+            lengths=to_indices(batch.histories.lengths, self.device),
+        )
+        return found
+
+    def user_vectors(self, histories: Histories) -> Tensor:
+        """`[B, D]`: the own vector of a user with a training row; of others what their history's
+        items make of them.
+        """
+        users_UD, _ = self._standing()
+        users = to_indices(histories.users, self.device)
+        known = users >= 0
+        known &= self.trained_users[users.clamp_min(0)]
+        found = users_UD[users.clamp_min(0)]
+        strangers = (~known).nonzero().squeeze(1)
+        if len(strangers):
+            rows = histories.rows(strangers.cpu().numpy()).last(self.config.history_length)
+            found[strangers] = self.fold_in(rows).to(found.dtype)
+        return found
+
+    def fold_in(self, histories: Histories) -> Tensor:
+        """`[B, D]` of non-empty histories, whoever has them."""
+        return self._means(histories) @ self.fold_matrix().T
+
+    def fold_matrix(self) -> Tensor:
+        """`[D, D]`: see `fit_fold_in`; fitted when it is first asked for, after training.
+
+        Raises:
+            ConfigError: the model has not been told its training rows.
+        """
+        if self._fold is None or self.training:
+            if self._rows is None:
+                raise ConfigError(
+                    f"{self.config.name} folds users in by what it was fitted on, and was not told "
+                    "(note_rows)"
+                )
+            self._fold = self._fit_fold(self._rows)
+        return self._fold
+
+    def _fit_fold(self, rows: Histories) -> Tensor:
+        rows = rows.rows(np.flatnonzero(rows.lengths > 0)).last(self.config.history_length)
+        users = self.fitted_users(rows)
+        users = normalize(users, dim=1) if self.granularities.normalize else users
+        return fit_fold_in(self._means(rows), users, self.granularities)
+
+    def fitted_users(self, rows: Histories) -> Tensor:
+        """`[B, D]` of users with a training row, made of what they were trained on."""
+        return self._standing()[0][to_indices(rows.users, self.device)]
+
+    def _means(self, histories: Histories) -> Tensor:
+        items = self._standing()[1]
+        indices = to_indices(histories.items, self.device)
+        offsets = to_indices(histories.offsets, self.device)
+        return mean_items(items, indices, offsets, unit=self.granularities.normalize)
+
+    def item_vectors(self) -> Tensor:
+        """`[N, D]`."""
+        return self._standing()[1]
+
+    def item_vectors_at(self, items: Tensor) -> Tensor:
+        """`[R]` int64 -> `[R, D]`."""
+        return self._standing()[1][items]
+
+    def user_tower(self) -> nn.Module:
+        """Fold-in as a network."""
+        return PaddedFoldIn(self.fold_matrix(), unit=self.granularities.normalize)
+
+    def train(self, mode: bool = True) -> PairModel:
+        """As of any `nn.Module`; what evaluation keeps is made anew."""
+        self._kept = self._fold = None
+        return super().train(mode)
+
+    def note_users(self, trained: np.ndarray) -> None:
+        """`trained [U]` bool: who has a training row."""
+        self.trained_users.copy_(torch.from_numpy(trained))
+
+    def note_rows(self, rows: Histories) -> None:
+        """Keeps what the model is fitted on."""
+        self._rows, self._kept, self._fold = rows, None, None
+
+    def _standing(self) -> tuple[Tensor, Tensor]:
+        """The vectors; in evaluation mode they are made once."""
+        if self.training:
+            return self.vectors()
+        if self._kept is None:
+            with torch.no_grad():
+                users, items = self.vectors()
+            self._kept = users.detach(), items.detach()
+        return self._kept

@@ -1,0 +1,1 @@
+"""Calibration: probabilities from the scores of a ranker, fitted on labelled rows."""

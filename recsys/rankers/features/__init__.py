@@ -1,0 +1,1 @@
+"""Features of candidates, computed by the same code in training and in serving; numpy alone."""

@@ -1,0 +1,1 @@
+"""Layers of ranking networks: parts of layers that work alone, and the form of inputs."""

@@ -1,0 +1,1 @@
+"""The last stage: ten of the ranked candidates, chosen for more than their scores."""

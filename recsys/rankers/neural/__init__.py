@@ -1,0 +1,1 @@
+"""Neural rankers: batches of rows, losses, fitting, and scoring by onnxruntime."""

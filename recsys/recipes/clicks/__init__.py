@@ -1,0 +1,1 @@
+"""Rankers on labelled events: fitted, calibrated and measured side by side."""

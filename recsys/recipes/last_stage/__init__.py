@@ -1,0 +1,1 @@
+"""The last stage on a run's candidates: what diversity and calibration cost in accuracy."""

@@ -1,0 +1,1 @@
+"""The ranking stage: fitting rankers on the funnel's own candidates, and measuring them."""

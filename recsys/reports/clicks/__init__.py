@@ -1,0 +1,1 @@
+"""Reports of labelled events: the table of figures, and the reliability plot."""

@@ -1,0 +1,1 @@
+"""Items that are put and deleted while the server runs: their log, their vectors, their state."""

@@ -1,0 +1,97 @@
+"""Every model of pairs: the contract, anonymous histories, and what each adds."""
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.data.histories import Histories
+from recsys.errors import ConfigError
+from recsys.models import MODELS
+from recsys.recipes.training.train import train
+from recsys.runs.config import RunConfig
+from recsys.runs.loading import load_run
+from tests.contract import check_model, checkerboard
+
+SOFTMAX = {"name": "softmax", "distillation": 0.0}
+SAMPLED = {"name": "sampled_softmax", "negatives": {"uniform": 20}}
+CASES = {
+    "mf": ({"name": "mf"}, SOFTMAX),
+    "mf_bpr": ({"name": "mf"}, {"name": "bpr", "negatives": {"uniform": 20}}),
+    "mf_gbce": ({"name": "mf"}, {"name": "gbce", "negatives": {"uniform": 20}}),
+    "mf_of_items": ({"name": "mf", "users": "history"}, SAMPLED),
+    "simplex": (
+        {"name": "mf", "users": "both"},
+        {"name": "cosine_contrastive", "negatives": {"uniform": 20}, "negative_weight": 5.0},
+    ),
+    "lightgcn": ({"name": "lightgcn"}, SAMPLED),
+    "lightgcn_normal": ({"name": "lightgcn", "init": "normal", "layers": 2}, SOFTMAX),
+    "ltgnn": ({"name": "ltgnn"}, SOFTMAX),
+    "ultragcn": (
+        {"name": "ultragcn", "neighbours": 3, "granularities": {"normalize": False}},
+        {"name": "constrained_bce", "negatives": {"uniform": 20}, "negative_weight": 10.0},
+    ),
+    "svd_gcn": ({"name": "svd_gcn", "directions": 10}, SOFTMAX),
+    "svd_gcn_rows": ({"name": "svd_gcn", "directions": 2, "rows": True}, SAMPLED),
+}
+
+
+def settings(data, case, **trainer):
+    model, loss = CASES[case]
+    granularities = {"sizes": [4, 8]} | model.get("granularities", {})
+    return RunConfig.model_validate(
+        {
+            "data": str(data),
+            "threads": 1,
+            "model": model | {"granularities": granularities},
+            "loss": loss,
+            "batching": {"batch_tokens": 64},
+            "trainer": {
+                "epochs": 25,
+                "patience": 25,
+                "validate_every": 25,
+                "optimizer": {"learning_rate": 0.03, "schedule": "constant", "warmup_steps": 0},
+            }
+            | trainer,
+        }
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_passes_the_checkerboard_and_folds_strangers_in(case, tmp_path):
+    board, numbers = checkerboard(tmp_path / "board"), iter(range(9))
+
+    def fit(_board, _rows):
+        out = tmp_path / f"run{next(numbers)}"
+        return load_run(train(settings(board.folder, case), out=out)).model
+
+    check_model(fit, tmp_path)
+    model = load_run(tmp_path / "run0").model
+    items = board.items.reshape(20, -1)[:, :8]
+    strangers = Histories(np.full(20, -1), items.ravel(), np.arange(0, 161, 8))
+    with torch.inference_mode():
+        users = model.user_vectors(strangers)
+        scores = users @ model.item_vectors().T
+        parity = scores[:, torch.from_numpy(np.array(board.items[:10]))].mean(1)  # items of user 0
+        others = scores[:, torch.from_numpy(np.array(board.items[10:20]))].mean(1)
+        tower = model.user_tower()
+        vectors = model.item_vectors()[torch.from_numpy(items.astype(np.int64))]
+        torch.testing.assert_close(tower(vectors, torch.full((20,), 8)), users)
+    assert ((parity > others).numpy() == (np.arange(20) % 2 == 0)).all()
+
+
+def test_a_stranger_at_a_prefix_is_made_of_prefixes(tmp_path):
+    board = checkerboard(tmp_path / "board")
+    model = load_run(train(settings(board.folder, "lightgcn", epochs=2), out=tmp_path / "r")).model
+    matrix = model.fold_matrix()
+    assert (matrix[:4, 4:] == 0).all() and (matrix[4:, :4] != 0).any()
+
+
+def test_a_graph_model_that_was_told_nothing_says_so():
+    for name in ("lightgcn", "ltgnn", "svd_gcn"):
+        kind = MODELS.find(name)
+        config = kind.Config.model_validate({"name": name, "granularities": {"sizes": [2, 4]}})
+        if name == "svd_gcn":
+            config = config.model_copy(update={"directions": 4})
+        model = kind(config, 9, num_users=8)
+        with pytest.raises(ConfigError, match="note_rows"):
+            model.begin()
