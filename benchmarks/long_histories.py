@@ -3,7 +3,7 @@
     python -m benchmarks.long_histories [--lengths 200,1000,4000] [--rounds 5] [--out FILE]
     python -m benchmarks.long_histories --lengths 30,60 --rounds 1        # a minute's trial
 
-Each row is a process of its own: one user a batch, 64 coordinates, two layers of one head, a sampled
+Each row is a process of its own: one user a batch, 64 coordinates, two layers of one head, sampled
 softmax. `at once` holds the scores of all queries, `blocks` those of one block at a time
 (`recsys/layers/timed/query_blocks.py`). Memory is what the process takes beyond what it had when
 the model was built.

@@ -222,13 +222,19 @@ def _values(
             rows = np.arange(lo, min(lo + _BATCH, len(people)))
             bar.advance(task, len(rows))
             histories = people.histories.rows(rows)
-            owners, items = _mapped(histories, place)
+            owners, items, times = _mapped(histories, place)
             asked, lengths = np.unique(owners, return_counts=True)
             if not len(asked):
                 continue
             offsets = np.concatenate([[0], np.cumsum(lengths)])
             if tower is not None:
-                users = tower.user_vectors(items, offsets)
+                at = histories.asked_at
+                users = tower.user_vectors(
+                    items,
+                    offsets,
+                    timestamps=times,
+                    asked_at=None if at is None else at[asked],
+                )
             else:
                 assert vectors is not None  # `_check`
                 users = vectors(histories)[asked]
@@ -245,11 +251,12 @@ def _values(
     return user_values(gate.metric, ranks, people.offsets, (gate.k,))[:, 0]
 
 
-def _mapped(histories: Histories, place: Int64) -> tuple[Int64, Int64]:
-    """Rows and items of all histories, of what the bundle knows."""
+def _mapped(histories: Histories, place: Int64) -> tuple[Int64, Int64, Int64 | None]:
+    """Rows, items and times (None: there are none) of all histories, of what the bundle knows."""
     items = place[histories.items]
     owners = np.repeat(np.arange(len(histories)), histories.lengths)
-    return owners[items >= 0], items[items >= 0]
+    known, times = items >= 0, histories.timestamps
+    return owners[known], items[known], None if times is None else times[known]
 
 
 def _places(bundle: Bundle, ids: pl.Series) -> Int64:
