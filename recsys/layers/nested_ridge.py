@@ -76,16 +76,23 @@ class NestedRidge(nn.Module):
 
     def forward(self, vectors: Tensor, lengths: Tensor) -> Tensor:
         """Users from nothing but what they have had."""
-        return self.solve(vectors, lengths, None)
+        return self.solve(vectors, lengths, vectors.sum(1), None)
 
-    def solve(self, vectors: Tensor, lengths: Tensor, start: Tensor | None) -> Tensor:
+    def solve(self, vectors: Tensor, lengths: Tensor, sums: Tensor, start: Tensor | None) -> Tensor:
         """Users, from a first guess `start [B, D]` where there is one.
 
-        Padding is zeros, which add nothing to any sum.
+        Padding is zeros, which add nothing to any sum. Where the squares of item i weigh c_i, give
+        vectors times the root of c_i, here and to `__init__`.
+
+        Args:
+            vectors: `[B, L, D]`.
+            lengths: `[B]`.
+            sums: `[B, D]` of the vectors, each times the root of its weight.
+            start: `[B, D]`.
         """
         counts = lengths.to(vectors.dtype) + self.options.alpha * self.num_items
         ridge = (self.options.ridge * counts**self.options.exponent)[:, None]
-        residual = vectors.sum(1) * self.weights
+        residual = sums * self.weights
         if start is None:
             users = torch.zeros_like(residual)
         else:

@@ -168,19 +168,19 @@ class Recommender:
         self,
         *,
         k: int = 10,
-        granularity: int | None = None,
-        stages: str | None = None,
         allow: Any = None,
         block: Any = None,
         filter_seen: bool = True,
         fallback: str | None = None,
-        ranker: bool | None = None,
         at: Any = None,
+        **way: Any,
     ) -> Plan:
-        """Everything of `recommend` but the users, made ready for any number of batches."""
+        """Everything of `recommend` but the users, made ready for any number of batches; `way` are
+        granularity, stages and ranker.
+        """
         asked_at = seconds_of(at)
         plan = make_plan(
-            self.engine, self._items, Way(granularity, stages, ranker), k=checked_count(k, "k"),
+            self.engine, self._items, Way(**way), k=checked_count(k, "k"),
             allowed=allowed_of(self._items, allow, block), filter_seen=filter_seen,
             fallback=fallback,
         )  # fmt: skip

@@ -50,6 +50,9 @@ class IALSConfig(ModelConfig):
     exponent: float = Field(default=1.0, ge=0)
     """Vectors are regularized by (their interactions + alpha times all of the other side) to this
     power: 1 weighs every interaction alike, 0 every vector."""
+    user_power: float = Field(default=0.5, ge=0)
+    """In the items' turn a user weighs 1 over (its interactions to this power): 0 weighs users of
+    long histories as much as they have rows, 1 all users alike."""
     steps: int = Field(default=3, ge=1)
     """Of conjugate gradients, each time a side is solved in training."""
     user_steps: int = Field(default=10, ge=1)
@@ -105,26 +108,46 @@ class IALS(Model):
         of_users = rows.to_csr(len(self.items))
         of_items = of_users.T.tocsr()
         users = self.items.new_zeros(len(rows), self.items.shape[1])
+        roots = self._roots(rows.lengths)
         while True:
-            self._side("users", of_users, self.items, users)
+            self._side("users", of_users, self.items, None, users)
             # An item without an interaction becomes zeros, as its regularization has it.
-            self._side("items", of_items, users, self.items)
+            self._side("items", of_items, users, roots, self.items)
             self._tower = ()
             yield
 
-    def _side(self, name: str, had: sp.csr_matrix, fixed: Tensor, moved: Tensor) -> None:
-        """Solves for `moved`, in place, block by block of rows of about equal length."""
-        ridge = self._ridge(fixed, self.config.steps)
+    def _roots(self, lengths: Int64) -> Tensor:
+        """`[U, 1]` roots of the users' weights, which are 1 on average."""
+        weights = np.maximum(lengths, 1).astype(np.float64) ** -self.config.user_power
+        weights = np.where(lengths > 0, weights / weights[lengths > 0].mean(), 0)
+        return torch.from_numpy(np.sqrt(weights).astype(np.float32))[:, None].to(self.device)
+
+    def _side(
+        self, name: str, had: sp.csr_matrix, fixed: Tensor, roots: Tensor | None, moved: Tensor
+    ) -> None:
+        """Solves for `moved`, in place, block by block of rows of about equal length.
+
+        Args:
+            name: of the progress bar.
+            had: the interactions, one row for each that is moved.
+            fixed: vectors of the other side.
+            roots: `[.., 1]` of the other side's weights; None: all are 1.
+            moved: the first guess, and what is found.
+        """
+        scaled = fixed if roots is None else fixed * roots
+        ridge = self._ridge(scaled, self.config.steps)
+        sums = scaled if roots is None else scaled * roots
         lengths = np.diff(had.indptr)
         order = np.argsort(lengths, kind="stable")
         with progress() as bar:
             task = bar.add_task(name, total=len(order))
             for lo, hi in pairwise(_edges(lengths[order])):
                 rows = order[lo:hi]
-                vectors = _padded(had, rows, fixed)
+                vectors = _padded(had, rows, scaled)
+                whole = vectors if roots is None else _padded(had, rows, sums)
                 places = to_indices(rows, fixed.device)
                 counts = to_indices(lengths[rows], fixed.device)
-                moved[places] = ridge.solve(vectors, counts, moved[places])
+                moved[places] = ridge.solve(vectors, counts, whole.sum(1), moved[places])
                 bar.advance(task, len(rows))
 
     def _ridge(self, fixed: Tensor, steps: int) -> NestedRidge:

@@ -21,8 +21,8 @@ from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories, everyone, item_counts
 from recsys.devices import HOST, device_of, is_host, reading, to_indices
 from recsys.errors import ConfigError, RunError
+from recsys.files.onnx_sessions import open_session
 from recsys.models import Model
-from recsys.onnx_sessions import open_session
 from recsys.progress import progress
 from recsys.retrieval.bundle.manifest import BundleManifest, TowerEntry
 from recsys.retrieval.bundle.writing import Addition, BundleSource, UserSource

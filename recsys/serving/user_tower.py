@@ -13,7 +13,7 @@ import numpy.typing as npt
 from recsys.arrays import Float32, Int64
 from recsys.errors import DataError
 from recsys.files.named import inside
-from recsys.onnx_sessions import open_session
+from recsys.files.onnx_sessions import open_session
 from recsys.retrieval.bundle.loading import Bundle, check_bundle
 from recsys.retrieval.bundle.manifest import REMEDY
 from recsys.retrieval.checks import checked_count, checked_jagged

@@ -13,7 +13,7 @@ from recsys.devices import to_indices
 from recsys.evaluation.evaluate import rank_held_out
 from recsys.losses.softmax import Negatives
 from recsys.recipes.training.clusters import assign_clusters
-from recsys.runs.loading import build_model, place
+from recsys.runs.loading import build_model, place, tell_rows
 from recsys.serving.export import source_of
 from recsys.tables import note_events, note_progress, penalty_of
 from recsys.training.feed import Feed
@@ -42,7 +42,10 @@ def ready(config, device):
     model = build_model(config, dataset)
     if config.model.pairs:
         model.note_users(split.fit_end("train") > split.start)
+    tell_rows(model, dataset, split, "train")
     assign_clusters(model, dataset, split, "train")
+    torch.manual_seed(0)
+    model.begin()
     place(model, device)
     batches = TrainBatches(
         config.batching, dataset, split, fit_on="train",

@@ -19,6 +19,9 @@ from tests.tables.kinds import KINDS
 
 install()
 MODELS = ("sasrec", "fmrlrec", "two_tower")
+PAIRS = ("mf", "lightgcn", "ltgnn", "ultragcn", "svd_gcn")
+ANY_MODEL = [name for name in LOSSES.names() if name != "constrained_bce"]
+"""Losses that fit every model."""
 TABLES = [kind for kind in KINDS if not kind.startswith("mapped")]
 SAMPLED = {"negatives": {"uniform": 40, "popularity": 5, "in_batch": True}}
 
@@ -47,7 +50,7 @@ def settings(data, name, loss="sampled_softmax", **model):
 
 
 @pytest.mark.parametrize("kind", TABLES)
-@pytest.mark.parametrize("loss", LOSSES.names())
+@pytest.mark.parametrize("loss", ANY_MODEL)
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_and_ranks_are_those_of_the_cpu(name, loss, kind, data):
     ids = {"ids": True, "features": []} if name == "fmrlrec" else {}
@@ -64,7 +67,7 @@ def content(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("loss", LOSSES.names())
+@pytest.mark.parametrize("loss", ANY_MODEL)
 def test_items_made_of_content_take_the_steps_of_the_cpu(loss, content):
     # Without dropout: a device draws for every item that is named, the CPU once for each.
     still = {"encoder": {"dropout": 0.0}, "history_dropout": 0.0}
@@ -73,6 +76,14 @@ def test_items_made_of_content_take_the_steps_of_the_cpu(loss, content):
     check_alike(figures(config, "cpu"), figures(config, NAME))
     lru = settings(content, "fmrlrec", loss, features=["text"])
     check_alike(figures(lru, "cpu"), figures(lru, NAME))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_models_of_pairs_take_the_steps_of_the_cpu(name, data):
+    more = {"directions": 8} if name == "svd_gcn" else {}
+    loss = "constrained_bce" if name == "ultragcn" else "sampled_softmax"
+    config = settings(data, name, loss, **more)
+    check_alike(figures(config, "cpu"), figures(config, NAME))
 
 
 def _walks(users, length):
@@ -129,7 +140,7 @@ def test_a_tensor_that_was_left_on_the_cpu_stops_the_step(data, monkeypatch):
     figures(settings(data, "sasrec"), "cpu")
 
 
-@pytest.mark.parametrize("loss", LOSSES.names())
+@pytest.mark.parametrize("loss", ANY_MODEL)
 @pytest.mark.parametrize("name", MODELS)
 def test_no_step_makes_the_host_wait(name, loss, data):
     ids = {"ids": True, "features": []} if name == "fmrlrec" else {}

@@ -19,7 +19,7 @@ from recsys.arrays import Float32, Int64
 from recsys.errors import RecsysError
 from recsys.retrieval.funnel import Candidates, Funnel
 from recsys.server.answering.served import Served, histories_of, no_times, no_tower
-from recsys.server.answering.stock import Stock
+from recsys.server.answering.stock import Stock, Wanted
 from recsys.server.settings import Limits
 from recsys.server.web.schemas import (
     Narrowing,
@@ -272,11 +272,10 @@ class Answering:
             self.told(step, now - last_told[0], candidates)
             last_told[0] = now
 
-        ranked = group[0].ranked
+        order = partial(self._ranked, group, vectors) if group[0].ranked else None
         found = self.stock.search(
-            funnel, vectors, had, group[0].allowed,
-            k=group[0].request.k, seen=seen, unit=unit, watch=watch,
-            order=partial(self._ranked, group, vectors) if ranked else None,
+            funnel, vectors, had, group[0].allowed, Wanted(group[0].request.k, seen, unit, order),
+            watch,
         )  # fmt: skip
         counts = (found.items >= 0).sum(axis=1)
         for row, items, scores, count in zip(group, found.items, found.scores, counts, strict=True):
