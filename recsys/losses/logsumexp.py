@@ -64,28 +64,29 @@ def nested_logsumexp(
         column, whose log-sum-exp is -inf.
     """
     tensors = (users, items, row_scale) + (() if col_scale is None else (col_scale,))
-    apply = _function_for(tensors, slices)
-    if apply is not _TiledLogSumExp.apply:
+    form = _form_for(tensors, slices)
+    if form is not _TiledLogSumExp:
         if col_scale is None:
             col_scale = items.new_ones(len(slices), len(items))
         bias = items.new_zeros(len(items)) if bias is None else bias
         skip = users.new_full((len(users), 0), -1, dtype=torch.int64) if skip is None else skip
     wanted = Wanted(slices, means, bf16=products_in_bf16())
+    apply: Callable[..., tuple[Tensor, Tensor]] = form.apply
     return apply(users, items, row_scale, col_scale, bias, skip, wanted)
 
 
-def _function_for(
+def _form_for(
     tensors: tuple[Tensor, ...], slices: list[tuple[int, int]]
-) -> Callable[..., tuple[Tensor, Tensor]]:
+) -> type[torch.autograd.Function]:
     """The form of the sums for these users, items and scales: the only place that chooses."""
     users, items = tensors[:2]
     whole = slices[0][0] == 0 and slices[-1][1] == items.shape[1] and len(items) > 0
     if whole and all(x.dtype == torch.float32 for x in tensors):
         if all(is_host(x.device) for x in tensors):
-            return CompiledLogSumExp.apply
+            return CompiledLogSumExp
         if fused(users, slices):
-            return FusedLogSumExp.apply
-    return _TiledLogSumExp.apply
+            return FusedLogSumExp
+    return _TiledLogSumExp
 
 
 class _TiledLogSumExp(torch.autograd.Function):

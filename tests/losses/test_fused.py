@@ -50,8 +50,8 @@ def test_bf16_rounds_what_is_multiplied(found):
 
 
 def test_they_compile_for_a_gpu_within_its_memory():
-    told = run("tests.losses.compiled_for_gpus", "16,40", "90")
-    assert len(told) == 6
+    told = run("tests.losses.compiled_for_gpus", "16,32", "90", "bf16")
+    assert len(told) == 3
     for name, kernel in told.items():
         assert kernel["cubin"] > 0, name
         assert kernel["shared"] <= kernel["most"], name
