@@ -27,7 +27,7 @@ from torch.nn.functional import relu
 from recsys.data.negatives import NegativesConfig
 from recsys.granularity import Granularities
 from recsys.losses.base import LossConfig, Objective
-from recsys.losses.grouped import negative_shares, owners_of
+from recsys.losses.pairs.grouped import negative_shares, owners_of
 from recsys.losses.prefix_scales import prefix_scales
 from recsys.losses.softmax import Negatives, NestedLossOutput, own_logits
 from recsys.prefixes import prefix_logits

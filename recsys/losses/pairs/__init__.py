@@ -1,0 +1,1 @@
+"""Losses of (user, item) pairs without an order."""
