@@ -244,6 +244,7 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
             ("granularities", "model.granularities.sizes=[8]"),
             ("history_length", "model.history_length=3"),
             ("dropout", "model.dropout=0.5"),
+            ("fold_known", "model.fold_known=true"),
         )
     },
     "MFConfig.users": ([MF], ["model.users=both"]),
