@@ -11,6 +11,7 @@ from recsys.errors import ConfigError, DataError, ProtocolError
 from recsys.recipes.training.cut import cut
 from recsys.server.answering.answers import Answering
 from recsys.server.answering.served import Served
+from recsys.server.answering.stock import Stock
 from recsys.server.settings import Limits
 from recsys.server.web.schemas import RecommendRequest
 
@@ -84,9 +85,8 @@ def test_recommendations_follow_the_moment_that_is_named(fitted, tmp_path):
     recsys.export(tmp_path / "run", tmp_path / "out", tiers="0:8:fp32:ram,8:16:fp32:mmap")
     recsys.export(tmp_path / "out", tmp_path / "again", tiers="0:16:fp16:ram")
     bundle, again = recsys.load(tmp_path / "out"), recsys.load(tmp_path / "again")
-    answering = Answering(
-        Served(tmp_path / "out", verify=True, threads=1, shared=False), Limits(), lambda *_: None
-    )
+    served = Served(tmp_path / "out", verify=True, threads=1, shared=False)
+    answering = Answering(Stock(served), Limits(), lambda *_: None)
     last = visits().group_by("user_id", maintain_order=True).last()
     user, item, seconds = last.row(3)
     frame = visits().filter(user_id=user)
