@@ -27,7 +27,7 @@ from recsys.granularity import Granularities
 from recsys.layers.jagged import layout_of
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
 from recsys.models import Model, ModelConfig
-from recsys.models.sasrec import COSINE, complete
+from recsys.models.next_item import COSINE, complete
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 
 

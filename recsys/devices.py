@@ -107,7 +107,7 @@ def to_indices(numbers: npt.NDArray[np.integer], device: torch.device = HOST) ->
 def free_memory(device: torch.device) -> int:
     """Bytes that are free on a device; 0 where it does not tell (mps), and for the CPU."""
     module = None if is_host(device) else getattr(torch, device.type, None)
-    if not hasattr(module, "mem_get_info"):
+    if module is None or not hasattr(module, "mem_get_info"):
         return 0
     free, _ = module.mem_get_info(device)
     return int(free)

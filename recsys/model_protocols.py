@@ -63,6 +63,21 @@ class FlatModel(Protocol):
 
 
 @runtime_checkable
+class TimedModel(Protocol):
+    """A model that says what it reads of time."""
+
+    @property
+    def reads_time(self) -> str:
+        """`none`, `history` (when each interaction was) or `request` (also that of the request)."""
+        ...
+
+
+def time_read(model: object) -> str:
+    """What a model reads of time; `none` of one that does not say."""
+    return model.reads_time if isinstance(model, TimedModel) else "none"
+
+
+@runtime_checkable
 class SharedModel(Protocol):
     """A ScoreModel whose scores are the same for all users, except for a few items of each user."""
 

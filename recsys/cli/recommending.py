@@ -57,6 +57,9 @@ def recommend(
     order: Annotated[
         str | None, typer.Option(help="given: histories stand in their order, without times.")
     ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="When items are asked for: 2026-11-29T12:00 [now].")
+    ] = None,
     data: DataOption = None,
     device: DeviceOption = None,
 ) -> None:
@@ -80,6 +83,7 @@ def recommend(
         filter_seen=seen,
         fallback=fallback,
         ranker=ranker,
+        at=at,
     )
     print(f"recommended: {path}")
 

@@ -142,9 +142,11 @@ class TrainBatches:
         read[whole.offsets[1:] - 1] = False
         asked = np.ones(len(whole.items), dtype=np.bool_)
         asked[whole.offsets[:-1]] = False
-        times = None if whole.timestamps is None else whole.timestamps[read]
+        times, asked_at = None, None
+        if whole.timestamps is not None:  # a request comes when the last target does
+            times, asked_at = whole.timestamps[read], whole.timestamps[~read]
         offsets = whole.offsets - np.arange(len(whole.offsets))
-        histories = Histories(whole.users, whole.items[read], offsets, times)
+        histories = Histories(whole.users, whole.items[read], offsets, times, asked_at)
         return Batch(histories, whole.items[asked].astype(np.int64), self._older(rows))
 
     def _older(self, rows: Int64) -> Histories | None:

@@ -37,9 +37,12 @@ class Histories:
     """`[B + 1]`: the history of row b is `items[offsets[b]:offsets[b + 1]]`."""
     timestamps: Int64 | None = None
     """`[T]`, where the data set has them."""
+    asked_at: Int64 | None = None
+    """`[B]` the time of each request: when the item after the history is asked for. In training and
+    evaluation it is the time of that item; None: nobody said."""
 
     def __post_init__(self) -> None:
-        freeze_arrays(self, "users", "items", "offsets", "timestamps")
+        freeze_arrays(self, "users", "items", "offsets", "timestamps", "asked_at")
 
     def __len__(self) -> int:
         return len(self.users)
@@ -53,12 +56,24 @@ class Histories:
         """The most recent `length` interactions of each row."""
         hi = self.offsets[1:]
         lo = np.maximum(self.offsets[:-1], hi - length)
-        return _gather(self.users, self.items, self.timestamps, lo, hi)
+        items, offsets, times = self._cut(lo, hi)
+        return Histories(self.users, items, offsets, times, self.asked_at)
 
     def rows(self, rows: Int64) -> Histories:
         """The histories in `rows [B']`, in that order."""
         lo, hi = self.offsets[rows], self.offsets[rows + 1]
-        return _gather(self.users[rows], self.items, self.timestamps, lo, hi)
+        asked_at = None if self.asked_at is None else self.asked_at[rows]
+        return Histories(self.users[rows], *self._cut(lo, hi), asked_at)
+
+    def at(self, asked_at: Int64 | None) -> Histories:
+        """The same, asked for at these times `[B]`."""
+        return Histories(self.users, self.items, self.offsets, self.timestamps, asked_at)
+
+    def _cut(self, lo: Int64, hi: Int64) -> tuple[Int32, Int64, Int64 | None]:
+        """Items, offsets and timestamps of the ranges `[lo[i], hi[i])`."""
+        positions, offsets = jagged_positions(lo, hi)
+        times = None if self.timestamps is None else self.timestamps[positions]
+        return self.items[positions], offsets, times
 
     def to_csr(self, num_items: int) -> sp.csr_matrix:
         """`[B, num_items]` float32, 1 where the user has the item (repetitions count once)."""
@@ -81,6 +96,16 @@ def select(dataset: Dataset, users: Int64, lo: Int64, hi: Int64) -> Histories:
     return Histories(users, items, offsets, dataset.timestamps_at(positions))
 
 
+def everyone(dataset: Dataset, *, timed: bool = False) -> Histories:
+    """All that the data set holds of each user; `timed`: asked for when the data ends."""
+    everything = Histories(
+        np.arange(dataset.num_users), dataset.items, dataset.offsets, dataset.timestamps
+    )
+    if dataset.timestamps is None or not timed:
+        return everything
+    return everything.at(np.full(dataset.num_users, dataset.timestamps.max()))
+
+
 def item_counts(dataset: Dataset, lo: Int64, hi: Int64) -> Int64:
     """`[N]` how often each item stands in any of the ranges `[lo[i], hi[i])`, piece by piece."""
     counts = np.zeros(dataset.num_items, dtype=np.int64)
@@ -90,14 +115,6 @@ def item_counts(dataset: Dataset, lo: Int64, hi: Int64) -> Int64:
         positions, _ = jagged_positions(lo[first:last], hi[first:last])
         counts += np.bincount(dataset.items_at(positions), minlength=len(counts))
     return counts
-
-
-def _gather(
-    users: Int64, items: Int32, timestamps: Int64 | None, lo: Int64, hi: Int64
-) -> Histories:
-    positions, offsets = jagged_positions(lo, hi)
-    times = None if timestamps is None else timestamps[positions]
-    return Histories(users, items[positions], offsets, times)
 
 
 def jagged_positions(lo: Int64, hi: Int64) -> tuple[Int64, Int64]:

@@ -26,7 +26,7 @@ from recsys.evaluation.metrics import (
     checked_metrics,
     user_values,
 )
-from recsys.evaluation.protocol import FitOn, Part, Protocol, ProtocolCard, make_card
+from recsys.evaluation.protocol import FitOn, Part, Protocol, ProtocolCard, check_time, make_card
 from recsys.evaluation.ranking.dispatch import rank_batch
 from recsys.evaluation.ranking.make_scorer import DEFAULT_BUDGET, make_scorer
 from recsys.evaluation.ranking.scorer import Scorer, VectorScorer
@@ -35,7 +35,7 @@ from recsys.evaluation.summary import catalogue_rows, keep_targets, segments_of,
 from recsys.evaluation.target_ranks import target_ranks
 from recsys.granularity import Granularities
 from recsys.kernels.ranking import count_listed
-from recsys.model_protocols import ScoreModel, VectorModel
+from recsys.model_protocols import ScoreModel, VectorModel, time_read
 from recsys.processes import ALONE, Processes
 from recsys.progress import progress
 
@@ -268,6 +268,7 @@ def evaluate(
             "evaluate it with part=test, or fit it on train"
         )
     checked_metrics(options.metrics)
+    check_time(time_read(model), protocol, options.run)
     card = make_card(dataset.manifest, protocol, part, fit_on, split.rule)
     ranking = rank_held_out(
         model,

@@ -32,16 +32,22 @@ class HeldOut:
     """`[M]` distinct items, ascending within each user."""
     offsets: Int64
     """`[U + 1]`: the targets of row u are `targets[offsets[u]:offsets[u + 1]]`."""
+    asked_at: Int64 | None = None
+    """`[U]` the time of the first interaction of the part, where the data set has times."""
 
     def __post_init__(self) -> None:
-        freeze_arrays(self, "users", "start", "end", "targets", "offsets")
+        freeze_arrays(self, "users", "start", "end", "targets", "offsets", "asked_at")
+
+    def rows(self, rows: Int64) -> HeldOut:
+        """The users in `rows`, with their targets."""
+        places, offsets = self.targets_of(rows)
+        kept = self.users[rows], self.start[rows], self.end[rows]
+        asked_at = None if self.asked_at is None else self.asked_at[rows]
+        return HeldOut(*kept, self.targets[places], offsets, asked_at)
 
     def spread(self, most: int) -> HeldOut:
         """At most so many of the users, evenly spread."""
-        rows = spread_over(len(self.users), most)
-        places, offsets = self.targets_of(rows)
-        kept = self.users[rows], self.start[rows], self.end[rows]
-        return HeldOut(*kept, self.targets[places], offsets)
+        return self.rows(spread_over(len(self.users), most))
 
     @property
     def single(self) -> bool:
@@ -63,8 +69,9 @@ class HeldOut:
         return np.argsort(self.end - self.start, kind="stable")
 
     def histories(self, dataset: Dataset, rows: Int64) -> Histories:
-        """What is known of the users in `rows [B]`."""
-        return select(dataset, self.users[rows], self.start[rows], self.end[rows])
+        """What is known of the users in `rows [B]`, asked for when the part begins."""
+        found = select(dataset, self.users[rows], self.start[rows], self.end[rows])
+        return found.at(None if self.asked_at is None else self.asked_at[rows])
 
     def targets_of(self, rows: Int64) -> tuple[Int64, Int64]:
         """Positions into `targets` of the users in `rows [B]`, and their offsets `[B + 1]`."""
@@ -91,7 +98,8 @@ def held_out(dataset: Dataset, split: Split, part: str) -> HeldOut:
     lengths = np.bincount(distinct // dataset.num_items)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     targets = (distinct % dataset.num_items).astype(np.int32)
-    return HeldOut(users, split.start[users], lo[users], targets, offsets)
+    asked_at = dataset.timestamps_at(lo[users])
+    return HeldOut(users, split.start[users], lo[users], targets, offsets, asked_at)
 
 
 def spread_over(count: int, wanted: int | None) -> Int64:

@@ -8,6 +8,10 @@ from recsys.errors import ProtocolError
 
 FitOn = Literal["train", "train+valid", "all"]
 Part = Literal["valid", "test"]
+_TOLD = (
+    "known: models may read when the first held-out interaction was, as a server knows the time; "
+    "not to be compared with figures of models that could not"
+)
 
 
 class Protocol(StrictModel):
@@ -17,6 +21,8 @@ class Protocol(StrictModel):
     split: Literal["leave-last-out", "global-time", "given"]
     filter_seen: bool
     """Items of the history are taken out of the ranking."""
+    request_time: bool = False
+    """Models may know when the held-out item was taken, as a server knows what time it is."""
     reference: str
     k: int = 10
     """The cutoff that tables show, unless they are asked for others."""
@@ -62,6 +68,20 @@ PROTOCOLS = {
             reference="He et al., LightGCN, SIGIR 2020; their figures are of train+valid, at 20",
             k=20,
         ),
+        Protocol(
+            name="request-time",
+            split="leave-last-out",
+            filter_seen=True,
+            request_time=True,
+            reference="as s3rec, with the time of the request: Zhai et al., HSTU, ICML 2024",
+        ),
+        Protocol(
+            name="global-time-request",
+            split="global-time",
+            filter_seen=True,
+            request_time=True,
+            reference="as global-time, with the time of the request",
+        ),
     )
 }
 
@@ -75,6 +95,25 @@ def find_protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise ProtocolError(f"protocol {name!r} is not among {tuple(PROTOCOLS)}")
     return PROTOCOLS[name]
+
+
+def check_time(reads: str, protocol: Protocol, what: str) -> None:
+    """Refuses a model that reads the time of requests under a protocol that does not tell it.
+
+    Args:
+        reads: `reads_time` of the model's config.
+        protocol: under which it is trained or measured.
+        what: the model, for the message.
+
+    Raises:
+        ProtocolError: it would know more than the protocol lets models know.
+    """
+    if reads == "request" and not protocol.request_time:
+        telling = [each.name for each in PROTOCOLS.values() if each.request_time]
+        raise ProtocolError(
+            f"{what} reads the time of the request, which protocol {protocol.name} does not tell; "
+            f"choose one that does ({', '.join(telling)}), or train with model.time=history or none"
+        )
 
 
 class ProtocolCard(StrictModel):
@@ -91,6 +130,8 @@ class ProtocolCard(StrictModel):
     filter_seen: bool
     candidates: str = "full catalogue"
     history: str = "everything before the held-out part (the test sees the validation items)"
+    request_time: str = "not told to models"
+    """Whether models know when the held-out part begins."""
     score_ties: str = "an item scored equal to the target counts as ranked above it"
     unscorable: str = (
         "users without a history or without a target are left out; a target that is filtered "
@@ -162,4 +203,5 @@ def make_card(
         part=part,
         fit_on=fit_on,
         filter_seen=protocol.filter_seen,
+        **({"request_time": _TOLD} if protocol.request_time else {}),
     )

@@ -6,14 +6,34 @@ Shape legend: B users, T tokens of all users one after another, L the longest hi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from recsys.data.histories import Histories
 from recsys.devices import HOST, is_host, to_indices
+from recsys.errors import DataError
+
+Time = Literal["none", "history", "request"]
+"""What a model reads of time: nothing; the time of each interaction; also that of the request."""
+
+
+@dataclass(frozen=True)
+class TimeGrid:
+    """Times of padded rows, int64 seconds; nonsense behind the end of each history."""
+
+    seen: Tensor
+    """`[B, L]` of each token."""
+    asked: Tensor
+    """`[B, L]` of the request that comes after each token; of the token itself, where the time of
+    requests is not read."""
+
+    @property
+    def since(self) -> Tensor:
+        """`[B, L]` seconds from each token to the request after it."""
+        return self.asked - self.seen
 
 
 @dataclass(frozen=True)
@@ -30,6 +50,8 @@ class JaggedLayout:
     """`[B]` int64."""
     rows: Tensor
     """`[T]` int64, the user of each token."""
+    times: TimeGrid | None = None
+    """None: the model reads no time."""
 
     @property
     def last(self) -> Tensor:
@@ -130,8 +152,14 @@ _spread = cast(Callable[[Tensor, Tensor, int], Tensor], _Spread.apply)
 _gather = cast(Callable[[Tensor, Tensor], Tensor], _Gather.apply)
 
 
-def layout_of(histories: Histories, device: torch.device = HOST) -> JaggedLayout:
-    """The layout of non-empty histories, its tensors on the device."""
+def layout_of(
+    histories: Histories, device: torch.device = HOST, *, time: Time = "none"
+) -> JaggedLayout:
+    """The layout of non-empty histories, its tensors on the device.
+
+    Raises:
+        DataError: the model reads a time that nobody gave.
+    """
     longest = int(histories.lengths.max())
     lengths = to_indices(histories.lengths, device)
     rows = torch.repeat_interleave(
@@ -139,4 +167,28 @@ def layout_of(histories: Histories, device: torch.device = HOST) -> JaggedLayout
     )
     starts = to_indices(histories.offsets[:-1], device)
     positions = torch.arange(len(rows), device=device) - starts[rows]
-    return JaggedLayout(len(lengths), longest, rows * longest + positions, positions, lengths, rows)
+    slots = rows * longest + positions
+    layout = JaggedLayout(len(lengths), longest, slots, positions, lengths, rows)
+    return layout if time == "none" else replace(layout, times=_times_of(histories, layout, time))
+
+
+def _times_of(histories: Histories, layout: JaggedLayout, time: Time) -> TimeGrid:
+    if histories.timestamps is None:
+        raise DataError(
+            "this model reads when each interaction was, and the histories have no times; give "
+            "histories with a column timestamp, or use a model that reads none (time: none)"
+        )
+    device = layout.slots.device
+    times = to_indices(histories.timestamps, device)
+    seen = layout.pad(times)
+    if time == "history":
+        return TimeGrid(seen, seen)
+    if histories.asked_at is None:
+        raise DataError(
+            "this model reads the time of the request, and nobody gave it; say when the next item "
+            "is asked for (`at`)"
+        )
+    asked = torch.empty_like(times)
+    asked[:-1] = times[1:]
+    asked[layout.last] = to_indices(histories.asked_at, device)
+    return TimeGrid(seen, layout.pad(asked))

@@ -8,7 +8,7 @@ last blocks: every tensor of the smaller network is the leading corner of the la
 Shape legend: D inputs, E outputs, G granularities (blocks), M[j] the size of granularity j.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -99,10 +99,16 @@ class NestedLinear(nn.Module):
 class NestedNorm(nn.Module):
     """LayerNorm of each block by itself: no coordinate is scaled by a later one."""
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(
+        self, sizes: Sequence[int], kind: Callable[[int], nn.Module] = nn.LayerNorm
+    ) -> None:
+        """Args:
+        sizes: the ends of the blocks.
+        kind: of norm, made of a width: `nn.RMSNorm`, say.
+        """
         super().__init__()
         self.widths = block_widths(sizes)
-        self.blocks = nn.ModuleList(nn.LayerNorm(width) for width in self.widths)
+        self.blocks = nn.ModuleList(kind(width) for width in self.widths)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., D] -> [..., D]`."""

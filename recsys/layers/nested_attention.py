@@ -16,14 +16,20 @@ from torch import Tensor, nn
 
 from recsys.layers.jagged import JaggedLayout, attend
 from recsys.layers.nested import NestedLinear, block_widths, scaled
+from recsys.layers.timed.buckets import TimeBias
+from recsys.layers.timed.pointwise import last_window
+from recsys.layers.timed.softmax import attend_in_blocks, fits, softmax_bias
 
 
 class NestedAttention(nn.Module):
     """Multi-head causal self-attention, every prefix by itself; `num_heads` in each block."""
 
-    def __init__(self, sizes: Sequence[int], num_heads: int, dropout: float) -> None:
+    def __init__(
+        self, sizes: Sequence[int], num_heads: int, dropout: float, *, timed: bool = False
+    ) -> None:
         super().__init__()
         self.num_heads, self.dropout = num_heads, dropout
+        self.times = TimeBias(num_heads * len(sizes)) if timed else None
         self.sizes, self.widths = tuple(sizes), block_widths(sizes)
         self.query = NestedLinear(sizes, sizes)
         self.key_value = NestedLinear(sizes, scaled(sizes, 2))  # of each block: keys, then values
@@ -34,18 +40,28 @@ class NestedAttention(nn.Module):
         grid = layout.pad(torch.cat([self.query(queries), self.key_value(context)], dim=1))
         parts = grid.split([*self.widths, *(2 * width for width in self.widths)], dim=2)
         pairs = zip(parts[: len(self.widths)], parts[len(self.widths) :], strict=True)
-        seen = torch.cat([self._attend(query, key_value) for query, key_value in pairs], dim=2)
+        blocks = [
+            self._attend(block, query, key_value, layout)
+            for block, (query, key_value) in enumerate(pairs)
+        ]
+        seen = torch.cat(blocks, dim=2)
         attended: Tensor = self.out(layout.pack(seen))
         return attended
 
-    def _attend(self, query: Tensor, key_value: Tensor) -> Tensor:
+    def _attend(self, block: int, query: Tensor, key_value: Tensor, layout: JaggedLayout) -> Tensor:
         """`[B, L, W], [B, L, 2 W] -> [B, L, W]`, of one block."""
         queries, keys, values = (
             part.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # [B, H, L, W / H]
             for part in (query, *key_value.chunk(2, dim=2))
         )
-        seen = attend(queries, keys, values, dropout=self.dropout if self.training else 0.0)
-        return seen.transpose(1, 2).flatten(2)
+        dropout = self.dropout if self.training else 0.0
+        if self.times is None and fits(queries, dropout, None):
+            return attend(queries, keys, values, dropout=dropout).transpose(1, 2).flatten(2)
+        own = None if self.times is None else self.times.of(self._heads(block))
+        return attend_in_blocks((queries, keys, values), dropout, softmax_bias(own, None, layout))
+
+    def _heads(self, block: int) -> slice:
+        return slice(block * self.num_heads, (block + 1) * self.num_heads)
 
     def last(self, queries: Tensor, context: Tensor, layout: JaggedLayout) -> Tensor:
         """`[B, D], [T, D] -> [B, D]`: `forward` at each user's last token, without dropout.
@@ -55,14 +71,19 @@ class NestedAttention(nn.Module):
         grid = layout.pad(context)
         beyond = torch.arange(layout.longest, device=grid.device) >= layout.lengths[:, None]
         query = self.query(queries).split(self.widths, dim=1)
+        bias = grid.new_zeros(beyond.shape).masked_fill(beyond, -torch.inf)[:, None]
+        if self.times is not None:
+            window = last_window(layout)
+            bias = bias + self.times(window.asked, window.seen).squeeze(2)
+        biases = bias.expand(-1, self.num_heads * len(self.sizes), -1)
         seen = [
-            self._mix(part, block, grid[..., :size], beyond)
-            for part, block, size in zip(query, self.key_value.blocks, self.sizes, strict=True)
+            self._mix(query[j], block, grid[..., :size], biases[:, self._heads(j)])
+            for j, (block, size) in enumerate(zip(self.key_value.blocks, self.sizes, strict=True))
         ]
         attended: Tensor = self.out(torch.cat(seen, dim=1))
         return attended
 
-    def _mix(self, query: Tensor, key_value: nn.Module, grid: Tensor, beyond: Tensor) -> Tensor:
+    def _mix(self, query: Tensor, key_value: nn.Module, grid: Tensor, bias: Tensor) -> Tensor:
         """`[B, W]` of one block, from `query [B, W]` and the context `grid [B, L, M]`."""
         assert isinstance(key_value, nn.Linear)
         keys, values = (
@@ -71,6 +92,6 @@ class NestedAttention(nn.Module):
         query = query.unflatten(1, (self.num_heads, -1))
         query = query * query.shape[2] ** -0.5
         scores = torch.einsum("bhe,hed->bhd", query, keys) @ grid.transpose(1, 2)  # [B, H, L]
-        weights = scores.masked_fill(beyond[:, None], -torch.inf).softmax(2)
+        weights = (scores + bias).softmax(2)
         mixed = torch.einsum("bhd,hed->bhe", weights @ grid, values).flatten(1)
         return mixed + key_value.bias.chunk(2)[1]

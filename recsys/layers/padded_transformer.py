@@ -3,57 +3,56 @@
 Shape legend: B users, L longest history, D embedding_dim.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
+from recsys.layers.timed.padded_grid import PaddedGrid, padded_times
 from recsys.layers.transformer import Transformer
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """A replacement of JaggedLayout where every cell of the padded grid is a token.
-
-    Cells behind the end of a history hold nonsense; attention is causal, so nobody reads it.
+class PaddedTransformer(nn.Module):
+    """`vectors [B, L, D]`, `lengths [B]` and, if time is read, `timestamps [B, L]` and `asked_at
+    [B]` -> users `[B, D]`, with the layers' own weights.
     """
 
-    num_rows: int | torch.SymInt
-    longest: int | torch.SymInt
-
-    def pad(self, packed: Tensor) -> Tensor:
-        return packed.view(self.num_rows, self.longest, *packed.shape[1:])
-
-    def pack(self, padded: Tensor) -> Tensor:
-        return padded.flatten(0, 1)
-
-
-class PaddedTransformer(nn.Module):
-    """`vectors [B, L, D]`, `lengths [B]` -> users `[B, D]`, with the layers' own weights."""
-
     def __init__(
-        self, position: nn.Module | None, norm: nn.Module, encoder: Transformer, *, from_start: bool
+        self,
+        position: nn.Module | None,
+        norm: nn.Module,
+        encoder: Transformer,
+        *,
+        from_start: bool,
+        gaps: nn.Module | None = None,
     ) -> None:
         """Args:
         position: vectors of places in the history; None: there are none.
         norm: of the sum of item and position vectors.
         encoder: of histories.
         from_start: places are counted from the oldest interaction, not from the most recent one.
+        gaps: vectors of the time to the next request; None: there are none.
         """
         super().__init__()
-        self.from_start, self.position = from_start, position
+        self.from_start, self.position, self.gaps = from_start, position, gaps
         self.input_norm, self.encoder = norm, encoder
 
-    def forward(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+    def forward(
+        self,
+        vectors: Tensor,
+        lengths: Tensor,
+        timestamps: Tensor | None = None,
+        asked_at: Tensor | None = None,
+    ) -> Tensor:
         num_rows, longest, dim = vectors.shape
         if self.position is not None:
             steps = torch.arange(longest)
             backwards = (lengths[:, None] - 1 - steps).clamp_min(0)
             vectors = vectors + self.position(steps if self.from_start else backwards)
+        times = padded_times(lengths, timestamps, asked_at)
+        if self.gaps is not None and times is not None:
+            vectors = vectors + self.gaps(times.since)
+        grid = PaddedGrid(num_rows, longest, lengths, times)
         tokens = self.input_norm(vectors).flatten(0, 1)
-        encoded = self.encoder(tokens, _Grid(num_rows, longest)).view(num_rows, longest, dim)
+        encoded = self.encoder(tokens, grid).view(num_rows, longest, dim)
         last = (lengths - 1)[:, None, None].expand(num_rows, 1, dim)
         users: Tensor = encoded.gather(1, last).squeeze(1)
         return users

@@ -20,6 +20,9 @@ from recsys.layers.jagged import JaggedLayout, attend
 from recsys.layers.nested import halves, linear, norm, scaled
 from recsys.layers.nested_attention import NestedAttention
 from recsys.layers.precision import forward_in
+from recsys.layers.timed.buckets import TimeBias
+from recsys.layers.timed.pointwise import last_window
+from recsys.layers.timed.softmax import attend_in_blocks, fits, softmax_bias
 
 
 class TransformerConfig(StrictModel):
@@ -54,9 +57,10 @@ class TransformerConfig(StrictModel):
 class CausalAttention(nn.Module):
     """Multi-head causal self-attention; queries may come from a tensor of their own."""
 
-    def __init__(self, dim: int, config: TransformerConfig) -> None:
+    def __init__(self, dim: int, config: TransformerConfig, *, timed: bool = False) -> None:
         super().__init__()
         self.num_heads, self.dropout = config.num_heads, config.attention_dropout
+        self.times = TimeBias(config.num_heads) if timed else None
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
@@ -77,14 +81,18 @@ class CausalAttention(nn.Module):
         grid = layout.pad(packed)
         heads = grid.view(*grid.shape[:2], 3, self.num_heads, -1)
         heads = heads.permute(2, 0, 3, 1, 4)  # [3, B, H, L, D / H]
-        seen = attend(
-            heads[0],
-            heads[1],
-            heads[2],
-            dropout=self.dropout if self.training else 0.0,
-            bias=self._bias(torch.arange(layout.longest, device=grid.device)),
-        )
-        attended: Tensor = self.out(layout.pack(seen.transpose(1, 2).flatten(2)))
+        dropout = self.dropout if self.training else 0.0
+        bias = self._bias(torch.arange(layout.longest, device=grid.device))
+        if self.times is None and fits(heads[0], dropout, bias):
+            seen = attend(heads[0], heads[1], heads[2], dropout=dropout, bias=bias)
+            seen = seen.transpose(1, 2).flatten(2)
+        else:
+            seen = attend_in_blocks(
+                (heads[0], heads[1], heads[2]),
+                dropout,
+                softmax_bias(self.times, self._bias, layout),
+            )
+        attended: Tensor = self.out(layout.pack(seen))
         return attended
 
     def last(self, queries: Tensor, context: Tensor, layout: JaggedLayout) -> Tensor:
@@ -104,6 +112,9 @@ class CausalAttention(nn.Module):
         bias, beyond = self._bias(back), back < 0
         if bias is not None:
             scores = scores + bias.transpose(0, 1)
+        if self.times is not None:
+            window = last_window(layout)
+            scores = scores + self.times(window.asked, window.seen).squeeze(2)
         weights = scores.masked_fill(beyond[:, None], -torch.inf).softmax(2)
         mixed = torch.einsum("bhd,hed->bhe", weights @ grid, values).flatten(1)
         attended: Tensor = self.out(mixed + self.key_value.bias[dim:])
@@ -150,15 +161,16 @@ class SwiGLU(nn.Module):
 class TransformerLayer(nn.Module):
     """One layer: attention and a feed-forward net, joined as `config.layer` says."""
 
-    def __init__(self, sizes: Sequence[int], config: TransformerConfig) -> None:
+    def __init__(self, sizes: Sequence[int], config: TransformerConfig, *, timed: bool) -> None:
         super().__init__()
         self.kind, nested = config.layer, config.nested
         self.attention_norm, self.feed_norm = norm(sizes, nested=nested), norm(sizes, nested=nested)
         self.attention: CausalAttention | NestedAttention
         if nested:
-            self.attention = NestedAttention(sizes, config.num_heads, config.attention_dropout)
+            heads, dropout = config.num_heads, config.attention_dropout
+            self.attention = NestedAttention(sizes, heads, dropout, timed=timed)
         else:
-            self.attention = CausalAttention(sizes[-1], config)
+            self.attention = CausalAttention(sizes[-1], config, timed=timed)
         self.feed = (SwiGLU if self.kind == "ligr" else FeedForward)(sizes, config)
         self.dropout = Dropout(config.dropout)
         if self.kind == "ligr":
@@ -189,14 +201,17 @@ class TransformerLayer(nn.Module):
 class Transformer(nn.Module):
     """`num_layers` layers and a final LayerNorm."""
 
-    def __init__(self, sizes: Sequence[int], config: TransformerConfig) -> None:
+    def __init__(
+        self, sizes: Sequence[int], config: TransformerConfig, *, timed: bool = False
+    ) -> None:
         """Args:
         sizes: those that have a model of their own; only the last counts if not `nested`.
         config: of the layers.
+        timed: scores have a bias by the time between two tokens.
         """
         super().__init__()
         self.layers = nn.ModuleList(
-            TransformerLayer(sizes, config) for _ in range(config.num_layers)
+            TransformerLayer(sizes, config, timed=timed) for _ in range(config.num_layers)
         )
         self.norm = norm(sizes, nested=config.nested)
         self.bf16 = config.bf16

@@ -15,6 +15,7 @@ import polars as pl
 
 from recsys.arrays import Int32, Int64
 from recsys.data.parsing.frames import Order, as_frame, times_of
+from recsys.data.parsing.times import whole_seconds
 from recsys.errors import DataError
 from recsys.library.ids import Ids, as_series, id_series, unknown_frame
 
@@ -35,6 +36,8 @@ class Asked:
     """`[T]` items of the histories that were given; None: users were asked for, by their own."""
     offsets: Int64 | None = None
     """`[B + 1]`."""
+    times: Int64 | None = None
+    """`[T]` seconds, where the histories came with times."""
 
     def __len__(self) -> int:
         return len(self.users)
@@ -47,7 +50,8 @@ class Asked:
         lengths = np.diff(self.offsets)[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
-        return Asked(ids, users, self.unknown, self.items[places], offsets)
+        times = None if self.times is None else self.times[places]
+        return Asked(ids, users, self.unknown, self.items[places], offsets, times)
 
     def slice(self, lo: int, hi: int) -> Asked:
         """Those from `lo` to before `hi`; nothing is copied."""
@@ -56,7 +60,8 @@ class Asked:
             return Asked(ids, users, self.unknown)
         edges = self.offsets[lo : hi + 1]
         items = self.items[edges[0] : edges[-1]]
-        return Asked(ids, users, self.unknown, items, edges - edges[0])
+        times = None if self.times is None else self.times[edges[0] : edges[-1]]
+        return Asked(ids, users, self.unknown, items, edges - edges[0], times)
 
     def parts(self, size: int) -> Iterator[Asked]:
         """All, in pieces of `size`."""
@@ -91,9 +96,11 @@ def asked_histories(histories: Any, order: Order | None, users: Ids, items: Ids)
     Raises:
         DataError: it is none of these, an id is none, or nothing says how rows are ordered.
     """
-    given, owners, ids = (
-        _of_mapping(histories) if isinstance(histories, Mapping) else _of_frame(histories, order)
-    )
+    times: Int64 | None = None
+    if isinstance(histories, Mapping):
+        given, owners, ids = _of_mapping(histories)
+    else:
+        given, owners, ids, times = _of_frame(histories, order)
     text = id_series(given, "users of the histories")
     first = text.is_first_distinct()
     index = Ids(text.filter(first), "user").find(text)
@@ -108,6 +115,7 @@ def asked_histories(histories: Any, order: Order | None, users: Ids, items: Ids)
         unknown_frame(_NONE, ids.filter(pl.Series(found < 0))),
         found[stays].astype(np.int32),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        None if times is None else times[stays],
     )
 
 
@@ -125,23 +133,26 @@ def _of_mapping(histories: Mapping[Any, Any]) -> tuple[pl.Series, Int64, pl.Seri
     return as_series(list(histories), "users of the histories"), owners, ids
 
 
-def _of_frame(table: Any, order: Order | None) -> tuple[pl.Series, Int64, pl.Series]:
+def _of_frame(table: Any, order: Order | None) -> tuple[pl.Series, Int64, pl.Series, Int64 | None]:
+    """As `_of_mapping`, and the seconds of each row where there is a column timestamp."""
     frame = as_frame(table, "the histories")
     for column in ("user_id", "item_id"):
         _check_column(frame, column, "histories")
     if frame.schema["item_id"].is_nested():
-        return _of_lists(frame)
-    rows = np.arange(len(frame))
-    if "timestamp" in frame.columns and order != "given":
+        return *_of_lists(frame), None
+    rows, seconds = np.arange(len(frame)), None
+    if "timestamp" in frame.columns:
         times, _ = times_of(frame, None)
-        rows = np.argsort(times.to_physical().to_numpy(), kind="stable")
+        if order != "given":
+            rows = np.argsort(times.to_physical().to_numpy(), kind="stable")
+        seconds = whole_seconds(times).to_numpy()[rows]
     elif order != "given":
         raise DataError(
             f"nothing says in which order the histories' rows are to be taken; found "
             f"{frame.columns}: give a column timestamp, or say order='given'"
         )
     ids = id_series(frame["item_id"], "items of the histories")
-    return frame["user_id"], rows, ids.gather(pl.Series(rows))
+    return frame["user_id"], rows, ids.gather(pl.Series(rows)), seconds
 
 
 def _of_lists(frame: pl.DataFrame) -> tuple[pl.Series, Int64, pl.Series]:

@@ -5,7 +5,9 @@ Shape legend: B users, N items, K length of the lists.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,39 @@ from recsys.progress import console
 FALLBACKS = ("popularity",)
 
 
+def asked_now(histories: Histories, at: int | None = None) -> Histories:
+    """The same, asked for at that second; None: now."""
+    return histories.at(np.full(len(histories), int(time.time()) if at is None else at))
+
+
+def seconds_of(at: object) -> int | None:
+    """A moment in seconds since 1970: of a number, a datetime (UTC, if it names no zone) or text
+    such as 2026-11-29T12:00; None: now.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    if at is None:
+        return None
+    if isinstance(at, int | float | np.integer | np.floating) and not isinstance(at, bool):
+        if np.isfinite(at):
+            return int(at)
+    else:
+        try:
+            if isinstance(at, str) and at.isdecimal():
+                return int(at)
+            found = datetime.fromisoformat(at) if isinstance(at, str) else at
+            if isinstance(found, datetime):
+                aware = found if found.tzinfo else found.replace(tzinfo=UTC)
+                return int(aware.timestamp())
+        except ValueError:
+            pass
+    raise ConfigError(
+        f"at is {at!r}; a moment is expected: seconds since 1970, a datetime, or text such as "
+        "2026-11-29T12:00:00"
+    )
+
+
 @dataclass(frozen=True)
 class Plan:
     """What everybody who is asked for gets."""
@@ -34,13 +69,17 @@ class Plan:
     filter_seen: bool
     popular: Found | None
     """`[1, K]` for those without a history; None: they get nothing."""
+    asked_at: int | None = None
+    """When it is asked for, in seconds; None: now."""
 
     def check(self, asked: Asked) -> None:
         """Refuses histories that nothing can be said of, before anything is done.
 
         Raises:
-            DataError: some are empty, and there is no fallback.
+            DataError: some are empty, and there is no fallback; or the model reads times that are
+                not given.
         """
+        self.check_times(asked)
         if asked.offsets is None or self.popular is not None:
             return
         empty = np.flatnonzero(np.diff(asked.offsets) == 0)
@@ -50,6 +89,18 @@ class Plan:
                 f"{len(empty):,} of {len(asked):,} histories hold no known item ({shown}"
                 f"{', ...' * (len(empty) > 3)}); say fallback='popularity' to give them the most "
                 "popular items, or leave them out"
+            )
+
+    def check_times(self, asked: Asked) -> None:
+        """Refuses histories without times of a model that reads them.
+
+        Raises:
+            DataError: there are none.
+        """
+        if self.engine.reads_time != "none" and asked.items is not None and asked.times is None:
+            raise DataError(
+                "this model reads when each interaction was; give the histories as a frame with "
+                "the columns user_id, item_id and timestamp"
             )
 
     def answered(self, asked: Asked) -> Int64:
@@ -63,10 +114,12 @@ class Plan:
     def histories(self, asked: Asked) -> Histories:
         """Of rows that all can be answered."""
         if asked.items is None or asked.offsets is None:
-            return self.engine.own_histories(asked.users)
-        # A history that is given is what the user is made of, also of one who is known.
-        users = asked.users if self.engine.by_index else np.full(len(asked), -1)
-        return Histories(users, asked.items, asked.offsets)
+            found = self.engine.own_histories(asked.users)
+        else:
+            # A history that is given is what the user is made of, also of one who is known.
+            users = asked.users if self.engine.by_index else np.full(len(asked), -1)
+            found = Histories(users, asked.items, asked.offsets, asked.times)
+        return asked_now(found, self.asked_at) if self.engine.reads_time == "request" else found
 
     def frame(self, asked: Asked) -> pl.DataFrame:
         """user_id, item_id, rank and score of one batch, in its order."""

@@ -6,6 +6,7 @@ Shape legend: B users, N items, K length of the lists.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,15 @@ from recsys.library.engines.engine import Engine
 from recsys.library.engines.similar import similar_frame
 from recsys.library.ids import Ids, id_series, unknown_frame
 from recsys.library.output import like
-from recsys.library.plan import Plan, Way, allowed_of, checked_items, make_plan
+from recsys.library.plan import (
+    Plan,
+    Way,
+    allowed_of,
+    asked_now,
+    checked_items,
+    make_plan,
+    seconds_of,
+)
 from recsys.progress import console, progress
 from recsys.retrieval.checks import checked_count
 
@@ -91,6 +100,7 @@ class Recommender:
         fallback: Fallback | None = None,
         ranker: bool | None = None,
         order: Order | None = None,
+        at: Any = None,
     ) -> Any:
         """The best k items for each user or history.
 
@@ -112,6 +122,8 @@ class Recommender:
             ranker: order the candidates by the ranker of a bundle; None: where the bundle has one,
                 and neither granularity nor stages are given.
             order: `given`: rows of a frame of histories stand in their order.
+            at: when the items are asked for: seconds since 1970, a datetime or ISO text; None: now.
+                Of models that read the time of the request (`model.time: request`).
 
         Returns:
             user_id, item_id, rank (from 1) and score, in the order asked for: a frame of polars,
@@ -125,7 +137,7 @@ class Recommender:
         asked = self.asked(users, histories, order=order)
         plan = self.plan(
             k=k, granularity=granularity, stages=stages, allow=allow, block=block,
-            filter_seen=filter_seen, fallback=fallback, ranker=ranker,
+            filter_seen=filter_seen, fallback=fallback, ranker=ranker, at=at,
         )  # fmt: skip
         plan.check(asked)
         tell_unknown(asked)
@@ -156,20 +168,23 @@ class Recommender:
         self,
         *,
         k: int = 10,
-        granularity: int | None = None,
-        stages: str | None = None,
         allow: Any = None,
         block: Any = None,
         filter_seen: bool = True,
         fallback: str | None = None,
-        ranker: bool | None = None,
+        at: Any = None,
+        **way: Any,
     ) -> Plan:
-        """Everything of `recommend` but the users, made ready for any number of batches."""
-        return make_plan(
-            self.engine, self._items, Way(granularity, stages, ranker), k=checked_count(k, "k"),
+        """Everything of `recommend` but the users, made ready for any number of batches; `way` are
+        granularity, stages and ranker.
+        """
+        asked_at = seconds_of(at)
+        plan = make_plan(
+            self.engine, self._items, Way(**way), k=checked_count(k, "k"),
             allowed=allowed_of(self._items, allow, block), filter_seen=filter_seen,
             fallback=fallback,
         )  # fmt: skip
+        return replace(plan, asked_at=asked_at)
 
     def unknown(self, users: Any = None, *, histories: Any = None, order: Any = None) -> Any:
         """What of users or histories is not known: a frame of `kind`, `id` and `rows`."""
@@ -191,12 +206,13 @@ class Recommender:
         found = similar_frame(self.engine, self._items, places, checked_count(k, "k"), granularity)
         return like(found, items)
 
-    def score(self, pairs: Any, *, granularity: int | None = None) -> Any:
+    def score(self, pairs: Any, *, granularity: int | None = None, at: Any = None) -> Any:
         """Scores of pairs of a known user and an item, as lists have them.
 
         Args:
             pairs: a frame with the columns user_id and item_id, or a list of (user, item).
             granularity: as of `recommend`.
+            at: likewise.
 
         Returns:
             The frame with a column score, which is null where user or item is unknown.
@@ -212,9 +228,10 @@ class Recommender:
         scores = np.full(len(frame), np.nan, np.float32)
         if known.any():
             distinct, owners = np.unique(rows[known], return_inverse=True)
-            scores[known] = self.engine.pair_scores(
-                self.engine.own_histories(distinct), owners, places[known], granularity
-            )
+            histories = self.engine.own_histories(distinct)
+            if self.engine.reads_time == "request":
+                histories = asked_now(histories, seconds_of(at))
+            scores[known] = self.engine.pair_scores(histories, owners, places[known], granularity)
         lost = [ids.filter(pl.Series(found < 0)) for ids, found in ((users, rows), (items, places))]
         _tell(unknown_frame(*lost), "have no score")
         column = pl.Series("score", scores, pl.Float32, nan_to_null=False).to_frame()
@@ -234,11 +251,15 @@ class Recommender:
         histories: Any = None,
         granularity: int | None = None,
         order: Order | None = None,
+        at: Any = None,
     ) -> tuple[pl.Series, Float32]:
-        """Ids `[B]` and vectors `[B, granularity]`, of those with a history."""
+        """Ids `[B]` and vectors `[B, granularity]`, of those with a history; `at`: as of
+        `recommend`.
+        """
         asked = self.asked(users, histories, order=order)
         tell_unknown(asked)
-        plan = self.plan(k=1)
+        plan = self.plan(k=1, at=at)
+        plan.check_times(asked)
         kept = asked.rows(plan.answered(asked))
         vectors = self.engine.user_vectors(
             plan.histories(kept), own=kept.items is None, size=granularity

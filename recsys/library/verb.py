@@ -45,7 +45,7 @@ def recommend(
         order: `given`: rows of the histories stand in their order.
         allow, block: files of item ids: .txt, or a table with the column item_id.
         part: users whose lists are written at once.
-        options: k, granularity, stages, filter_seen, fallback, ranker: as of
+        options: k, granularity, stages, filter_seen, fallback, ranker, at: as of
             `Recommender.recommend`.
 
     Returns:

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from recsys.losses.base import LossConfig, lacks_of_loss
 from recsys.losses.bpr import BPRConfig
-from recsys.losses.constrained import ConstrainedBCEConfig
-from recsys.losses.cosine_contrastive import CosineContrastiveConfig
 from recsys.losses.gbce import GBCEConfig
+from recsys.losses.pairs.constrained import ConstrainedBCEConfig
+from recsys.losses.pairs.cosine_contrastive import CosineContrastiveConfig
 from recsys.losses.softmax_configs import SampledSoftmaxConfig, SoftmaxConfig
 from recsys.plugins.named_section import NamedSection
 from recsys.plugins.registry import Registry

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from recsys.config import StrictModel
 from recsys.data.negatives import NegativesConfig
-from recsys.losses.grouped import RepeatedUsers
+from recsys.losses.pairs.grouped import RepeatedUsers
 from recsys.losses.softmax import NestedLossOutput
 
 Objective = Callable[..., NestedLossOutput]

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from recsys.data.negatives import NegativesConfig
 from recsys.losses.base import LossConfig, Objective
-from recsys.losses.grouped import grouped_softmax
+from recsys.losses.pairs.grouped import grouped_softmax
 from recsys.losses.softmax import nested_softmax
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 from recsys.models.base import Model, ModelConfig, lacks_of_model
 from recsys.models.elsa import ELSA, ELSAConfig
 from recsys.models.fmrlrec import FMRLRec, FMRLRecConfig
+from recsys.models.fuxi import FuXi, FuXiConfig
+from recsys.models.hstu import HSTU, HSTUConfig
 from recsys.models.ials import IALS, IALSConfig
 from recsys.models.sasrec import SASRec, SASRecConfig
 from recsys.models.spectral import Spectral, SpectralConfig
@@ -14,12 +16,16 @@ from recsys.plugins.registry import Registry
 
 __all__ = [
     "ELSA",
+    "HSTU",
     "IALS",
     "MODELS",
     "AnyModelConfig",
     "ELSAConfig",
     "FMRLRec",
     "FMRLRecConfig",
+    "FuXi",
+    "FuXiConfig",
+    "HSTUConfig",
     "IALSConfig",
     "Model",
     "ModelConfig",
@@ -37,6 +43,8 @@ MODELS: Registry[type[Model]] = Registry(
     {
         "sasrec": "recsys.models.sasrec:SASRec",
         "fmrlrec": "recsys.models.fmrlrec:FMRLRec",
+        "fuxi": "recsys.models.fuxi:FuXi",
+        "hstu": "recsys.models.hstu:HSTU",
         "two_tower": "recsys.models.two_tower:TwoTower",
         "mf": "recsys.models.pairs.mf:MF",
         "lightgcn": "recsys.models.pairs.lightgcn:LightGCN",

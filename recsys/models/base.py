@@ -18,6 +18,7 @@ from recsys.config import StrictModel
 from recsys.data.batching import Batch
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities
+from recsys.layers.jagged import Time
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales
 
 
@@ -73,6 +74,13 @@ class ModelConfig(StrictModel):
         return not self.solved
 
     @property
+    def reads_time(self) -> Time:
+        """What the model reads of time: none; history, when each interaction was; request, also
+        when the next item is asked for.
+        """
+        return "none"
+
+    @property
     def counts_seen(self) -> bool:
         """Training needs all that its users have had, beyond their last `history_length` rows."""
         return False
@@ -111,6 +119,11 @@ class Model(nn.Module):
         """Where the model is, and all that is made for it."""
         return self.scales.log_scale.device
 
+    @property
+    def reads_time(self) -> Time:
+        """That of the config."""
+        return self.config.reads_time
+
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """The objective of a batch; `negatives` None: over all items."""
         raise NotImplementedError
@@ -137,6 +150,8 @@ class Model(nn.Module):
         """User vectors of padded histories, as a network that ONNX can hold.
 
         It takes `vectors [B, L, D]` of the histories' items and `lengths [B]`, and gives `[B, D]`.
+        One that reads time takes `timestamps [B, L]` as well, int64 seconds with anything behind
+        the end of a history, and with `reads_time` request also `asked_at [B]`.
         None: users are not made of the vectors of their items alone.
         """
         return None

@@ -32,7 +32,7 @@ from recsys.granularity import Granularities
 from recsys.layers.dropout import Dropout
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales, nested_softmax
 from recsys.models.base import Model, ModelConfig
-from recsys.models.sasrec import COSINE, complete
+from recsys.models.next_item import COSINE, complete
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.tables.shared_rows.multiplexed import SharedSpace
 from recsys.towers.items import ItemsConfig, ItemTower

@@ -13,7 +13,7 @@ from recsys.data.batching import BatchingConfig
 from recsys.data.dataset import Dataset, SplitRule
 from recsys.devices import checked_name
 from recsys.errors import ConfigError, ProtocolError
-from recsys.evaluation.protocol import FitOn, find_protocol
+from recsys.evaluation.protocol import PROTOCOLS, FitOn, check_time, find_protocol
 from recsys.losses import AnyLossConfig, SampledSoftmaxConfig
 from recsys.models import AnyModelConfig, SASRecConfig
 from recsys.progress import console
@@ -99,6 +99,16 @@ class RunConfig(StrictModel):
     def _loss_fits_the_model(self) -> RunConfig:
         if not self.model.own_loss and (reason := self.loss.misfit(self.model)):
             raise ValueError(reason)
+        return self
+
+    @model_validator(mode="after")
+    def _protocol_tells_the_time(self) -> RunConfig:
+        if self.protocol in PROTOCOLS:  # another is refused where it is looked up
+            try:
+                reads = self.model.reads_time
+                check_time(reads, PROTOCOLS[self.protocol], f"model {self.model.name}")
+            except ProtocolError as error:
+                raise ValueError(str(error)) from error
         return self
 
     @model_validator(mode="after")

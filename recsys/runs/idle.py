@@ -116,6 +116,11 @@ RULES = (
         lambda c: getattr(c.model, "users", "") == "own",
         "is of users made of their items; say model.users history or both",
     ),
+    Rule(
+        "model.gap_vectors",
+        lambda c: getattr(c.model, "time", "none") != "request",
+        "needs model.time: request",
+    ),
     Rule("model.sparse_gradients", lambda c: c.loss.draws is None, _FULL),
     Rule(
         "loss.distillation",

@@ -11,7 +11,7 @@ from recsys.data.dataset import Dataset, load_dataset
 from recsys.data.features.loading import load_features
 from recsys.data.splitting import Split, make_split
 from recsys.devices import AUTO, checked_name, find_device, is_host, memory_told
-from recsys.errors import ConfigError, ProtocolError, RunError
+from recsys.errors import ConfigError, DataError, ProtocolError, RunError
 from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.protocol import FitOn
 from recsys.files.named import inside
@@ -31,7 +31,7 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
     """An untrained model, initialized from the run's seed.
 
     Raises:
-        DataError: the data set lacks a feature that the model reads.
+        DataError: the data set lacks a feature that the model reads, or times.
         ConfigError: the model lacks something.
     """
     if not (dataset.manifest.ordered or config.model.order_free):
@@ -42,6 +42,11 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
         )
     module: Any = MODELS.find(config.model.name)
     names = config.model.item_features
+    if config.model.reads_time != "none" and dataset.timestamps is None:
+        raise DataError(
+            f"model {config.model.name} reads time, and {dataset.manifest.name} has no timestamps; "
+            "prepare it with a column of times, or say model.time=none"
+        )
     features = load_features(dataset.folder, names) if names else None
     sizes = dataset.num_items, len(config.model.granularities)
     loss = config.loss

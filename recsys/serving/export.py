@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from torch import Tensor, nn
 
 from recsys.arrays import Float32
 from recsys.data.dataset import Dataset
-from recsys.data.histories import Histories, item_counts
+from recsys.data.histories import Histories, everyone, item_counts
 from recsys.devices import HOST, device_of, is_host, reading, to_indices
 from recsys.errors import ConfigError, RunError
+from recsys.files.onnx_sessions import open_session
 from recsys.models import Model
-from recsys.onnx_sessions import open_session
 from recsys.progress import progress
 from recsys.retrieval.bundle.manifest import BundleManifest, TowerEntry
 from recsys.retrieval.bundle.writing import Addition, BundleSource, UserSource
@@ -67,16 +68,19 @@ def source_of(
         raise RunError(
             "the item vectors hold NaN or infinite values; lower the learning rate and train again"
         )
-    everything = Histories(np.arange(dataset.num_users), dataset.items, dataset.offsets)
+    everything = everyone(dataset, timed=model.config.reads_time != "none")
     users = None
     if with_users:
         known = np.flatnonzero(everything.lengths)
         histories = everything.rows(known)
+        timeless = model.config.reads_time == "none"
         users = UserSource(
             vectors=user_vectors(model, histories),
             ids=dataset.user_frame()["user_id"].gather(known),
             seen_items=histories.items,
             seen_offsets=histories.offsets,
+            seen_times=None if timeless else histories.timestamps,
+            at=None if histories.asked_at is None else int(histories.asked_at.max()),
         )
     frame = dataset.item_frame()
     return BundleSource(
@@ -153,10 +157,17 @@ def tower_of(model: Model, dataset: Dataset, dim: int) -> Addition:
     assert tower is not None  # `why_no_tower`
 
     def write(folder: Path, _: BundleManifest) -> dict[str, Any]:
-        write_onnx(_on_host(tower), folder / TOWER, dim=whole, longest=model.config.history_length)
+        write_onnx(
+            _on_host(tower),
+            folder / TOWER,
+            dim=whole,
+            longest=model.config.history_length,
+            reads_time=model.config.reads_time,
+        )
         entry = TowerEntry(
             file=TOWER,
             history_length=model.config.history_length,
+            reads_time=model.config.reads_time,
             parity=_parity(model, dataset, folder / TOWER),
         )
         return {"tower": entry}
@@ -175,19 +186,27 @@ def _parity(model: Model, dataset: Dataset, path: Path) -> float:
     Raises:
         RunError: they do not agree.
     """
-    everything = Histories(np.arange(dataset.num_users), dataset.items, dataset.offsets)
+    everything = everyone(dataset, timed=model.config.reads_time != "none")
     known = np.flatnonzero(everything.lengths)
     every = max(1, len(known) // _PARITY_USERS)
     own = everything.rows(known[::every]).last(model.config.history_length)
-    histories = Histories(np.full(len(own), -1), own.items, own.offsets)  # of anybody
+    histories = replace(own, users=np.full(len(own), -1))  # of anybody
     run = open_session(str(path)).run
     with reading(model):
         wanted = model.user_vectors(histories).float().cpu()
         rows = model.item_vectors().cpu()[to_indices(histories.items)]
         lengths = to_indices(histories.lengths)
         parts = torch.nn.utils.rnn.pad_sequence(list(rows.split(lengths.tolist())), True)
+    inputs = {"vectors": parts.float().numpy(), "lengths": lengths.numpy()}
+    if model.config.reads_time != "none":
+        assert histories.timestamps is not None  # a run without them is not built
+        seen = to_indices(histories.timestamps).split(lengths.tolist())
+        inputs["timestamps"] = torch.nn.utils.rnn.pad_sequence(list(seen), True).numpy()
+    if model.config.reads_time == "request":
+        assert histories.asked_at is not None  # of everyone
+        inputs["asked_at"] = histories.asked_at
     try:
-        given = run(None, {"vectors": parts.float().numpy(), "lengths": lengths.numpy()})[0]
+        given = run(None, inputs)[0]
     except Exception as error:  # onnxruntime has no base class of its errors
         raise RunError(
             f"the ONNX tower of {type(model).__name__} cannot be run, so it was not exported "

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import recsys
-from recsys.onnx_sessions import open_session
+from recsys.files.onnx_sessions import open_session
 from recsys.retrieval.bundle.loading import load_bundle
 from recsys.retrieval.bundle.tiers import parse_tiers
 from recsys.retrieval.bundle.writing import BundleSource, UserSource, write_bundle

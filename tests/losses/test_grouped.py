@@ -6,9 +6,9 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from recsys.granularity import Granularities
-from recsys.losses.constrained import ConstrainedBCE, Constraints
-from recsys.losses.cosine_contrastive import CosineContrastive
-from recsys.losses.grouped import RepeatedUsers, grouped_softmax, owners_of
+from recsys.losses.pairs.constrained import ConstrainedBCE, Constraints
+from recsys.losses.pairs.cosine_contrastive import CosineContrastive
+from recsys.losses.pairs.grouped import RepeatedUsers, grouped_softmax, owners_of
 from recsys.losses.softmax import Negatives, nested_softmax
 from recsys.prefixes import truncate
 

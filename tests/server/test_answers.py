@@ -11,6 +11,7 @@ from recsys.server.answering.answers import Answering
 from recsys.server.answering.content import Content
 from recsys.server.answering.lookup import Lookup
 from recsys.server.answering.served import Served
+from recsys.server.answering.stock import Stock
 from recsys.server.settings import Limits
 from recsys.server.web.schemas import RecommendRequest, ScoreRequest, SimilarRequest
 
@@ -126,7 +127,7 @@ def test_the_operator_limits_stages(shelf):
         (Limits(keep=0), "takes no stages"),
         (Limits(granularities=(8,)), "granularity 4 is not among"),
     ):
-        (answer,) = Answering(served, limits, lambda *_: None).recommend([asked])
+        (answer,) = Answering(Stock(served), limits, lambda *_: None).recommend([asked])
         assert text in str(answer)
 
 
@@ -135,7 +136,7 @@ def test_steps_are_told_with_what_they_looked_at(shelf):
     served = Served(shelf, verify=False, threads=1, shared=False)
     tell = lambda step, _, count: told.append((step, count))  # noqa: E731
     asked = RecommendRequest(history=["film 3", "film 4"])
-    Answering(served, Limits(), tell).recommend([asked])
+    Answering(Stock(served), Limits(), tell).recommend([asked])
     assert told == [("ids", 2), ("users", 1), ("first", 20), ("8", 20)]
 
 

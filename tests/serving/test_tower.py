@@ -7,8 +7,8 @@ import torch
 
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, DataError, RunError
+from recsys.files.onnx_sessions import open_session
 from recsys.models import FMRLRec, FMRLRecConfig, SASRec, SASRecConfig
-from recsys.onnx_sessions import open_session
 from recsys.retrieval.bundle.loading import load_bundle
 from recsys.retrieval.bundle.manifest import TowerEntry
 from recsys.retrieval.bundle.tiers import parse_tiers

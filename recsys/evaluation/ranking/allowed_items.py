@@ -109,4 +109,6 @@ def histories_of_some(histories: Histories, items: Int64, num_items: int) -> His
     found = places[histories.items]
     kept = found >= 0
     before = np.concatenate([[0], np.cumsum(kept)])
-    return Histories(histories.users, found[kept], before[histories.offsets])
+    times = None if histories.timestamps is None else histories.timestamps[kept]
+    offsets = before[histories.offsets]
+    return Histories(histories.users, found[kept], offsets, times, histories.asked_at)

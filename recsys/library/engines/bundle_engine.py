@@ -33,6 +33,8 @@ class BundleEngine:
         """
         self.bundle, self.threads = bundle, threads
         self.num_items, self.sizes = bundle.num_items, bundle.sizes
+        tower = bundle.manifest.tower
+        self.reads_time: str = "none" if tower is None else tower.reads_time
 
     @cached_property
     def _tower(self) -> UserTower:
@@ -42,8 +44,11 @@ class BundleEngine:
         """What users `[B]` had when the bundle was exported."""
         items, offsets = self.bundle.seen
         positions, edges = jagged_positions(offsets[users], offsets[users + 1])
-        histories = Histories(users, items[positions], edges)
-        if self.bundle.manifest.ranker is None:
+        times = self.bundle.seen_times
+        histories = Histories(
+            users, items[positions], edges, None if times is None else times[positions]
+        )
+        if times is not None or self.bundle.manifest.ranker is None:
             return histories
         return self.ranker.with_times(histories, positions)
 
@@ -132,6 +137,9 @@ class BundleEngine:
     def vectors(self, histories: Histories, own: bool, more: Float32 | None = None) -> Float32:
         """`[B, D]` users as they are, not of length 1.
 
+        The users' own vectors are those that were exported, unless the tower reads the time of
+        requests: it makes them anew.
+
         Args:
             histories: B of them.
             own: they are what the bundle knows of these users.
@@ -140,6 +148,12 @@ class BundleEngine:
         Raises:
             DataError: the bundle has no user tower, or no users where `own`.
         """
-        if own:
+        if own and self.reads_time != "request":
             return self.bundle.users.decode(histories.users, 0, self.bundle.dim)
-        return self._tower.user_vectors(histories.items, histories.offsets, more)
+        return self._tower.user_vectors(
+            histories.items,
+            histories.offsets,
+            more,
+            timestamps=histories.timestamps,
+            asked_at=histories.asked_at,
+        )

@@ -49,6 +49,9 @@ class Engine(Protocol):
     """Users are known by index; a history of somebody unknown says nothing."""
     personal: bool
     """Lists depend on the user."""
+    reads_time: str
+    """What histories must tell of time: `none`; `history`, timestamps; `request`, also when the
+    next item is asked for."""
 
     def own_histories(self, users: Int64) -> Histories:
         """What is known of users `[B]`."""

@@ -19,7 +19,7 @@ from recsys.errors import ConfigError, GranularityError
 from recsys.evaluation.recommend import Recommendations
 from recsys.granularity import Granularities
 from recsys.library.engines.engine import Found, FunnelLister, Lister, in_pieces, unit_rows
-from recsys.model_protocols import FlatModel, RepeatModel, ScoreModel, VectorModel
+from recsys.model_protocols import FlatModel, RepeatModel, ScoreModel, VectorModel, time_read
 from recsys.retrieval.bundle.tiers import TierSpec
 from recsys.retrieval.bundle.unwritten_tiers import InMemory
 from recsys.retrieval.funnel import Funnel, parse_stages
@@ -43,6 +43,7 @@ class ModelEngine:
             self.sizes = model.granularities.sizes
         self.by_index = bool(getattr(model, "by_index", False))
         self.personal = not isinstance(model, Popularity)
+        self.reads_time = time_read(model)
 
     def own_histories(self, users: Int64) -> Histories:
         """All that the data set holds of users `[B]`."""

@@ -35,7 +35,18 @@ class BundleModel:
 
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]`."""
-        return torch.from_numpy(self._tower.user_vectors(histories.items, histories.offsets))
+        users = self._tower.user_vectors(
+            histories.items,
+            histories.offsets,
+            timestamps=histories.timestamps,
+            asked_at=histories.asked_at,
+        )
+        return torch.from_numpy(users)
+
+    @property
+    def reads_time(self) -> str:
+        """As of its tower."""
+        return self._tower.reads_time
 
     def score_of_repeats(self, sizes: tuple[int, ...]) -> Tensor | None:
         """`[G]` added to scores of what users have had; None: nothing."""

@@ -7,7 +7,7 @@ its neighbours, and the vectors are the mean of all layers, the rows among them.
 The layers are linear and the same for every pair, so they are computed once a step for the whole
 graph; its cost does not depend on the batch, and few large batches make an epoch cheap
 (`batching.batch_tokens`). A step learns from all pairs of some users at once, each user's scores
-being computed once (`losses.grouped`).
+being computed once (`losses.pairs.grouped`).
 
 Departures from the paper: softmax losses with a learned temperature by default (Wu et al., On the
 Effectiveness of Sampled Softmax Loss, TOIS 2024) instead of BPR, which is `loss.name: bpr`; rows
@@ -27,7 +27,7 @@ from torch import Tensor
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.layers.graph import BipartiteGraph, begin_spectral, checked_graph
-from recsys.losses.grouped import grouped_softmax
+from recsys.losses.pairs.grouped import grouped_softmax
 from recsys.losses.softmax import NestedLossOutput
 from recsys.models.pairs.base import PairModel, PairModelConfig
 from recsys.tables.plain.dense import DenseConfig, DenseTable

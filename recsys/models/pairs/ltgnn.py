@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.layers.graph import BipartiteGraph, begin_spectral, checked_graph
-from recsys.losses.grouped import grouped_softmax
+from recsys.losses.pairs.grouped import grouped_softmax
 from recsys.losses.softmax import NestedLossOutput
 from recsys.models.pairs.base import PairModel, PairModelConfig
 from recsys.tables.plain.dense import DenseConfig, DenseTable

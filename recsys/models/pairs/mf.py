@@ -32,7 +32,7 @@ from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.devices import to_indices
 from recsys.layers.nested import NestedLinear
-from recsys.losses.grouped import grouped_softmax, owners_of
+from recsys.losses.pairs.grouped import grouped_softmax, owners_of
 from recsys.losses.softmax import Negatives, NestedLossOutput
 from recsys.models.pairs.base import PairModel, PairModelConfig
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
@@ -134,7 +134,7 @@ class MF(PairModel):
 
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]`; of a user who is made of items too, from the given ones."""
-        if self.mapped is None:
+        if self.mapped is None or self.config.fold_known:
             return super().user_vectors(histories)
         rows = histories.last(self.config.history_length)
         if self.user_table is None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from recsys.data.features.loading import ItemFeatures
 from recsys.errors import ConfigError
 from recsys.layers.graph import BipartiteGraph, leading_directions
-from recsys.losses.grouped import grouped_softmax
+from recsys.losses.pairs.grouped import grouped_softmax
 from recsys.losses.softmax import NestedLossOutput
 from recsys.models.pairs.base import PairModel, PairModelConfig
 

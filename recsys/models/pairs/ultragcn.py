@@ -32,8 +32,8 @@ from recsys.data.batching import Batch
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.devices import to_indices
-from recsys.losses.constrained import ConstrainedBCE, Constraints
-from recsys.losses.grouped import grouped_softmax, owners_of
+from recsys.losses.pairs.constrained import ConstrainedBCE, Constraints
+from recsys.losses.pairs.grouped import grouped_softmax, owners_of
 from recsys.losses.prefix_scales import prefix_scales
 from recsys.losses.softmax import Negatives, NestedLossOutput, own_logits
 from recsys.models.pairs.base import PairModel, PairModelConfig

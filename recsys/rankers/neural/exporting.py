@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from recsys.arrays import Arrays
 from recsys.errors import RunError
 from recsys.extras import require
-from recsys.onnx_sessions import open_session
+from recsys.files.onnx_sessions import open_session
 from recsys.rankers.examples import Examples
 from recsys.rankers.layers.inputs import Batch
 from recsys.rankers.neural.batches import Batches

@@ -17,7 +17,7 @@ from recsys.config import StrictModel, parse
 from recsys.errors import ConfigError, DataError
 from recsys.files.atomic import read_json, write_json
 from recsys.files.named import inside
-from recsys.onnx_sessions import open_session
+from recsys.files.onnx_sessions import open_session
 from recsys.rankers.examples import Examples, Schema
 from recsys.rankers.neural.batches import Batches, check_examples
 

@@ -222,34 +222,46 @@ def _values(
             rows = np.arange(lo, min(lo + _BATCH, len(people)))
             bar.advance(task, len(rows))
             histories = people.histories.rows(rows)
-            owners, items = _mapped(histories, place)
-            asked, lengths = np.unique(owners, return_counts=True)
+            asked, known = _mapped(histories, place)
             if not len(asked):
                 continue
-            offsets = np.concatenate([[0], np.cumsum(lengths)])
             if tower is not None:
-                users = tower.user_vectors(items, offsets)
+                users = tower.user_vectors(
+                    known.items,
+                    known.offsets,
+                    timestamps=known.timestamps,
+                    asked_at=known.asked_at,
+                )
             else:
                 assert vectors is not None  # `_check`
                 users = vectors(histories)[asked]
             repeats = None if people.filter_seen else bundle.manifest.repeats
-            seen = None if repeats == {} else (items, offsets)
+            seen = None if repeats == {} else (known.items, known.offsets)
             filters = make_filters(len(asked), bundle.num_items, seen=seen, repeats=repeats or None)
             found = funnel.search(users, k, filters)
             places, edges = jagged_positions(
                 people.offsets[rows[asked]], people.offsets[rows[asked] + 1]
             )
             targets = place[people.targets[places]]
-            known = np.where(targets < 0, -2, targets)  # -1 stands behind short lists
-            ranks[places] = ranks_in(found.items, found.scores, known, edges, gate.k)
+            targets = np.where(targets < 0, -2, targets)  # -1 stands behind short lists
+            ranks[places] = ranks_in(found.items, found.scores, targets, edges, gate.k)
     return user_values(gate.metric, ranks, people.offsets, (gate.k,))[:, 0]
 
 
-def _mapped(histories: Histories, place: Int64) -> tuple[Int64, Int64]:
-    """Rows and items of all histories, of what the bundle knows."""
+def _mapped(histories: Histories, place: Int64) -> tuple[Int64, Histories]:
+    """Rows of which the bundle knows an item, and their histories of what it knows."""
     items = place[histories.items]
-    owners = np.repeat(np.arange(len(histories)), histories.lengths)
-    return owners[items >= 0], items[items >= 0]
+    kept = items >= 0
+    owners = np.repeat(np.arange(len(histories)), histories.lengths)[kept]
+    rows, lengths = np.unique(owners, return_counts=True)
+    times, asked_at = histories.timestamps, histories.asked_at
+    return rows, Histories(
+        histories.users[rows],
+        items[kept].astype(np.int32),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        None if times is None else times[kept],
+        None if asked_at is None else asked_at[rows],
+    )
 
 
 def _places(bundle: Bundle, ids: pl.Series) -> Int64:

@@ -123,7 +123,7 @@ def _label(place: str) -> str:
 def _read(clicks: Clicks, settings: ClicksConfig) -> _Parts:
     features = settings.features
     examples = {p: click_examples(clicks, p, features) for p in ("train", "valid", "test")}
-    users = {part: clicks.read(part, ()).users for part in _MEASURED}
+    users: dict[str, Any] = {part: clicks.read(part, ()).users for part in _MEASURED}
     return _Parts(click_schema(clicks, features), **examples, clicks=clicks, users=users)
 
 

@@ -12,7 +12,7 @@ from recsys.arrays import Float32
 from recsys.data.histories import jagged_positions
 from recsys.errors import ProtocolError
 from recsys.evaluation.held_out import held_out, spread_over
-from recsys.evaluation.protocol import Part, find_protocol
+from recsys.evaluation.protocol import Part, check_time, find_protocol
 from recsys.evaluation.tradeoff.sweep import Queries
 from recsys.retrieval.bundle.loading import Bundle, load_bundle
 from recsys.retrieval.filters import make_filters
@@ -127,6 +127,7 @@ def queries_of(
             f"protocol {preset.name} needs the split {preset.split}, the run was trained on "
             f"{loaded.split.rule.name}; choose another protocol"
         )
+    check_time(loaded.config.model.reads_time, preset, str(loaded.folder))
     held = held_out(loaded.dataset, loaded.split, part)
     rows = spread_over(len(held.users), num_users)
     histories = held.histories(loaded.dataset, rows)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from recsys.data.dataset import Dataset
-from recsys.data.histories import Histories
+from recsys.data.histories import everyone
 from recsys.errors import ConfigError, RunError
 from recsys.models import Model
 from recsys.prefixes import truncate
@@ -140,7 +140,7 @@ def compare(whole: Model, small: Model, dataset: Dataset) -> float:
     Raises:
         RunError: it is more than rounding explains.
     """
-    everything = Histories(np.arange(dataset.num_users), dataset.items, dataset.offsets)
+    everything = everyone(dataset, timed=whole.config.reads_time != "none")
     known = np.flatnonzero(everything.lengths)
     rows = known[:: max(1, len(known) // _COMPARED_USERS)]
     histories = everything.rows(rows).last(whole.config.history_length)

@@ -14,7 +14,7 @@ Shape legend: U users measured, M targets of them all, N items, K length of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -131,7 +131,7 @@ def cross(
             f"{new.granularities.sizes}; prefixes of one are not prefixes of the other"
         )
     total = len(held.users)
-    held = _kept(held, _known_to(old, known, dataset, held))
+    held = held.rows(_known_to(old, known, dataset, held))
     if not len(held.users):
         raise DataError("the old run knows none of the users that are measured")
     everyone = held.histories(dataset, np.arange(len(held.users)))
@@ -185,13 +185,6 @@ def _known_to(old: Model, known: Known, dataset: Dataset, held: HeldOut) -> Int6
         histories = _of_first(held.histories(dataset, rows), known.items, dataset.num_items)
         found.append(rows[histories.lengths > 0])
     return np.concatenate(found)
-
-
-def _kept(held: HeldOut, rows: Int64) -> HeldOut:
-    positions, offsets = held.targets_of(rows)
-    return HeldOut(
-        held.users[rows], held.start[rows], held.end[rows], held.targets[positions], offsets
-    )
 
 
 def _of_first(histories: Histories, count: int, num_items: int) -> Histories:
@@ -265,5 +258,6 @@ def everyone_of(dataset: Dataset, most: int) -> HeldOut:
     start, end = dataset.offsets[:-1], dataset.offsets[1:]
     users = np.flatnonzero(end > start)
     none = np.zeros(len(users) + 1, np.int64)
-    held = HeldOut(users, start[users], end[users], np.empty(0, np.int32), none)
-    return replace(held).spread(most)
+    asked_at = dataset.timestamps_at(end[users] - 1)
+    held = HeldOut(users, start[users], end[users], np.empty(0, np.int32), none, asked_at)
+    return held.spread(most)

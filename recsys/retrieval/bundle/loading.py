@@ -135,6 +135,13 @@ class Bundle:
         return self._mapped(seen.items), self._mapped(seen.offsets)
 
     @cached_property
+    def seen_times(self) -> Int64 | None:
+        """When each of the items of `seen` was; None: the bundle does not tell."""
+        if self.manifest.seen is None or self.manifest.seen.times is None:
+            return None
+        return self._mapped(self.manifest.seen.times)
+
+    @cached_property
     def popularity(self) -> Int64:
         """`[N]` interactions of every item.
 

@@ -67,6 +67,8 @@ class SeenEntry(StrictModel):
 
     items: ArrayEntry
     offsets: ArrayEntry
+    times: ArrayEntry | None = None
+    """When each of them was, int64; None: the model reads no time."""
 
 
 class ColumnsEntry(StrictModel):
@@ -79,6 +81,9 @@ class ColumnsEntry(StrictModel):
 class TowerEntry(StrictModel):
     """The user tower as ONNX: `vectors [B, L, D]` float32, those the bundle holds of a history's
     items, and `lengths [B]` int64 -> `users [B, D]` float32.
+
+    By `reads_time` there are also `timestamps [B, L]` int64, when each interaction was, and
+    `asked_at [B]` int64, when the next item is asked for: seconds, as in the data set.
     """
 
     file: str
@@ -86,6 +91,8 @@ class TowerEntry(StrictModel):
     """L at most; the most recent items, oldest first, padded at the right with anything finite."""
     parity: float
     """Largest difference of any coordinate from the model's own, as measured at export."""
+    reads_time: Literal["none", "history", "request"] = "none"
+    """history: the tower has the input `timestamps`; request: `asked_at` too."""
 
 
 class IndexEntry(StrictModel):
@@ -191,6 +198,8 @@ class BundleManifest(StrictModel):
     """Norms of the items' prefixes as stored, by granularity; empty where the metric is dot."""
     users: VectorsEntry | None
     seen: SeenEntry | None
+    users_at: int | None = None
+    """The time of request that the users' vectors were made for; None: the model reads none."""
     popularity: ArrayEntry | None = None
     """`[N]` int64 interactions of every item; None: nothing is known of them."""
     columns: ColumnsEntry | None = None

@@ -42,6 +42,10 @@ class UserSource:
     seen_items: npt.NDArray[np.int32]
     seen_offsets: npt.NDArray[np.int64]
     """`[U + 1]`: user u has had `seen_items[seen_offsets[u]:seen_offsets[u + 1]]`."""
+    seen_times: npt.NDArray[np.int64] | None = None
+    """When each of them was; None: the model reads no time."""
+    at: int | None = None
+    """The time of request that the vectors were made for; None: the model reads none."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,9 @@ def _write_vectors(
         seen = SeenEntry(
             items=write_array(folder, "seen/items.i32", source.users.seen_items),
             offsets=write_array(folder, "seen/offsets.i64", source.users.seen_offsets),
+            times=None
+            if source.users.seen_times is None
+            else write_array(folder, "seen/times.i64", source.users.seen_times),
         )
     counts = source.popularity
     if counts is None and source.users:
@@ -165,6 +172,7 @@ def _write_vectors(
         norms=norms if source.normalize else {},
         users=users,
         seen=seen,
+        users_at=source.users.at if source.users else None,
         files={},
     )
 

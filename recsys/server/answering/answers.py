@@ -18,8 +18,8 @@ import numpy as np
 from recsys.arrays import Float32, Int64
 from recsys.errors import RecsysError
 from recsys.retrieval.funnel import Candidates, Funnel
-from recsys.server.answering.served import Served, histories_of, no_tower
-from recsys.server.answering.stock import Stock
+from recsys.server.answering.served import Served, histories_of, no_times, no_tower
+from recsys.server.answering.stock import Stock, Wanted
 from recsys.server.settings import Limits
 from recsys.server.web.schemas import (
     Narrowing,
@@ -45,6 +45,7 @@ class _Row:
     request: Any
     source: str
     history: Int64 = field(default_factory=lambda: _NONE)
+    times: Int64 = field(default_factory=lambda: _NONE)
     user: int = -1
     vector: Float32 | None = None
     ranked: bool = False
@@ -151,16 +152,20 @@ class Answering:
                 row = _Row(request, "user" if user >= 0 else "popularity", user=user)
                 row.unknown = [] if user >= 0 else [request.user]
                 if user >= 0:
-                    row.history = _own_history(self.served, user)
+                    row.history, row.times = _own_history(self.served, user)
             else:
                 own = found[edge : edge + len(request.history or ())]
                 edge += len(own)
                 row = _Row(request, "history", own[own >= 0])
+                if request.times is not None:
+                    row.times = np.array(request.times, np.int64)[own >= 0]
                 row.unknown = _lost(request.history or (), own)
                 if not len(row.history):
                     row.source = "popularity"
                 elif not self.served.has_tower:
                     row.error = no_tower(self.served)
+                elif self.served.reads_time != "none" and request.times is None:
+                    row.error = no_times(self.served)
             rows.append(row)
         self.told("ids", time.perf_counter() - start, len(flat) + len(named))
         return rows
@@ -217,7 +222,13 @@ class Answering:
             rows = [row for row in group if row.source == source]
             if rows:
                 users = np.array([row.user for row in rows])
-                histories = histories_of([row.history for row in rows], users)
+                items, times = [row.history for row in rows], [row.times for row in rows]
+                timed = self.served.reads_time != "none"
+                now = int(time.time())
+                moments = [now if row.request.at is None else row.request.at for row in rows]
+                histories = histories_of(
+                    items, users, times if timed else None, np.array(moments, np.int64)
+                )
                 for row, vector in zip(rows, self.stock.users(histories, own), strict=True):
                     row.vector = vector
         self.told("users", time.perf_counter() - start, len(group))
@@ -261,11 +272,10 @@ class Answering:
             self.told(step, now - last_told[0], candidates)
             last_told[0] = now
 
-        ranked = group[0].ranked
+        order = partial(self._ranked, group, vectors) if group[0].ranked else None
         found = self.stock.search(
-            funnel, vectors, had, group[0].allowed,
-            k=group[0].request.k, seen=seen, unit=unit, watch=watch,
-            order=partial(self._ranked, group, vectors) if ranked else None,
+            funnel, vectors, had, group[0].allowed, Wanted(group[0].request.k, seen, unit, order),
+            watch,
         )  # fmt: skip
         counts = (found.items >= 0).sum(axis=1)
         for row, items, scores, count in zip(group, found.items, found.scores, counts, strict=True):
@@ -319,9 +329,12 @@ class Answering:
         }
 
 
-def _own_history(served: Served, user: int) -> Int64:
+def _own_history(served: Served, user: int) -> tuple[Int64, Int64]:
+    """Items and, where the bundle has them, their times."""
     items, offsets = served.bundle.seen
-    return np.asarray(items[offsets[user] : offsets[user + 1]], np.int64)
+    own, times = slice(offsets[user], offsets[user + 1]), served.bundle.seen_times
+    found = np.asarray(items[own], np.int64)
+    return found, _NONE if times is None else np.asarray(times[own], np.int64)
 
 
 def _lost(ids: Sequence[str | int], found: Int64) -> list[str | int]:

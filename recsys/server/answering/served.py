@@ -195,6 +195,11 @@ class Served:
 
         return self._opened((text, None), k, own, make)
 
+    @property
+    def reads_time(self) -> str:
+        """What its user tower reads of time: none, history or request."""
+        return self.engine.reads_time
+
     def _checked(self, k: int, size: int | None, stages: str | None, limits: Limits) -> str:
         if k > limits.k:
             raise ConfigError(f"k is {k}; this server gives {limits.k} items at most")
@@ -244,11 +249,26 @@ def _check_granularity(size: int, limits: Limits) -> None:
         )
 
 
-def histories_of(lists: list[Int64], users: Int64 | None = None) -> Histories:
-    """Histories of some lists of item indices."""
+def histories_of(
+    lists: list[Int64],
+    users: Int64 | None = None,
+    times: list[Int64] | None = None,
+    asked_at: Int64 | None = None,
+) -> Histories:
+    """Histories of some lists of item indices, and of lists of their times."""
     offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
     items = np.concatenate([np.empty(0, np.int64), *lists]).astype(np.int32)
-    return Histories(np.full(len(lists), -1) if users is None else users, items, offsets)
+    seconds = None if times is None else np.concatenate([np.empty(0, np.int64), *times])
+    owners = np.full(len(lists), -1) if users is None else users
+    return Histories(owners, items, offsets, seconds, asked_at)
+
+
+def no_times(served: Served) -> DataError:
+    """The error for histories without the times that the user tower reads."""
+    return DataError(
+        f"the user tower of {served.version} reads when each item of a history was; give `times`, "
+        "in seconds since 1970, one for each item"
+    )
 
 
 def no_tower(served: Served) -> DataError:

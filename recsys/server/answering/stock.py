@@ -9,7 +9,7 @@ Shape legend: B users, N items of the version, A added ones, D coordinates, K le
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,20 @@ from recsys.server.answering.added import Added
 from recsys.server.answering.served import Served, histories_of
 
 _NONE = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What requests that share a search ask for."""
+
+    k: int
+    """Length of the lists."""
+    seen: bool
+    """Leave out what users have had."""
+    unit: bool = False
+    """By cosines, whatever the metric is."""
+    order: Callable[[Candidates], Candidates] | None = None
+    """A ranker: all candidates of the funnel -> the best K of them."""
 
 
 class Stock:
@@ -154,12 +168,8 @@ class Stock:
         users: Float32,
         had: Sequence[Int64],
         allowed: Int64 | None,
-        *,
-        k: int,
-        seen: bool,
-        unit: bool,
+        wanted: Wanted,
         watch: Watch,
-        order: Callable[[Candidates], Candidates] | None = None,
     ) -> Candidates:
         """The best K by a funnel of the version and a search of what was added.
 
@@ -169,15 +179,13 @@ class Stock:
         Args:
             funnel: of the version's own items.
             users: `[B, D]`.
-            had: the items each user shall not get (`seen`), or may get again.
+            had: the items each user shall not get (`wanted.seen`), or may get again.
             allowed: ascending, the only items to be found; None: all.
-            k: K.
-            seen: leave out what users have had.
-            unit: by cosines, whatever the metric is.
+            wanted: K, and how it is asked for.
             watch: told of each step.
-            order: the ranker: all candidates of the funnel -> the best K of them.
         """
-        num, repeats = self.num_held, None if seen else self.served.bundle.manifest.repeats
+        k, order = wanted.k, wanted.order
+        num, repeats = self.num_held, None if wanted.seen else self.served.bundle.manifest.repeats
 
         def filters_of(lo: int, hi: int, blocked: Int64 | None) -> Filters:
             rows = [_between(row, lo, hi) for row in had] if self.added is not None else list(had)
@@ -205,7 +213,9 @@ class Stock:
         if self.added is None:
             return best
         widths = np.where(found.widths > 0, found.widths, funnel.stages[-1].granularity)
-        own = self.added.search(users, k, widths, filters_of(num, len(self), None), unit=unit)
+        own = self.added.search(
+            users, k, widths, filters_of(num, len(self), None), unit=wanted.unit
+        )
         watch("added", own.items.size)
         own = replace(own, items=np.where(own.items < 0, -1, own.items + num))
         if order:

@@ -60,6 +60,8 @@ function request(size) {
   const bundle = state.bundle;
   const columns = bundle.columns.filter((name) => name === bundle.title || name in bundle.categories);
   const person = state.user !== null ? { user: state.user } : { history: state.history.map((item) => item.item_id) };
+  // What is put together on the page was all taken just now.
+  if (person.history && state.bundle.reads_time !== "none") person.times = person.history.map(() => Math.floor(Date.now() / 1000));
   return { ...person, k: Math.min(K, bundle.limits.k), granularity: size, where: state.where, columns };
 }
 

@@ -35,6 +35,7 @@ def describe(stock: Stock, settings: ServerSettings) -> dict[str, Any]:
         "waiting": stock.waiting,
         "users": len(served.users),
         "histories": served.has_tower,
+        "reads_time": served.reads_time,
         "stages": served.stages,
         "cost": {
             "size": last,

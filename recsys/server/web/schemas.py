@@ -10,6 +10,7 @@ Id = Annotated[StrictInt | Annotated[StrictStr, Field(max_length=1_000)], Field(
 """An external id: text or a whole number; 3 and "3" are the same."""
 MOST = 1 << 20
 """Longest list that is read at all; the operator's limits are below it."""
+Second = Annotated[int, Field(ge=-(1 << 40), le=1 << 40, strict=True)]
 Ids = Annotated[list[Id], Field(max_length=MOST)]
 Column = Annotated[StrictStr, Field(max_length=200)]
 _HISTORY: dict[str, Any] = {"history": ["168", "172"], "k": 3, "columns": ["title"]}
@@ -54,13 +55,28 @@ class Person(Body):
     history: Ids | None = None
     """External ids of items, oldest first. Unknown ones are reported; an empty history gets the
     most popular items."""
+    times: Annotated[list[Second], Field(max_length=MOST)] | None = None
+    """When each item of the history was, in seconds since 1970; needed where the bundle's
+    `reads_time` is history or request."""
     user: Id | None = None
     """A user of the bundle; an unknown one gets the most popular items."""
+    at: Second | None = None
+    """When the items are asked for, in seconds since 1970; null: now. Read where the bundle's
+    `reads_time` is request."""
 
     @model_validator(mode="after")
     def _one_person(self) -> Person:
         if (self.history is None) == (self.user is None):
             raise ValueError("give either history (it may be empty) or user")
+        return self
+
+    @model_validator(mode="after")
+    def _a_time_for_each(self) -> Person:
+        if self.times is not None and len(self.times) != len(self.history or ()):
+            raise ValueError(
+                f"{len(self.times)} times are given for {len(self.history or ())} items of the "
+                "history; give one for each"
+            )
         return self
 
 
@@ -259,6 +275,8 @@ class Bundle(BaseModel):
     users: int
     histories: bool
     """Whether the bundle turns histories into users."""
+    reads_time: str
+    """What it reads of time: none; history: `times` of a history; request: `at` too."""
     stages: str
     """The funnel of requests that name none."""
     cost: Cost

@@ -1,0 +1,1 @@
+"""Layers that read when interactions were, and attention over histories of thousands."""

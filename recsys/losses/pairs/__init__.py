@@ -1,0 +1,1 @@
+"""Losses of models of pairs: users and items without sequences."""
