@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time see `__getattr__
     from recsys.recipes.bundles.push import push
     from recsys.recipes.bundles.search_options import IndexOptions, RoutedStages
     from recsys.recipes.bundles.verify import verify
+    from recsys.recipes.clicks.fit import fit_clicks
     from recsys.recipes.evaluating.baselines import evaluate_baselines
     from recsys.recipes.evaluating.bits import bits
     from recsys.recipes.evaluating.evaluate import compare
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time see `__getattr__
     from recsys.recipes.evaluating.queries import Measuring
     from recsys.recipes.evaluating.report import report
     from recsys.recipes.evaluating.tradeoff import tradeoff
+    from recsys.recipes.last_stage.measure import compare_last_stages
     from recsys.recipes.ranking.bundles import rank_attach
     from recsys.recipes.ranking.config import RankConfig
     from recsys.recipes.ranking.earlier import rank_earlier
@@ -88,6 +90,8 @@ _VERBS = {
     "rank_fit": "recsys.recipes.ranking.fit",
     "rank_evaluate": "recsys.recipes.ranking.evaluate",
     "rank_attach": "recsys.recipes.ranking.bundles",
+    "fit_clicks": "recsys.recipes.clicks.fit",
+    "compare_last_stages": "recsys.recipes.last_stage.measure",
     "nest": "recsys.recipes.bundles.nest",
     "vectors_for_new_items": "recsys.recipes.bundles.new_items",
     "load_run": "recsys.runs.loading",
@@ -115,6 +119,7 @@ __all__ = [
     "bits",
     "calibrate",
     "compare",
+    "compare_last_stages",
     "compare_paired",
     "compare_seeds",
     "compatibility",
@@ -126,6 +131,7 @@ __all__ = [
     "evaluate_seeds",
     "export",
     "fit",
+    "fit_clicks",
     "load",
     "load_run",
     "nest",

@@ -56,7 +56,7 @@ FULL = Plan(
 )
 TINY = Plan(
     sizes=(4, 8),
-    catalogues=(60, 90),
+    catalogues=(60,),
     tokens=48,
     negatives=20,
     seconds=0.0,

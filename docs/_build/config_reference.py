@@ -44,10 +44,17 @@ GROUPS = {
         "rows": "recsys.recipes.ranking.config.RowsConfig",
         "features": "recsys.rankers.features.config.FeaturesConfig",
         "features.rules, features.neighbours": "recsys.rankers.features.config.PairsConfig",
+        "ranker.inputs": "recsys.rankers.neural.options.InputOptions",
+        "ranker.inputs.large": "recsys.rankers.neural.options.LargeFields",
+        "ranker.training": "recsys.rankers.neural.options.TrainingOptions",
+        "ranker.widths": "recsys.rankers.neural.options.Widths",
     },
+    "Labelled events": {"of rankers": "recsys.recipes.clicks.config.ClicksConfig"},
+    "Last stages": {"of chains": "recsys.recipes.last_stage.config.LastStageConfig"},
     "Options of `recsys prepare`": {
         "options": "data_prep.options.PrepareOptions",
         "synthetic": "data_prep.options.SyntheticOptions",
+        "clicks": "recsys.data.clicks.options.ClickOptions",
     },
     "Studies": {
         "of models": "recsys.studies.config.StudyConfig",
@@ -62,6 +69,7 @@ def groups() -> dict[str, dict[str, Any]]:
     from recsys.baselines import BASELINES
     from recsys.losses import LOSSES
     from recsys.models import MODELS
+    from recsys.rankers.lists.steps import STEPS
     from recsys.rankers.registry import RANKERS
     from recsys.training.loggers import LOGGERS
 
@@ -71,6 +79,7 @@ def groups() -> dict[str, dict[str, Any]]:
         "Models": {f"model, {name}": MODELS.find(name).Config for name in MODELS.inside},
         "Loggers": {f"logs, {name}": LOGGERS.find(name).Config for name in LOGGERS.inside},
         "Rankers by name": {f"ranker, {name}": RANKERS.find(name) for name in RANKERS.inside},
+        "Steps of the last stage": {f"stages, {name}": STEPS.find(name) for name in STEPS.inside},
         "Baselines": {name: BASELINES.find(name) for name in BASELINES.inside},
     }
     return {"The run": found.pop("The run"), **named, **found}
@@ -102,6 +111,8 @@ def _title(group: str, key: str) -> str:
     holder, _, name = key.partition(", ")
     if group == "Studies":
         return f"A study {key}"
+    if key in ("of rankers", "of chains"):
+        return f"A comparison {key}"
     if key == "options":
         return "All data sets"
     return f"{holder or 'Top level'}{f' (name: {name})' if name else ''}"

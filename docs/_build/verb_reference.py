@@ -17,7 +17,7 @@ def page() -> str:
     ]
     for name, module in {**recsys._VERBS, **recsys._OPTIONS}.items():
         parts.append(_block(f"recsys.{name}", f"{module}.{name}"))
-    for name in ("prepare", "encode_text", "encode_images", "attach", "featurize_columns"):
+    for name in ("prepare", "prepare_clicks", "encode_text", "encode_images", "attach", "featurize_columns"):
         module = getattr(data_prep, name).__module__  # `data_prep.prepare` is a module, too
         parts.append(_block(f"data_prep.{name}", f"{module}.{name}"))
     return "\n\n".join(parts) + "\n"

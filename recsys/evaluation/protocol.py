@@ -109,14 +109,10 @@ def check_time(reads: str, protocol: Protocol, what: str) -> None:
         ProtocolError: it would know more than the protocol lets models know.
     """
     if reads == "request" and not protocol.request_time:
-        telling = [
-            each.name
-            for each in PROTOCOLS.values()
-            if each.request_time and each.split == protocol.split
-        ]
+        telling = [each.name for each in PROTOCOLS.values() if each.request_time]
         raise ProtocolError(
             f"{what} reads the time of the request, which protocol {protocol.name} does not tell; "
-            f"choose protocol={telling[0]}, or train with model.time=history or none"
+            f"choose one that does ({', '.join(telling)}), or train with model.time=history or none"
         )
 
 

@@ -12,11 +12,11 @@ from recsys.data.histories import Histories
 from recsys.devices import to_indices
 
 
-def history_sums(histories: Histories, items: Tensor) -> Tensor:
-    """`[B, D]` the sum of each history's rows of `items [N, D]`; zeros for an empty one."""
-    places = to_indices(histories.items, items.device)
-    offsets = to_indices(histories.offsets[:-1], items.device)
-    return nn.functional.embedding_bag(places, items, offsets, mode="sum")
+def history_sums(histories: Histories, vectors: Tensor) -> Tensor:
+    """`[B, D]` the sum of each history's vectors, given as `[T, D]`; zeros for an empty one."""
+    places = torch.arange(len(vectors), device=vectors.device)
+    offsets = to_indices(histories.offsets[:-1], vectors.device)
+    return nn.functional.embedding_bag(places, vectors, offsets, mode="sum")
 
 
 class HistorySum(nn.Module):

@@ -48,11 +48,18 @@ class NestedRidge(nn.Module):
     values: Tensor
     weights: Tensor
 
-    def __init__(self, items: Tensor, granularities: Granularities, options: RidgeOptions) -> None:
+    def __init__(
+        self,
+        items: Tensor,
+        granularities: Granularities,
+        options: RidgeOptions,
+        missing: Tensor | None = None,
+    ) -> None:
         """Args:
         items: `[N, D]` the vectors of all items.
         granularities: the prefixes and their weights.
         options: the constants.
+        missing: `[N]` by which alpha is multiplied for each item; None: 1.
         """
         super().__init__()
         self.slices, self.options, self.num_items = granularities.slices, options, len(items)
@@ -63,11 +70,11 @@ class NestedRidge(nn.Module):
             block = torch.arange(len(held), device=items.device).repeat_interleave(widths)
             weights = held[block]
             together = held[torch.maximum(block[:, None], block)]
-            whole = options.alpha * together * (items.T @ items)
+            scaled = items if missing is None else items * missing[:, None]
+            whole = options.alpha * together * (scaled.T @ items)
             root = weights.sqrt()
             # float64: eigenvalues span many powers of ten.
-            scaled = (whole / root[:, None] / root).double().cpu()
-            values, vectors = torch.linalg.eigh(scaled)
+            values, vectors = torch.linalg.eigh((whole / root[:, None] / root).double().cpu())
             basis = vectors.to(items.dtype).to(items.device) / root[:, None]
         self.register_buffer("whole", whole)
         self.register_buffer("basis", basis)
@@ -76,37 +83,56 @@ class NestedRidge(nn.Module):
 
     def forward(self, vectors: Tensor, lengths: Tensor) -> Tensor:
         """Users from nothing but what they have had."""
-        return self.solve(vectors, lengths, None)
+        return self.solve(vectors, lengths, vectors.sum(1), None)
 
-    def solve(self, vectors: Tensor, lengths: Tensor, start: Tensor | None) -> Tensor:
+    def solve(
+        self,
+        vectors: Tensor,
+        lengths: Tensor,
+        sums: Tensor,
+        start: Tensor | None,
+        missing: Tensor | None = None,
+    ) -> Tensor:
         """Users, from a first guess `start [B, D]` where there is one.
 
-        Padding is zeros, which add nothing to any sum.
+        Padding is zeros, which add nothing to any sum. Where the squares of item i weigh c_i, give
+        vectors times the root of c_i, here and to `__init__`.
+
+        Args:
+            vectors: `[B, L, D]`.
+            lengths: `[B]`.
+            sums: `[B, D]` of the vectors, each times the root of its weight.
+            start: `[B, D]`.
+            missing: `[B, 1]` by which alpha is multiplied for each of those that are solved for;
+                None: 1.
         """
+        shared = 1.0 if missing is None else missing
         counts = lengths.to(vectors.dtype) + self.options.alpha * self.num_items
         ridge = (self.options.ridge * counts**self.options.exponent)[:, None]
-        residual = vectors.sum(1) * self.weights
+        residual = sums * self.weights
         if start is None:
             users = torch.zeros_like(residual)
         else:
-            users, residual = start, residual - self._times(vectors, start, ridge)
-        ready = self._invert(residual, ridge)
+            users, residual = start, residual - self._times(vectors, start, ridge, shared)
+        ready = self._invert(residual, ridge, shared)
         direction, level = ready, (residual * ready).sum(1, keepdim=True)
         for step in range(self.options.steps):
-            image = self._times(vectors, direction, ridge)
+            image = self._times(vectors, direction, ridge, shared)
             length = level / (direction * image).sum(1, keepdim=True).clamp_min(_LEAST)
             users = users + length * direction
             if step + 1 == self.options.steps:
                 break
             residual = residual - length * image
-            ready = self._invert(residual, ridge)
+            ready = self._invert(residual, ridge, shared)
             before, level = level, (residual * ready).sum(1, keepdim=True)
             direction = ready + level / before.clamp_min(_LEAST) * direction
         return users
 
-    def _times(self, vectors: Tensor, users: Tensor, ridge: Tensor) -> Tensor:
+    def _times(
+        self, vectors: Tensor, users: Tensor, ridge: Tensor, shared: Tensor | float
+    ) -> Tensor:
         """The matrix of each user's system times `users [B, D]`."""
-        shared = users @ self.whole + ridge * self.weights * users
+        common = shared * (users @ self.whole) + ridge * self.weights * users
         scores = [
             torch.bmm(vectors[:, :, lo:hi], users[:, lo:hi, None]).squeeze(2)
             for lo, hi in self.slices
@@ -121,9 +147,9 @@ class NestedRidge(nn.Module):
             torch.bmm(factor[:, None], vectors[:, :, lo:hi]).squeeze(1)
             for factor, (lo, hi) in zip(factors, self.slices, strict=True)
         ]
-        return shared + torch.cat(own, dim=1)
+        return common + torch.cat(own, dim=1)
 
-    def _invert(self, residual: Tensor, ridge: Tensor) -> Tensor:
+    def _invert(self, residual: Tensor, ridge: Tensor, shared: Tensor | float) -> Tensor:
         """The inverse of the part that all users share, times `residual [B, D]`."""
-        inner: Tensor = (residual @ self.basis) / (self.values + ridge)
+        inner: Tensor = (residual @ self.basis) / (shared * self.values + ridge)
         return inner @ self.basis.T

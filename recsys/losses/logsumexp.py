@@ -4,10 +4,9 @@ Scores are prefix-incremental, `S_g = S_{g-1} + u[:, lo:hi] v[:, lo:hi]^T`, so t
 all granularities cost what the full width costs alone. They exist only as tiles; backward makes
 the tiles again from the saved log-sum-exps.
 
-float32 on a CPU goes to compiled kernels (`losses/compiled_logsumexp.py`), whose tiles stay in the
-cache, float32 on an NVIDIA GPU to Triton's (`losses/fused_logsumexp.py`), whose tiles stay on the
-chip; everything else (another device, float64) to the torch tiles of this file, which are also what
-the kernels are tested against.
+In float32 kernels take them (`losses/by_kernels`): numba's on a CPU, whose tiles stay in the cache,
+and Triton's on an NVIDIA GPU, whose tiles stay on the chip. Everything else (another device,
+float64) goes to the torch tiles of this file, which are also what the kernels are tested against.
 
 Shape legend: T tokens (positions with a target), N candidate items, G granularities, D
 embedding_dim, R and C rows and columns of one tile.
@@ -22,8 +21,8 @@ from torch.autograd.function import once_differentiable
 
 from recsys.devices import is_host
 from recsys.layers.precision import products_in_bf16
-from recsys.losses.compiled_logsumexp import CompiledLogSumExp, Wanted
-from recsys.losses.fused_logsumexp import FusedLogSumExp, fused
+from recsys.losses.by_kernels.compiled_logsumexp import CompiledLogSumExp, Wanted
+from recsys.losses.by_kernels.fused_logsumexp import FusedLogSumExp, fused
 from recsys.prefixes import add_prefix_products
 
 TILE_ELEMENTS = 1 << 21
@@ -65,28 +64,29 @@ def nested_logsumexp(
         column, whose log-sum-exp is -inf.
     """
     tensors = (users, items, row_scale) + (() if col_scale is None else (col_scale,))
-    apply = _function_for(tensors, slices)
-    if apply is not _TiledLogSumExp.apply:
+    form = _form_for(tensors, slices)
+    if form is not _TiledLogSumExp:
         if col_scale is None:
             col_scale = items.new_ones(len(slices), len(items))
         bias = items.new_zeros(len(items)) if bias is None else bias
         skip = users.new_full((len(users), 0), -1, dtype=torch.int64) if skip is None else skip
     wanted = Wanted(slices, means, bf16=products_in_bf16())
+    apply: Callable[..., tuple[Tensor, Tensor]] = form.apply
     return apply(users, items, row_scale, col_scale, bias, skip, wanted)
 
 
-def _function_for(
+def _form_for(
     tensors: tuple[Tensor, ...], slices: list[tuple[int, int]]
-) -> Callable[..., tuple[Tensor, Tensor]]:
+) -> type[torch.autograd.Function]:
     """The form of the sums for these users, items and scales: the only place that chooses."""
     users, items = tensors[:2]
     whole = slices[0][0] == 0 and slices[-1][1] == items.shape[1] and len(items) > 0
     if whole and all(x.dtype == torch.float32 for x in tensors):
         if all(is_host(x.device) for x in tensors):
-            return CompiledLogSumExp.apply
+            return CompiledLogSumExp
         if fused(users, slices):
-            return FusedLogSumExp.apply
-    return _TiledLogSumExp.apply
+            return FusedLogSumExp
+    return _TiledLogSumExp
 
 
 class _TiledLogSumExp(torch.autograd.Function):

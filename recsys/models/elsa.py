@@ -88,12 +88,12 @@ class ELSA(Model):
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """1 less the cosine of each history with its scores, twice, at every granularity."""
         histories, items = batch.histories, self.item_vectors()
-        users = history_sums(histories, items)
         places = to_indices(histories.items, self.device)
+        own = nn.functional.embedding(places, items)
+        users = history_sums(histories, own)
         lengths = to_indices(histories.lengths, self.device)
         rows = torch.arange(len(lengths), device=self.device).repeat_interleave(lengths)
         norms = prefix_norms(items, self.granularities) if self.granularities.normalize else None
-        own = nn.functional.embedding(places, items)
         scored, itself, squares = self._of_history(users[rows], own, norms, places, users, items)
         others = scored - itself
         counts = lengths.to(items.dtype)
@@ -135,7 +135,9 @@ class ELSA(Model):
 
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]`: sums of the item vectors of the most recent `history_length` interactions."""
-        return history_sums(histories.last(self.config.history_length), self.item_vectors())
+        recent = histories.last(self.config.history_length)
+        rows = self.table(to_indices(recent.items, self.device))
+        return history_sums(recent, nn.functional.normalize(rows))
 
     def item_vectors(self) -> Tensor:
         """`[N, D]`, of length 1."""

@@ -50,6 +50,12 @@ class IALSConfig(ModelConfig):
     exponent: float = Field(default=1.0, ge=0)
     """Vectors are regularized by (their interactions + alpha times all of the other side) to this
     power: 1 weighs every interaction alike, 0 every vector."""
+    user_power: float = Field(default=0.5, ge=0)
+    """In the items' turn a user weighs 1 over (its interactions to this power): 0 weighs users of
+    long histories as much as they have rows, 1 all users alike."""
+    item_power: float = Field(default=0.3, ge=0)
+    """What a user has not had weighs alpha times (the item's interactions to this power), which is
+    1 on average: to have passed by a popular item tells more (He et al., eALS, SIGIR 2016)."""
     steps: int = Field(default=3, ge=1)
     """Of conjugate gradients, each time a side is solved in training."""
     user_steps: int = Field(default=10, ge=1)
@@ -95,6 +101,7 @@ class IALS(Model):
         dim = self.granularities.embedding_dim
         first = torch.randn(num_items, dim) * (config.init_std / dim**0.5)
         self.items = nn.Parameter(first, requires_grad=False)
+        self.missing = nn.Parameter(torch.ones(num_items), requires_grad=False)
         self.scales = ScoreScales(self.granularities)
         # Follows from the items: not one of the module's own, which would be kept and loaded.
         self._tower: tuple[NestedRidge, ...] = ()
@@ -105,32 +112,52 @@ class IALS(Model):
         of_users = rows.to_csr(len(self.items))
         of_items = of_users.T.tocsr()
         users = self.items.new_zeros(len(rows), self.items.shape[1])
+        roots = self._roots(rows.lengths)
+        counts = np.diff(of_items.indptr).clip(min=1).astype(np.float64) ** self.config.item_power
+        self.missing.copy_(torch.from_numpy(counts / counts.mean()))
         while True:
-            self._side("users", of_users, self.items, users)
+            self._side(of_users, self.items, None, users)
             # An item without an interaction becomes zeros, as its regularization has it.
-            self._side("items", of_items, users, self.items)
+            self._side(of_items, users, roots, self.items)
             self._tower = ()
             yield
 
-    def _side(self, name: str, had: sp.csr_matrix, fixed: Tensor, moved: Tensor) -> None:
-        """Solves for `moved`, in place, block by block of rows of about equal length."""
-        ridge = self._ridge(fixed, self.config.steps)
+    def _roots(self, lengths: Int64) -> Tensor:
+        """`[U, 1]` roots of the users' weights, which are 1 on average."""
+        weights = np.maximum(lengths, 1).astype(np.float64) ** -self.config.user_power
+        weights = np.where(lengths > 0, weights / weights[lengths > 0].mean(), 0)
+        return torch.from_numpy(np.sqrt(weights).astype(np.float32))[:, None].to(self.device)
+
+    def _side(self, had: sp.csr_matrix, fixed: Tensor, roots: Tensor | None, moved: Tensor) -> None:
+        """Solves for `moved`, in place, block by block of rows of about equal length.
+
+        Args:
+            had: the interactions, one row for each that is moved.
+            fixed: vectors of the other side.
+            roots: `[U, 1]` of the users' weights, where items are moved; None: users are.
+            moved: the first guess, and what is found.
+        """
+        scaled = fixed if roots is None else fixed * roots
+        ridge = self._ridge(scaled, self.config.steps, self.missing if roots is None else None)
+        sums = scaled if roots is None else scaled * roots
         lengths = np.diff(had.indptr)
         order = np.argsort(lengths, kind="stable")
         with progress() as bar:
-            task = bar.add_task(name, total=len(order))
+            task = bar.add_task("users" if roots is None else "items", total=len(order))
             for lo, hi in pairwise(_edges(lengths[order])):
                 rows = order[lo:hi]
-                vectors = _padded(had, rows, fixed)
+                vectors = _padded(had, rows, scaled)
+                whole = vectors if roots is None else _padded(had, rows, sums)
                 places = to_indices(rows, fixed.device)
                 counts = to_indices(lengths[rows], fixed.device)
-                moved[places] = ridge.solve(vectors, counts, moved[places])
+                weighs = None if roots is None else self.missing[places][:, None]
+                moved[places] = ridge.solve(vectors, counts, whole.sum(1), moved[places], weighs)
                 bar.advance(task, len(rows))
 
-    def _ridge(self, fixed: Tensor, steps: int) -> NestedRidge:
+    def _ridge(self, fixed: Tensor, steps: int, missing: Tensor | None) -> NestedRidge:
         config = self.config
         options = RidgeOptions(config.alpha, config.ridge, config.exponent, steps)
-        return NestedRidge(fixed, self.granularities, options)
+        return NestedRidge(fixed, self.granularities, options, missing)
 
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]`: solved from the most recent `history_length` interactions."""
@@ -155,7 +182,8 @@ class IALS(Model):
     def user_tower(self) -> NestedRidge:
         """The least squares of one user, with the items as they are."""
         if not self._tower:
-            self._tower = (self._ridge(self.items.detach(), self.config.user_steps),)
+            items, missing = self.items.detach(), self.missing.detach()
+            self._tower = (self._ridge(items, self.config.user_steps, missing),)
         return self._tower[0]
 
     def train(self, mode: bool = True) -> IALS:

@@ -1,6 +1,6 @@
 """Compiles Triton's kernels for NVIDIA GPUs on a machine without one; prints JSON.
 
-python -m tests.losses.compiled_for_gpus 8,16,32,64,128,256 80,90
+python -m tests.losses.compiled_for_gpus 8,16,32,64,128,256 80,90 bf16,float32
 
 Run as a process of its own (`test_fused.py`): the interpreter must be off.
 """
@@ -14,7 +14,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from recsys.kernels.gpu import logsumexp as kernels
-from recsys.losses.fused_logsumexp import STEP, Tiles, chunks_of, launch
+from recsys.losses.by_kernels.fused_logsumexp import STEP, Tiles, chunks_of, launch
 
 GPUS = {80: 166_912, 90: 232_448}
 """Compute capability -> bytes of shared memory that one program may take (CUDA's programming
@@ -56,10 +56,10 @@ def sources(sizes, bf16):
         yield f"gradients of {side}", made
 
 
-def main(sizes, gpus):
-    """Compiles for every GPU in both precisions."""
+def main(sizes, gpus, precisions):
+    """Compiles for every GPU in every precision."""
     told = {}
-    for bf16 in (True, False):
+    for bf16 in [precision == "bf16" for precision in precisions]:
         for name, kernel in sources(sizes, bf16):
             for capability in gpus:
                 options = launch(bf16=bf16)
@@ -77,4 +77,5 @@ def main(sizes, gpus):
 
 
 if __name__ == "__main__":
-    main(tuple(map(int, sys.argv[1].split(","))), tuple(map(int, sys.argv[2].split(","))))
+    numbers = (tuple(map(int, word.split(","))) for word in sys.argv[1:3])
+    main(*numbers, sys.argv[3].split(","))

@@ -14,9 +14,10 @@ from triton.runtime.interpreter import InterpreterBuilder
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities
 from recsys.layers.jagged import layout_of
-from recsys.losses import fused_logsumexp, logsumexp
-from recsys.losses.compiled_logsumexp import Wanted
-from recsys.losses.fused_logsumexp import FusedLogSumExp, Tiles
+from recsys.losses import logsumexp
+from recsys.losses.by_kernels import fused_logsumexp
+from recsys.losses.by_kernels.compiled_logsumexp import Wanted
+from recsys.losses.by_kernels.fused_logsumexp import FusedLogSumExp, Tiles
 from recsys.losses.history_candidates import Had, seen_candidates
 from recsys.losses.softmax import Negatives, nested_softmax
 

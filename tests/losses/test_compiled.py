@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.granularity import Granularities
-from recsys.losses.compiled_logsumexp import CompiledLogSumExp
+from recsys.losses.by_kernels.compiled_logsumexp import CompiledLogSumExp
 from recsys.losses.logsumexp import nested_logsumexp
 from recsys.losses.softmax import Negatives, nested_softmax
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from recsys.losses import logsumexp
-from recsys.losses.fused_logsumexp import FusedLogSumExp, Tiles, chunks_of
+from recsys.losses.by_kernels.fused_logsumexp import FusedLogSumExp, Tiles, chunks_of
 from recsys.losses.logsumexp import nested_logsumexp
 from tests.losses.fused import CASES
 
@@ -50,8 +50,8 @@ def test_bf16_rounds_what_is_multiplied(found):
 
 
 def test_they_compile_for_a_gpu_within_its_memory():
-    told = run("tests.losses.compiled_for_gpus", "16,40", "90")
-    assert len(told) == 6
+    told = run("tests.losses.compiled_for_gpus", "16,32", "90", "bf16")
+    assert len(told) == 3
     for name, kernel in told.items():
         assert kernel["cubin"] > 0, name
         assert kernel["shared"] <= kernel["most"], name
@@ -78,9 +78,11 @@ def test_one_place_chooses_them_and_only_for_float32_on_a_gpu(monkeypatch):
         (True, torch.float32, [(0, 8)]),
         (False, torch.float32, [(0, 8)]),
         (True, torch.float64, [(0, 8)]),
-        (True, torch.float32, [(0, 4)]),  # longer vectors than the last granularity
+        (True, torch.float32, [(0, 4)]),  # of longer vectors
     ):
-        monkeypatch.setattr("recsys.losses.fused_logsumexp.has_fused", lambda _, t=there: t)
+        monkeypatch.setattr(
+            "recsys.losses.by_kernels.fused_logsumexp.has_fused", lambda _, t=there: t
+        )
         users, items = torch.ones(3, 8, dtype=dtype), torch.ones(4, 8, dtype=dtype)
         nested_logsumexp(users, items, torch.ones(1, 3, dtype=dtype), slices)
     ((_, _, _, col_scale, bias, skip, wanted),) = taken

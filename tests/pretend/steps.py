@@ -13,7 +13,8 @@ from recsys.devices import to_indices
 from recsys.evaluation.evaluate import rank_held_out
 from recsys.losses.softmax import Negatives
 from recsys.recipes.training.clusters import assign_clusters
-from recsys.runs.loading import build_model, place
+from recsys.runs.loading import build_model, place, tell_rows
+from recsys.serving.export import source_of
 from recsys.tables import note_events, note_progress, penalty_of
 from recsys.training.feed import Feed
 from recsys.training.optimizers import build_optimizer, clip_gradients
@@ -29,6 +30,8 @@ class Found:
     gradients: dict[str, torch.Tensor]
     """Of the last step, before the optimizer has taken them away."""
     weights: dict[str, torch.Tensor]
+    vectors: dict[str, np.ndarray]
+    """Of items and of users, as an export writes them."""
     ranks: np.ndarray
 
 
@@ -39,7 +42,10 @@ def ready(config, device):
     model = build_model(config, dataset)
     if config.model.pairs:
         model.note_users(split.fit_end("train") > split.start)
+    tell_rows(model, dataset, split, "train")
     assign_clusters(model, dataset, split, "train")
+    torch.manual_seed(0)
+    model.begin()
     place(model, device)
     batches = TrainBatches(
         config.batching, dataset, split, fit_on="train",
@@ -72,10 +78,30 @@ def step(model, fed, optimizer, number, look=None):
     return output.per_granularity
 
 
+def steady(model, config):
+    """The optimizer of a run, with steps that are small where gradients are.
+
+    Adam makes whole steps of gradients that are nothing but rounding; a larger epsilon does not.
+    """
+    return with_epsilon(build_optimizer(model, config.trainer.optimizer))
+
+
+def with_epsilon(optimizer):
+    """See `steady`."""
+    for group in optimizer.param_groups:
+        group["eps"] = 1e-3
+    return optimizer
+
+
+def weights_of(model):
+    """All that a file of weights holds."""
+    return {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
+
+
 def figures(config, device, steps=2):
-    """What some steps and an evaluation give."""
+    """What some steps, an evaluation and an export give."""
     dataset, split, model, feed = ready(config, device)
-    optimizer = build_optimizer(model, config.trainer.optimizer)
+    optimizer = steady(model, config)
     model.train()
     feeds = feed.epoch(0, 0, 0)
     gradients = {}
@@ -88,23 +114,25 @@ def figures(config, device, steps=2):
     losses = [step(model, next(feeds), optimizer, number, look).cpu() for number in range(steps)]
     model.eval()
     ranking = rank_held_out(model, dataset, split, part="valid", filter_seen=False, lists=True)
-    weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
-    return Found(torch.stack(losses).numpy(), gradients, weights, ranking.ranks)
+    source = source_of(model, dataset, with_users=True, model_card={}, protocol={})
+    vectors = {"items": source.items, "users": source.users.vectors}
+    return Found(torch.stack(losses).numpy(), gradients, weights_of(model), vectors, ranking.ranks)
+
+
+def check_weights(one, other):
+    """To 1e-5."""
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(
+            tensor, other[name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def check_alike(one, other):
-    """Losses and gradients to 1e-5, and the same ranks but where two scores are as good as equal.
-
-    Weights less strictly: Adam makes whole steps of gradients that are nothing but rounding.
-    """
+    """Losses, gradients, weights and vectors to 1e-5; the same ranks."""
     np.testing.assert_allclose(one.losses, other.losses, rtol=1e-5, atol=1e-6)
-    for mine, others, within in (
-        (one.gradients, other.gradients, 1e-5),
-        (one.weights, other.weights, 1e-3),
-    ):
-        assert mine.keys() == others.keys()
-        for name, tensor in mine.items():
-            torch.testing.assert_close(
-                tensor, others[name], rtol=1e-4, atol=within, msg=lambda m, n=name: f"{n}: {m}"
-            )
-    assert (one.ranks == other.ranks).mean() > 0.98
+    check_weights(one.gradients, other.gradients)
+    check_weights(one.weights, other.weights)
+    for side, vectors in one.vectors.items():
+        np.testing.assert_allclose(vectors, other.vectors[side], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(one.ranks, other.ranks)

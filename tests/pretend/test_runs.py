@@ -2,17 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 import recsys
 from recsys.data.dataset import write_dataset
 from recsys.devices import find_device
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, RunError
 from recsys.retrieval.bundle.loading import load_bundle
 from recsys.runs.records import load_run_info
 from recsys.training.logs import read_lines
+from recsys.training.optimizers import build_optimizer
 from recsys.training.trainer import StoppedError
 from tests.pretend.device import NAME, install, waits
+from tests.pretend.steps import with_epsilon
 from tests.recipes.test_verbs import config as whole
 from tests.recipes.test_verbs import frame
 
@@ -32,6 +35,17 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(place):
     return write_dataset(place / "data", frame(), name="walks").folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def steady_steps():
+    """Adam makes whole steps of gradients that are nothing but rounding; here it does not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "recsys.training.trainer.build_optimizer",
+            lambda model, settings: with_epsilon(build_optimizer(model, settings)),
+        )
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +68,7 @@ def weights(run):
 def check_weights(one, other):
     assert weights(one).keys() == weights(other).keys()
     for name, array in weights(one).items():
-        np.testing.assert_allclose(array, weights(other)[name], atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(array, weights(other)[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def figures(table):
@@ -71,7 +85,7 @@ def test_a_run_has_the_figures_of_the_cpu(runs):
         for device in ("cpu", NAME)
     ]
     for table in tables[1:]:
-        np.testing.assert_allclose(figures(tables[0]), figures(table), atol=1e-2)
+        np.testing.assert_allclose(figures(tables[0]), figures(table), atol=1e-5)
 
 
 @pytest.mark.parametrize(("first", "then"), [("cpu", NAME), (NAME, "cpu")])
@@ -102,7 +116,7 @@ def test_bundles_and_recommendations_are_those_of_the_cpu(runs, tmp_path):
     one, other = (bundle.items.decode(slice(None), 0, bundle.dim) for bundle in bundles)
     np.testing.assert_allclose(one, other, atol=1e-6)
     same = lists[0]["item_id"] == lists[1]["item_id"]
-    assert same.mean() > 0.95
+    assert same.all()
     np.testing.assert_allclose(lists[0]["score"], lists[1]["score"], rtol=1e-5)
 
 
@@ -141,12 +155,23 @@ def test_a_gpu_that_is_not_there_is_refused_before_a_folder_is_made(data, tmp_pa
         find_device("cuda:5")
 
 
-def test_memory_that_is_not_enough_names_the_settings_that_help(data, tmp_path, monkeypatch):
-    import torch
+def full(*_, **__):
+    raise torch.OutOfMemoryError("tried to allocate 2.00 GiB")
 
-    def full(*_):
-        raise torch.OutOfMemoryError("tried to allocate 2.00 GiB")
 
+def test_memory_that_is_not_enough_names_the_settings_that_help(data, runs, tmp_path, monkeypatch):
+    run = recsys.load_run(runs[0], device=NAME)
     monkeypatch.setattr("recsys.training.trainer._Loop._step", full)
-    with pytest.raises(recsys.errors.RunError, match=r"too little memory .*batching.batch_tokens"):
+    with pytest.raises(RunError, match=r"too little memory .*batching.batch_tokens"):
         recsys.train(config(data, device=NAME), out=tmp_path / "run")
+    told = r"pretend:0 has too little memory \(tried .*--device cpu"
+    made = recsys.load(runs[0], device=NAME)
+    monkeypatch.setattr("recsys.models.sasrec.SASRec.user_vectors", full)
+    for read in (
+        lambda: recsys.evaluate(run, with_baselines=False),
+        lambda: recsys.export(run, tmp_path / "bundle"),
+        lambda: made.recommend(made.users[:3], k=2),
+    ):
+        with pytest.raises(RunError, match=told):
+            read()
+    assert not (tmp_path / "bundle").exists()

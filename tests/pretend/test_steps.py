@@ -10,14 +10,18 @@ from recsys.errors import ConfigError
 from recsys.losses import LOSSES
 from recsys.runs.config import RunConfig
 from recsys.tables.plain.lookup import lookup
+from recsys.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from recsys.training.optimizers import build_optimizer
 from tests.pretend.device import NAME, install, waits
-from tests.pretend.steps import check_alike, figures, ready, step
+from tests.pretend.steps import check_alike, check_weights, figures, ready, steady, step, weights_of
 from tests.recipes.training.test_content import write_features
 from tests.tables.kinds import KINDS
 
 install()
 MODELS = ("sasrec", "fmrlrec", "two_tower")
+PAIRS = ("mf", "lightgcn", "ltgnn", "ultragcn", "svd_gcn")
+ANY_MODEL = [name for name in LOSSES.names() if name != "constrained_bce"]
+"""Losses that fit every model."""
 TABLES = [kind for kind in KINDS if not kind.startswith("mapped")]
 SAMPLED = {"negatives": {"uniform": 40, "popularity": 5, "in_batch": True}}
 
@@ -46,7 +50,7 @@ def settings(data, name, loss="sampled_softmax", **model):
 
 
 @pytest.mark.parametrize("kind", TABLES)
-@pytest.mark.parametrize("loss", LOSSES.names())
+@pytest.mark.parametrize("loss", ANY_MODEL)
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_and_ranks_are_those_of_the_cpu(name, loss, kind, data):
     ids = {"ids": True, "features": []} if name == "fmrlrec" else {}
@@ -63,7 +67,7 @@ def content(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("loss", LOSSES.names())
+@pytest.mark.parametrize("loss", ANY_MODEL)
 def test_items_made_of_content_take_the_steps_of_the_cpu(loss, content):
     # Without dropout: a device draws for every item that is named, the CPU once for each.
     still = {"encoder": {"dropout": 0.0}, "history_dropout": 0.0}
@@ -72,6 +76,14 @@ def test_items_made_of_content_take_the_steps_of_the_cpu(loss, content):
     check_alike(figures(config, "cpu"), figures(config, NAME))
     lru = settings(content, "fmrlrec", loss, features=["text"])
     check_alike(figures(lru, "cpu"), figures(lru, NAME))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_models_of_pairs_take_the_steps_of_the_cpu(name, data):
+    more = {"directions": 8} if name == "svd_gcn" else {}
+    loss = "constrained_bce" if name == "ultragcn" else "sampled_softmax"
+    config = settings(data, name, loss, **more)
+    check_alike(figures(config, "cpu"), figures(config, NAME))
 
 
 def _walks(users, length):
@@ -86,6 +98,26 @@ def test_options_of_a_model_change_nothing_about_that(kind, data):
     option = {} if kind == "nested" else {kind: True}
     config = settings(data, "sasrec", history_length=4, encoder=encoder, **option)
     check_alike(figures(config, "cpu"), figures(config, NAME))
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_checkpoint_goes_on_on_another_device(kind, data, tmp_path):
+    config = settings(data, "sasrec", table=KINDS[kind])
+    for number, (here, there) in enumerate([("cpu", NAME), (NAME, "cpu")]):
+        found = []
+        for device in (here, there):
+            _, _, model, feed = ready(config, device)
+            optimizer = steady(model.train(), config)
+            first, second, *_ = feed.epoch(0, 0, 0)
+            if device == here:
+                step(model, first, optimizer, 0)
+                save_checkpoint(tmp_path / str(number), model, optimizer, TrainState(step=1))
+            else:
+                assert load_checkpoint(tmp_path / str(number), model, optimizer).step == 1
+            losses = step(model, second, optimizer, 1).cpu()
+            found.append((losses, weights_of(model)))
+        torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-5, atol=1e-6)
+        check_weights(found[0][1], found[1][1])
 
 
 def test_users_and_items_of_one_space_are_on_one_device(data):
@@ -108,7 +140,7 @@ def test_a_tensor_that_was_left_on_the_cpu_stops_the_step(data, monkeypatch):
     figures(settings(data, "sasrec"), "cpu")
 
 
-@pytest.mark.parametrize("loss", LOSSES.names())
+@pytest.mark.parametrize("loss", ANY_MODEL)
 @pytest.mark.parametrize("name", MODELS)
 def test_no_step_makes_the_host_wait(name, loss, data):
     ids = {"ids": True, "features": []} if name == "fmrlrec" else {}

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import recsys
 from recsys.errors import ConfigError, DataError, RunError
@@ -16,6 +18,7 @@ from recsys.recipes.ranking.earlier import without_test
 from recsys.recipes.ranking.knowing import knowledge_of
 from recsys.recipes.ranking.rows import askers_of, folds_of, labelled_rows
 from recsys.reports.ranking.rows import ranking_rows
+from recsys.reports.ranking.terminal import print_ranking
 from tests.rankers.conftest import TREES
 
 
@@ -136,3 +139,30 @@ def test_figures_of_a_results_file(content):
     share = figures[f"lightgbm, {ranked.candidates}", "of dot"]
     assert share.value == pytest.approx(ranked.ndcg / content.rows[1].ndcg)
     assert figures["exact search", "ndcg@10"].value == content.rows[0].ndcg
+
+
+@pytest.mark.slow
+def test_a_network_takes_the_same_rows_and_is_served_like_trees(run, place):
+    words = [
+        "candidates.keep=30", "rows.folds=3", "rows.most=200", "ranker.name=din",
+        "ranker.training.epochs=1", "features.item_categories=[kind]", "features.context=[hour]",
+    ]  # fmt: skip
+    found = recsys.rank_fit(run, None, words, out=place / "network")
+    again = load_ranker(place / "network")
+    assert again.ranker.schema.num_items == again.knowledge.num_items
+    table = recsys.rank_evaluate(
+        run,
+        [place / "network"],
+        sweeping=recsys.Sweeping(num_users=60),
+        out=place / "network-table",
+    )
+    assert [row.name for row in table.rows] == ["exact search", "dot products", "network"]
+    assert not any(file.suffix == ".pkl" for file in found.folder.rglob("*"))
+
+
+def test_no_figure_is_cut_on_a_narrow_terminal(content):
+    console = Console(file=StringIO(), width=60)
+    print_ranking(content, console)
+    text = console.file.getvalue()
+    assert all(f"{row.ndcg:.4f}" in text and f"{row.name} " in text for row in content.rows)
+    assert f"{content.rows[2].ms:.1f}\n" in text.replace(" \n", "\n")

@@ -60,6 +60,27 @@ def table(name, *options):
     return [f"model.table={{name: {name}}}", *(f"model.table.{option}" for option in options)]
 
 
+HSTU = "model={name: hstu, granularities: {sizes: [4, 8]}, history_length: 6}"
+FUXI = HSTU.replace("hstu", "fuxi")
+ASKED = "protocol=request-time"
+POINTWISE = (
+    ("granularities", (), "model.granularities.sizes=[8]"),
+    ("history_length", (), "model.history_length=3"),
+    ("table", (), "model.table={name: hashed}"),
+    ("items", (), CONTENT),
+    ("item_init_std", (), "model.item_init_std=0.1"),
+    ("history_dropout", (), "model.history_dropout=0.5"),
+    ("seen_negatives", (), "model.seen_negatives=true"),
+    ("repeat_bias", (), "model.repeat_bias=true"),
+    ("output_dropout", (), "model.output_dropout=0.3"),
+    ("sparse_gradients", (), "model.sparse_gradients=true"),
+    ("time", (), "model.time=none"),
+    ("gap_vectors", (ASKED, "model.time=request"), "model.gap_vectors=true"),
+    ("encoder", (), "model.encoder={num_layers: 1}"),
+)
+"""Options of HSTU and FuXi-alpha: name, what stands beside, the change."""
+
+
 MOVES: dict[str, tuple[list[str], list[str]]] = {
     "RunConfig.protocol": ([], ["protocol=fmrlrec"]),
     "RunConfig.fit_on": ([], ["fit_on=train+valid"]),
@@ -169,6 +190,29 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
     "SASRecConfig.repeat_bias": ([], ["model.repeat_bias=true"]),
     "SASRecConfig.output_dropout": ([], ["model.output_dropout=0.3"]),
     "SASRecConfig.sparse_gradients": ([], ["model.sparse_gradients=true"]),
+    "SASRecConfig.time": ([], ["model.time=history"]),
+    "SASRecConfig.gap_vectors": (
+        [ASKED, "model.time=request"], ["model.gap_vectors=false"],
+    ),
+    **{
+        f"{config}.{name}": ([base, *beside], [changed])
+        for config, base in (("HSTUConfig", HSTU), ("FuXiConfig", FUXI))
+        for name, beside, changed in POINTWISE
+    },
+    **{
+        f"{config}.{name}": ([base], [f"model.encoder.{name}={value}"])
+        for config, base in (("PointwiseConfig", HSTU), ("FuXiEncoderConfig", FUXI))
+        for name, value in (
+            ("num_layers", 3), ("num_heads", 2), ("dropout", 0.5), ("nested", "true"),
+        )
+    },
+    "PointwiseConfig.nested_from": (
+        [HSTU, "model.encoder.nested=true"], ["model.encoder.nested_from=8"],
+    ),
+    "FuXiEncoderConfig.nested_from": (
+        [FUXI, "model.encoder.nested=true"], ["model.encoder.nested_from=8"],
+    ),
+    "FuXiEncoderConfig.hidden_ratio": ([FUXI], ["model.encoder.hidden_ratio=2"]),
     "FMRLRecConfig.granularities": ([PAPER], ["model.granularities.sizes=[8]"]),
     "FMRLRecConfig.encoder": ([PAPER], ["model.encoder={dropout: 0.1}"]),
     "LRUConfig.num_layers": ([PAPER], ["model.encoder.num_layers=2"]),
@@ -200,6 +244,7 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
             ("granularities", "model.granularities.sizes=[8]"),
             ("history_length", "model.history_length=3"),
             ("dropout", "model.dropout=0.5"),
+            ("fold_known", "model.fold_known=true"),
         )
     },
     "MFConfig.users": ([MF], ["model.users=both"]),

@@ -26,6 +26,7 @@ from torch.nn.functional import relu
 
 from recsys.data.negatives import NegativesConfig
 from recsys.granularity import Granularities
+from recsys.layers.precision import sums_in_float32
 from recsys.losses.base import LossConfig, Objective
 from recsys.losses.pairs.grouped import negative_shares, owners_of
 from recsys.losses.prefix_scales import prefix_scales
@@ -68,6 +69,7 @@ class CosineContrastive:
     margin: float
     negative_weight: float
 
+    @sums_in_float32
     def __call__(
         self,
         users: Tensor,

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.granularity import Granularities
+from recsys.layers.precision import sums_in_float32
 from recsys.losses.logsumexp import nested_logsumexp
 from recsys.losses.prefix_scales import PrefixScales, prefix_scales
 from recsys.losses.softmax import (
@@ -62,6 +63,7 @@ class RepeatedUsers(nn.Module):
         return found
 
 
+@sums_in_float32
 def grouped_softmax(
     users: Tensor,
     items: Tensor,

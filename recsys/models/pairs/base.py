@@ -43,6 +43,9 @@ class PairModelConfig(ModelConfig):
     folded in."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """On user and item vectors in training."""
+    fold_known: bool = False
+    """Users with a vector of their own are folded in too, from the history that is given: where own
+    vectors have learned the training rows by heart, these are better."""
 
     @field_validator("granularities", mode="before")
     @classmethod
@@ -124,6 +127,8 @@ class PairModel(Model):
         """`[B, D]`: the own vector of a user with a training row; of others what their history's
         items make of them.
         """
+        if self.config.fold_known:
+            return self.fold_in(histories.last(self.config.history_length))
         users_UD, _ = self._standing()
         users = to_indices(histories.users, self.device)
         known = users >= 0

@@ -134,7 +134,7 @@ class MF(PairModel):
 
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]`; of a user who is made of items too, from the given ones."""
-        if self.mapped is None:
+        if self.mapped is None or self.config.fold_known:
             return super().user_vectors(histories)
         rows = histories.last(self.config.history_length)
         if self.user_table is None:

@@ -131,7 +131,11 @@ class Fitting:
             for _ in range(self.options.epochs):
                 if self._epoch(bar, task):
                     break
-        assert self.best is not None
+        if self.best is None:
+            raise RunError(
+                f"the validation loss of {self.config.name} was never a number; lower "
+                f"training.learning_rate ({self.options.learning_rate})"
+            )
         self.network.load_state_dict(self.best)
         found: nn.Module = self.network.eval().cpu().requires_grad_(False)
         return found

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, field_validator
 
 from recsys.config import StrictModel, apply_overrides, load_yaml, parse
-from recsys.plugins.named_section import NamedSection
 from recsys.rankers.base import RankerConfig
 from recsys.rankers.calibration.calibrators import Kind
-from recsys.rankers.registry import RANKERS
+from recsys.rankers.registry import AnyRankerConfig
 
-AnyRankerConfig = Annotated[SerializeAsAny[RankerConfig], NamedSection(RANKERS.find)]
-"""The config of any ranker; `name` tells which."""
 _LABEL = re.compile(r"[A-Za-z0-9_+.-]+")
 
 

@@ -43,11 +43,10 @@ def item_categories(dataset: Dataset, column: str, separator: str) -> tuple[Bool
     """
     items = dataset.item_frame()
     if column not in items.columns:
-        own = ("item_index", "item_id")
-        known = ", ".join(name for name in items.columns if name not in own)
+        known = ", ".join(items.drop("item_index", "item_id").columns) or "none"
         raise ConfigError(
-            f"{dataset.folder} has no column {column!r} of items; found {known or 'none'}: name "
-            "the one of categories (categories=...), or say categories=null"
+            f"{dataset.folder} has no column {column!r} of items; found {known}: name the one of "
+            "categories (categories=...), or say categories=null"
         )
     values = items.select("item_index", value=pl.col(column))
     if not isinstance(values["value"].dtype, pl.List):

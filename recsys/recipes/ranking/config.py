@@ -31,7 +31,7 @@ class RowsConfig(StrictModel):
     earlier: Path | None = None
     """A run of the same data without its test part (`recsys rank earlier`): the ranker learns from
     the validation part of that run. None: from that of the run itself, cross-fitted over users."""
-    folds: int = Field(default=5, ge=2)
+    folds: int = Field(default=5, ge=3)
     """Groups of users: each is ranked by a ranker fitted on the others, for an honest figure; and
     the last one says when to stop, in the final fit."""
     missed: float = Field(default=0.0, ge=0)

@@ -143,7 +143,7 @@ def _cross_fitted(learning: _Learning, settings: RankConfig) -> tuple[Ranker, Fl
         task = bar.add_task("rankers of groups of users", total=options.folds + 1)
         for group in range(options.folds):
             stop = (group + 1) % options.folds
-            ranker = fitted([group], stop) if options.folds > 2 else fitted([], stop)
+            ranker = fitted([group], stop)
             chosen = np.flatnonzero(groups == group)
             part = learning.requests.rows(chosen)
             found = np.full(part.candidates.shape, -np.inf, np.float32)

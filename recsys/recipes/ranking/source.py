@@ -51,7 +51,12 @@ class RankingSource:
         """`[Q, D]`: by the bundle's own tower, where it has one."""
         if self.bundle is not None and self.bundle.manifest.tower is not None:
             tower = UserTower(self.bundle, threads=1)
-            return tower.user_vectors(histories.items, histories.offsets)
+            return tower.user_vectors(
+                histories.items,
+                histories.offsets,
+                timestamps=histories.timestamps,
+                asked_at=histories.asked_at,
+            )
         return user_vectors(self.loaded.model, histories)
 
 

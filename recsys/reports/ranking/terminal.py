@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from recsys.console import make_console
 from recsys.evaluation.bootstrap import PairedDifference
 from recsys.reports.ranking.content import Fit, RankingContent
+
+_ENDLESS = 10_000
 
 
 def print_ranking(content: RankingContent, console: Console | None = None) -> None:
@@ -35,8 +38,9 @@ def print_ranking(content: RankingContent, console: Console | None = None) -> No
             f"{row.multiply_adds / 1e6:.2f}",
             "" if row.ms is None else f"{row.ms:.1f}",
         )
-    table.width = None
-    console.print(table, crop=False, overflow="ignore", soft_wrap=True)
+    endless = console.options.update(width=_ENDLESS)
+    table.width = Measurement.get(console, endless, table).maximum  # no figure is cut
+    console.print(table, crop=False, overflow="ignore")
     console.print(
         f"{content.num_users:,} users; protocol {content.card.protocol}, fitted on "
         f"{content.card.fit_on}. reached: share of the targets among the candidates. to dot, to "

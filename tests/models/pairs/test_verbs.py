@@ -22,7 +22,8 @@ MODELS = {"lightgcn": {}, "ltgnn": {}, "mf": {"users": "both"}, "svd_gcn": {"dir
 
 def settings(place, name):
     found = tree(place, name, **MODELS[name])
-    found["trainer"]["optimizer"]["learning_rate"] = 0.02
+    found["trainer"]["optimizer"] = {"learning_rate": 0.02, "warmup_steps": 0}
+    found["trainer"]["epochs"] = 20
     return found | {"loss": {"name": "sampled_softmax", "negatives": {"uniform": 30}}}
 
 

@@ -6,6 +6,7 @@ sweep is cut so that every processor of the GPU has work.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recsys.losses.compiled_logsumexp import Wanted
+from recsys.losses.by_kernels.compiled_logsumexp import Wanted
 
 WIDEST = 1024
 """Coordinates; longer vectors are multiplied by torch, as their gradient fits no register."""
@@ -102,11 +103,12 @@ class FusedLogSumExp(torch.autograd.Function):
         peaks = users.new_empty(grid.parts, *row_scale.shape, dtype=torch.float32)
         sums = torch.empty_like(peaks)
         weighted = torch.empty_like(peaks) if wanted.means else peaks
-        sum_exponentials[grid.programs](
-            *call.vectors, *call.factors, call.skip, peaks, sums, weighted,
-            len(users), len(items), skip.shape[1], users.shape[1], grid.part,
-            **call.settings, ROWS=rows, COLUMNS=columns,
-        )  # fmt: skip
+        with _started_on(users.device):
+            sum_exponentials[grid.programs](
+                *call.vectors, *call.factors, call.skip, peaks, sums, weighted,
+                len(users), len(items), skip.shape[1], users.shape[1], grid.part,
+                **call.settings, ROWS=rows, COLUMNS=columns,
+            )  # fmt: skip
         peak = peaks.amax(0)
         shares = (peaks - peak).exp()
         total = (sums * shares).sum(0)
@@ -176,12 +178,18 @@ class _Call:
         grid = _Grid.of(len(own), mine, len(other), theirs, own.device)
         vectors = own.new_empty(grid.parts, *own.shape, dtype=torch.float32)
         scales = vectors.new_empty(grid.parts, self.num_sizes, len(own))
-        add_gradients[grid.programs](
-            own, other, vectors, scales, *self.factors, self.skip, *slopes,
-            len(own), len(other), self.skip.shape[1], own.shape[1], grid.part,
-            **self.settings, OF_TOKENS=of_tokens, OWN=mine, OTHER=theirs,
-        )  # fmt: skip
+        with _started_on(own.device):
+            add_gradients[grid.programs](
+                own, other, vectors, scales, *self.factors, self.skip, *slopes,
+                len(own), len(other), self.skip.shape[1], own.shape[1], grid.part,
+                **self.settings, OF_TOKENS=of_tokens, OWN=mine, OTHER=theirs,
+            )  # fmt: skip
         return _summed(vectors), _summed(scales)
+
+
+def _started_on(device: torch.device) -> AbstractContextManager[Any]:
+    """Triton starts kernels on the GPU of the moment, wherever their tensors are."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _summed(parts: Tensor) -> Tensor:

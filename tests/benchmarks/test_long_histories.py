@@ -1,0 +1,28 @@
+"""The benchmark of long histories: blocks take less memory, and a table tells it."""
+
+import json
+
+from typer.testing import CliRunner
+
+from benchmarks import long_histories
+from benchmarks.long_histories import measure
+from recsys.layers.timed import query_blocks
+
+
+def test_every_model_is_measured_both_ways(tmp_path, monkeypatch):
+    asked = []
+
+    def here(kind, way, length, rounds):  # a process for each would take a minute
+        asked.append((kind, way, length))
+        monkeypatch.setattr(query_blocks, "SCORES", 50)
+        return measure(kind, way, length, rounds)
+
+    monkeypatch.setattr(long_histories, "measured_apart", here)
+    app = long_histories.typer.Typer()
+    app.command()(long_histories.main)
+    words = ["--lengths", "12,20", "--rounds", "1", "--out", str(tmp_path / "found.json")]
+    told = CliRunner().invoke(app, words)
+    assert told.exit_code == 0, told.output
+    rows = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert [(row["model"], row["scores"], row["length"]) for row in rows] == asked
+    assert len(set(asked)) == 12 and all(row["step_ms"] > 0 for row in rows)
