@@ -33,6 +33,8 @@ def source_of_bundle(bundle: Bundle, *, with_users: bool) -> BundleSource:
             ids=bundle.ids("user")["user_id"],
             seen_items=items,
             seen_offsets=offsets,
+            seen_times=bundle.seen_times,
+            at=manifest.users_at,
         )
     return BundleSource(
         items=bundle.items.decode(slice(None), 0, bundle.dim),

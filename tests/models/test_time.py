@@ -11,6 +11,7 @@ from recsys.errors import ConfigError, DataError, ProtocolError
 from recsys.recipes.training.cut import cut
 from recsys.server.answering.answers import Answering
 from recsys.server.answering.served import Served
+from recsys.server.answering.stock import Stock
 from recsys.server.settings import Limits
 from recsys.server.web.schemas import RecommendRequest
 
@@ -82,16 +83,16 @@ def test_recommendations_follow_the_moment_that_is_named(fitted, tmp_path):
     model = fitted("hstu", "request")
     model.save(tmp_path / "run")
     recsys.export(tmp_path / "run", tmp_path / "out", tiers="0:8:fp32:ram,8:16:fp32:mmap")
-    bundle = recsys.load(tmp_path / "out")
-    answering = Answering(
-        Served(tmp_path / "out", verify=True, threads=1, shared=False), Limits(), lambda *_: None
-    )
+    recsys.export(tmp_path / "out", tmp_path / "again", tiers="0:16:fp16:ram")
+    bundle, again = recsys.load(tmp_path / "out"), recsys.load(tmp_path / "again")
+    served = Served(tmp_path / "out", verify=True, threads=1, shared=False)
+    answering = Answering(Stock(served), Limits(), lambda *_: None)
     last = visits().group_by("user_id", maintain_order=True).last()
     user, item, seconds = last.row(3)
     frame = visits().filter(user_id=user)
     for gap, steps in ((SHORT, 1), (LONG, 7)):
         at, wanted = seconds + gap, f"i{(int(item[1:]) + steps) % RING}"
-        for source in (model, bundle):
+        for source in (model, bundle, again):
             moment = datetime.fromtimestamp(at, UTC)
             known = source.recommend([user], k=1, at=moment, filter_seen=False)
             guest = source.recommend(histories=frame, k=1, at=at, filter_seen=False)

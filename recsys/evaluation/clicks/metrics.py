@@ -105,6 +105,6 @@ def _mean_places(owners: Int32 | Int64, scores: Float32 | Float64) -> Float64:
     new[1:] = (owners[1:] != owners[:-1]) | (scores[1:] != scores[:-1])
     firsts = np.flatnonzero(new)
     lasts = np.append(firsts[1:], len(scores))
-    places: Float64 = (firsts + 1 + lasts) / 2
-    of_all: Float64 = places[np.cumsum(new) - 1]
-    return of_all
+    places = (firsts + 1 + lasts) / 2
+    found: Float64 = places[np.cumsum(new) - 1]
+    return found

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-SCORES = 1 << 22
+SCORES = 1 << 20
 """Scores of all users and heads that a block may hold."""
 
 

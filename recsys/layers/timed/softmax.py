@@ -13,22 +13,24 @@ from torch import Tensor, nn
 
 from recsys.layers.jagged import JaggedLayout
 from recsys.layers.timed.pointwise import block_window
-from recsys.layers.timed.query_blocks import SCORES, in_blocks
+from recsys.layers.timed.query_blocks import in_blocks
 
+AT_ONCE = 1 << 22
+"""Scores of all users and heads that torch's own attention may hold."""
 BiasOfBlock = Callable[[int, int], Tensor]
 """Of the queries `[lo, hi)`, for the keys before `hi`: `[.., H, Q, K]`, -inf at keys that come
 later."""
 
 
 def fits(queries: Tensor, dropout: float, bias: Tensor | None) -> bool:
-    """Whether torch's own attention of `[B, H, L, W]` holds no more than a block of scores.
+    """Whether torch's own attention of `[B, H, L, W]` holds few enough scores.
 
     Without dropout and bias it holds none at all; while a model is exported it is always taken.
     """
     rows, heads, longest, _ = queries.shape
     if not isinstance(longest, int) or (bias is None and not dropout):
         return True
-    return rows * heads * longest * longest <= SCORES
+    return rows * heads * longest * longest <= AT_ONCE
 
 
 def softmax_bias(

@@ -54,9 +54,24 @@ class PrefixNorm(nn.Module):
 class Hidden(nn.Module):
     """Hidden layers: linear, LayerNorm where asked for, ReLU, dropout."""
 
-    def __init__(self, inputs: int, sizes: Sequence[int], *, dropout: float, norm: bool) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        sizes: Sequence[int],
+        *,
+        dropout: float,
+        norm: bool,
+        groups: int = 1,
+    ) -> None:
+        """Args:
+        inputs: of the first layer.
+        sizes: units of each layer.
+        dropout: of units.
+        norm: whether each layer is normalized.
+        groups: heads side by side in the last layer; each keeps as many units as the others.
+        """
         super().__init__()
-        self.sizes = tuple(sizes)
+        self.sizes, self.groups = tuple(sizes), groups
         befores = (inputs, *self.sizes[:-1])
         self.linears = nn.ModuleList(
             PrefixLinear(before, size)
@@ -73,7 +88,8 @@ class Hidden(nn.Module):
     def forward(self, x: Tensor, share: float) -> Tensor:
         """`[..., I'] -> [..., O']`, with that share of the units of every layer."""
         for place, (linear, size) in enumerate(zip(self.linears, self.sizes, strict=True)):
-            x = linear(x, part(size, share))
+            groups = self.groups if place == len(self.sizes) - 1 else 1
+            x = linear(x, groups * part(size // groups, share))
             if len(self.norms):
                 x = self.norms[place](x)
             x = self.dropout(torch.relu(x))

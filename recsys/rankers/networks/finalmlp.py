@@ -60,7 +60,6 @@ class Fusion(nn.Module):
     def forward(self, first: Tensor, second: Tensor, share: float) -> Tensor:
         """`[R, O'], [R, O'] -> [R, 1]`; the coordinates of the heads stand side by side."""
         one, other = (part(size, share) for size in self.sizes)
-        first, second = first[:, : one * self.heads], second[:, : other * self.heads]
         by_head = first.reshape(-1, one, self.heads).permute(2, 0, 1)
         mapped = torch.bmm(by_head, self.weight[:, :one, :other])
         products = (mapped * second.reshape(-1, other, self.heads).permute(2, 0, 1)).sum(dim=(0, 2))
@@ -83,7 +82,8 @@ class FinalMlp(nn.Module):
         )
         streams = (config.first, config.second)
         self.streams = nn.ModuleList(
-            Hidden(width, sizes, dropout=config.dropout, norm=config.norm) for sizes in streams
+            Hidden(width, sizes, dropout=config.dropout, norm=config.norm, groups=config.heads)
+            for sizes in streams
         )
         self.fusion = Fusion(config.first[-1], config.second[-1], config.heads)
 

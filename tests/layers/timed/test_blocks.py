@@ -137,7 +137,7 @@ class Largest(TorchDispatchMode):
 def test_no_step_of_training_holds_the_scores_of_all_queries(kind, monkeypatch):
     longest, dim = 300, 8
     monkeypatch.setattr(query_blocks, "SCORES", 20_000)
-    monkeypatch.setattr("recsys.layers.timed.softmax.SCORES", 20_000)
+    monkeypatch.setattr("recsys.layers.timed.softmax.AT_ONCE", 20_000)
     layout = layout_of(timed([longest]), time="request")
     x = torch.randn(longest, dim, requires_grad=True)
     if kind in ("hstu", "fuxi"):
