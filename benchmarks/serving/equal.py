@@ -26,13 +26,13 @@ import polars as pl
 import typer
 
 import recsys
-from benchmarks.serving.keeping import keep
+from benchmarks.serving.keeping import check_results, keep
 from benchmarks.serving.process import Serving
 from recsys.arrays import Float32
 from recsys.data.histories import Histories
 from recsys.library.engines.bundle_engine import BundleEngine
 from recsys.progress import progress
-from recsys.reports.results.record import Figure, check_path
+from recsys.reports.results.record import Figure
 from recsys.retrieval.bundle.loading import Bundle, load_bundle
 from recsys.retrieval.funnel import parse_stages
 from recsys.serving.catalogue import Catalogue
@@ -181,8 +181,7 @@ def main(
     results: Annotated[Path | None, typer.Option(help="results/NAME.json.")] = None,
 ) -> None:
     """Compares lists; ends with an error where one does not agree."""
-    if results is not None:
-        check_path(results)
+    check_results(results, "benchmarks.serving.equal")
     bundle = load_bundle(folder)
     if (
         bundle.manifest.routing is not None

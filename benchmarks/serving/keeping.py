@@ -9,7 +9,14 @@ from pathlib import Path
 
 from benchmarks.measure import machine
 from recsys.recipes.evaluating.results import as_typed
-from recsys.reports.results.record import Figure, Results, Step, write_results
+from recsys.reports.results.record import Figure, Results, Step, check_path, write_results
+
+
+def check_results(path: Path | None, module: str) -> None:
+    """Raises ConfigError or RunError, before anything is measured, where `keep` could not write."""
+    if path is not None:
+        check_path(path)
+        _command(module)
 
 
 def keep(path: Path, module: str, rows: Iterable[Figure], *, timed: bool = True) -> None:
@@ -22,8 +29,11 @@ def keep(path: Path, module: str, rows: Iterable[Figure], *, timed: bool = True)
         timed: the machine is told with them.
     """
     told = machine()
-    command = as_typed(shlex.join(["python", "-m", module, *sys.argv[1:]]))
-    step = Step(command=command, commit=told.pop("commit"))
+    step = Step(command=_command(module), commit=told.pop("commit"))
     write_results(
         path, Results(steps=(step,), seeds=(), machine=told if timed else None, rows=tuple(rows))
     )
+
+
+def _command(module: str) -> str:
+    return as_typed(shlex.join(["python", "-m", module, *sys.argv[1:]]))

@@ -33,9 +33,9 @@ import typer
 
 import recsys
 from benchmarks.measure import machine
-from benchmarks.serving.keeping import keep
+from benchmarks.serving.keeping import check_results, keep
 from benchmarks.serving.process import Serving
-from recsys.reports.results.record import Figure, check_path
+from recsys.reports.results.record import Figure
 from recsys.retrieval.bundle.loading import load_bundle
 from recsys.retrieval.bundle.versions import point_to
 from recsys.serving.catalogue import Catalogue
@@ -142,8 +142,7 @@ def main(
     """Finds the highest steady rate and holds it; nothing else should run meanwhile."""
     if shutil.which("hey") is None:
         raise SystemExit("hey is not installed: apt-get install hey")
-    if results is not None:
-        check_path(results)
+    check_results(results, "benchmarks.serving")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shelf = folder / "bundle"

@@ -24,9 +24,9 @@ import httpx
 import typer
 
 from benchmarks.installs import environment_with
-from benchmarks.serving.keeping import keep
+from benchmarks.serving.keeping import check_results, keep
 from benchmarks.serving.process import Serving
-from recsys.reports.results.record import Figure, Unit, check_path
+from recsys.reports.results.record import Figure, Unit
 from recsys.retrieval.bundle.loading import load_bundle
 from recsys.serving.catalogue import Catalogue
 
@@ -107,8 +107,7 @@ def main(
     results: Annotated[Path | None, typer.Option(help="results/NAME.json.")] = None,
 ) -> None:
     """Measures starts; nothing else should run meanwhile."""
-    if results is not None:
-        check_path(results)
+    check_results(results, "benchmarks.serving.start")
     with tempfile.TemporaryDirectory(prefix="recsys-serve-only-") as name:
         folder = kept or Path(name) / "venv"
         python = environment_with("[serve]", folder)
