@@ -6,7 +6,7 @@ Shape legend: B users, N items, K length of the lists.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -90,6 +90,10 @@ class Plan:
                 f"{', ...' * (len(empty) > 3)}); say fallback='popularity' to give them the most "
                 "popular items, or leave them out"
             )
+
+    def at(self, moment: object) -> Plan:
+        """The same, asked for at that moment (see `seconds_of`); None: now."""
+        return replace(self, asked_at=seconds_of(moment))
 
     def check_times(self, asked: Asked) -> None:
         """Refuses histories without times of a model that reads them.

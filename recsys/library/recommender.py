@@ -6,7 +6,6 @@ Shape legend: B users, N items, K length of the lists.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,8 +136,8 @@ class Recommender:
         asked = self.asked(users, histories, order=order)
         plan = self.plan(
             k=k, granularity=granularity, stages=stages, allow=allow, block=block,
-            filter_seen=filter_seen, fallback=fallback, ranker=ranker, at=at,
-        )  # fmt: skip
+            filter_seen=filter_seen, fallback=fallback, ranker=ranker,
+        ).at(at)  # fmt: skip
         plan.check(asked)
         tell_unknown(asked)
         frames = [plan.frame(asked.slice(0, 0))]
@@ -168,23 +167,20 @@ class Recommender:
         self,
         *,
         k: int = 10,
+        granularity: int | None = None,
+        stages: str | None = None,
         allow: Any = None,
         block: Any = None,
         filter_seen: bool = True,
         fallback: str | None = None,
-        at: Any = None,
-        **way: Any,
+        ranker: bool | None = None,
     ) -> Plan:
-        """Everything of `recommend` but the users, made ready for any number of batches; `way` are
-        granularity, stages and ranker.
-        """
-        asked_at = seconds_of(at)
-        plan = make_plan(
-            self.engine, self._items, Way(**way), k=checked_count(k, "k"),
+        """Everything of `recommend` but the users, made ready for any number of batches."""
+        return make_plan(
+            self.engine, self._items, Way(granularity, stages, ranker), k=checked_count(k, "k"),
             allowed=allowed_of(self._items, allow, block), filter_seen=filter_seen,
             fallback=fallback,
         )  # fmt: skip
-        return replace(plan, asked_at=asked_at)
 
     def unknown(self, users: Any = None, *, histories: Any = None, order: Any = None) -> Any:
         """What of users or histories is not known: a frame of `kind`, `id` and `rows`."""
@@ -258,7 +254,7 @@ class Recommender:
         """
         asked = self.asked(users, histories, order=order)
         tell_unknown(asked)
-        plan = self.plan(k=1, at=at)
+        plan = self.plan(k=1).at(at)
         plan.check_times(asked)
         kept = asked.rows(plan.answered(asked))
         vectors = self.engine.user_vectors(

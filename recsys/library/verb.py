@@ -67,7 +67,8 @@ def recommend(
         name: None if file is None else read_table(file, "item_id")
         for name, file in (("allow", allow), ("block", block))
     }
-    plan = model.plan(**lists, **options)
+    told = {name: value for name, value in options.items() if name != "at"}
+    plan = model.plan(**lists, **told).at(options.get("at"))
     request = {
         "source": _fingerprint(Path(source)),
         "data": None if data is None else str(data),

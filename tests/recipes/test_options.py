@@ -42,6 +42,9 @@ LIGHT = "model={name: lightgcn, granularities: {sizes: [4, 8]}}"
 LINEAR = "model={name: ltgnn, granularities: {sizes: [4, 8]}}"
 ULTRA = "model={name: ultragcn, granularities: {sizes: [4, 8]}}"
 SPECTRAL = "model={name: svd_gcn, granularities: {sizes: [4, 8]}, directions: 8}"
+ELSA = "model={name: elsa, granularities: {sizes: [4, 8]}}"
+IALS = "model={name: ials, granularities: {sizes: [4, 8], normalize: false}}"
+LOW_PASS = "model={name: spectral, granularities: {sizes: [4, 8], normalize: false}}"
 PAIRS = {
     "MFConfig": MF,
     "LightGCNConfig": LIGHT,
@@ -305,6 +308,28 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
     "OptimizerConfig.schedule": ([], ["trainer.optimizer.schedule=constant"]),
     "OptimizerConfig.clip_norm": ([TWO], ["trainer.optimizer.clip_norm=0.001"]),
     "TrainerConfig.seed": ([], ["trainer.seed=1"]),
+    "TrainerConfig.precision": ([], ["trainer.precision=bf16"]),
+    "ELSAConfig.granularities": ([ELSA], ["model.granularities.sizes=[2, 8]"]),
+    "ELSAConfig.history_length": ([ELSA], ["model.history_length=3"]),
+    "ELSAConfig.table": ([ELSA], table("hashed")),
+    "ELSAConfig.init_std": ([ELSA], ["model.init_std=0.2"]),
+    "IALSConfig.granularities": ([IALS], ["model.granularities.sizes=[2, 8]"]),
+    "IALSConfig.history_length": ([IALS], ["model.history_length=3"]),
+    "IALSConfig.alpha": ([IALS], ["model.alpha=0.3"]),
+    "IALSConfig.ridge": ([IALS], ["model.ridge=0.03"]),
+    "IALSConfig.exponent": ([IALS], ["model.exponent=0.3"]),
+    "IALSConfig.user_power": ([IALS], ["model.user_power=0"]),
+    "IALSConfig.item_power": ([IALS], ["model.item_power=0"]),
+    "IALSConfig.steps": ([IALS], ["model.steps=1"]),
+    "IALSConfig.user_steps": ([IALS], ["model.user_steps=1"]),
+    "IALSConfig.init_std": ([IALS], ["model.init_std=0.5"]),
+    "SpectralConfig.granularities": ([LOW_PASS], ["model.granularities.sizes=[4, 6]"]),
+    "SpectralConfig.history_length": ([LOW_PASS], ["model.history_length=3"]),
+    "SpectralConfig.user_power": ([LOW_PASS], ["model.user_power=0"]),
+    "SpectralConfig.item_power": ([LOW_PASS], ["model.item_power=0"]),
+    "SpectralConfig.popularity": ([LOW_PASS], ["model.popularity=0"]),
+    "SpectralConfig.filter_power": ([LOW_PASS], ["model.filter_power=1"]),
+    "SpectralConfig.passes": ([LOW_PASS], ["model.passes=1"]),
 }  # fmt: skip
 """option -> what a run beside which it is changed has, and the change."""
 
@@ -318,6 +343,8 @@ STAYS: dict[str, tuple[list[str], list[str]]] = {
 """Options that are to change neither weights nor figures."""
 
 ELSEWHERE = {
+    "SplitRule.valid_share": "drawn when the data set is prepared: tests/data_prep",
+    "SplitRule.seed": "drawn when the data set is prepared: tests/data_prep",
     "RunConfig.data": "names the data set",
     "RunConfig.device": "where it is computed: tests/pretend",
     "RunConfig.logs": "who is told: tests/training/test_loggers.py",
