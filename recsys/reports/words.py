@@ -140,6 +140,7 @@ def card_lines(card: ProtocolCard, num_users: Sequence[int] = ()) -> list[tuple[
         ("split", card.split),
         ("time ties", card.tie_rule),
         ("history", card.history),
+        ("time of the request", card.request_time),
         ("candidates", card.candidates),
         ("score ties", card.score_ties),
         ("not scored", card.unscorable),

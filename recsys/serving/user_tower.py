@@ -76,9 +76,9 @@ class UserTower:
             DataError: a history is empty, an item is none of the bundle's, the offsets do not fit
                 the items, an array is not one of integers, or times are missing or too few.
         """
-        times = self._times(len(items), len(offsets) - 1, timestamps, asked_at)
         known = self.bundle.num_items + (0 if more is None else len(more))
         items, offsets = checked_jagged(items, offsets, known, "histories")
+        times = self._times(len(items), len(offsets) - 1, timestamps, asked_at)
         lengths = np.diff(offsets)
         if len(lengths) and lengths.min() < 1:
             row = int(lengths.argmin())

@@ -10,6 +10,7 @@ from recsys.baselines import BASELINES, fit_baseline
 from recsys.baselines.als import AlsConfig, BprConfig
 from recsys.baselines.content_knn import ContentKNNConfig
 from recsys.baselines.ease import EaseConfig
+from recsys.baselines.gf_cf import GfCfConfig
 from recsys.baselines.item_knn import ItemKNNConfig
 from recsys.baselines.popularity import PopularityConfig, RecentPopularityConfig
 from recsys.baselines.sequential_rules import SequentialRulesConfig
@@ -32,6 +33,7 @@ SETTINGS = {
     "item_knn": ItemKNNConfig(neighbours=6, shrinkage=3),
     "sequential_rules": SequentialRulesConfig(reach=3, last=3, shrinkage=2),
     "ease": EaseConfig(l2=4),
+    "gf_cf": GfCfConfig(coordinates=5, ideal=0.4),
     "als": AlsConfig(granularities=ONE, iterations=3),
     "bpr": BprConfig(granularities=ONE, iterations=3),
     "content_knn": ContentKNNConfig(features=("kind",), last=3, decay=0.5),
@@ -110,6 +112,13 @@ def naive_scores(name, model, data: Dataset, split: Split, histories: list[list[
         weights = inverse / -np.diag(inverse)
         np.fill_diagonal(weights, 0)
         return h @ weights
+    if name == "gf_cf":
+        x = x[x.any(axis=1)]
+        popular = np.maximum(x.sum(0), 1)
+        s = x / np.sqrt(x.sum(1, keepdims=True)) / np.sqrt(popular)
+        v = np.linalg.svd(s)[2][:5]
+        low_pass = (v / np.sqrt(popular)).T @ (v * np.sqrt(popular))
+        return h @ (s.T @ s + 0.4 * low_pass)
     if name == "als":
         items = model.item_vectors().double().numpy()
         users = []

@@ -87,7 +87,7 @@ def test_nothing_is_rounded_unless_it_is_asked_for(data, monkeypatch):  # noqa: 
 
 
 def test_every_loss_is_taken_out_of_autocast(data):  # noqa: F811
-    for loss in LOSSES.names():
+    for loss in set(LOSSES.names()) - {"constrained_bce"}:  # which fits one model, not this one
         config = settings(data, "two_tower", loss)
         one, other = (gradients(config, "cpu", precision)[0] for precision in ("float32", "bf16"))
         assert torch.equal(one, other), loss

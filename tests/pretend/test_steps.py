@@ -39,9 +39,10 @@ def data(tmp_path_factory):
 
 
 def settings(data, name, loss="sampled_softmax", **model):
+    sizes = {"sizes": [4, 16]} | ({"normalize": True} if loss == "cosine_contrastive" else {})
     tree = {
         "data": str(data),
-        "model": {"name": name, "granularities": {"sizes": [4, 16]}, "history_length": 6, **model},
+        "model": {"name": name, "granularities": sizes, "history_length": 6, **model},
         "loss": {"name": loss, **({} if loss == "softmax" else SAMPLED)},
         "batching": {"batch_tokens": 96},
         "trainer": {"optimizer": {"learning_rate": 0.01}},

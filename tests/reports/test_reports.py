@@ -131,6 +131,7 @@ def test_every_field_of_the_protocol_card_is_told():
         "filter_seen": False, "candidates": "C8", "history": "Y9", "score_ties": "O1",
         "unscorable": "U2", "metrics": "M3", "catalogue_metrics": "G4", "segments": "E5",
         "intervals": "I6", "baselines": "B7", "filtered_targets": "R8", "untrained": "N9",
+        "request_time": "Q5",
     }  # fmt: skip
     assert set(telling) == set(card().model_dump())
     told = " ".join(text for _, text in card_lines(card(**telling), [22363]))

@@ -148,7 +148,9 @@ def negative_shares(negatives: Negatives, targets: Tensor, owners: Tensor, users
     weight = users.new_ones(k)
     if negatives.log_q is not None:
         weight = (-negatives.log_q).softmax(0).to(users.dtype)
-    places = own_places(negatives.items, targets, owners, len(users))
+    places = find_places(negatives.items, targets)
     shares = torch.cat([weight.expand(len(users), -1), users.new_zeros(len(users), 1)], dim=1)
-    shares = shares.scatter(1, places % (k + 1), 0.0)[:, :k]  # -1: the column that is left out
+    # The last column is left out: it takes targets that are none of the negatives.
+    shares[owners, torch.where(places >= 0, places, k)] = 0.0
+    shares = shares[:, :k]
     return shares / shares.sum(1, keepdim=True).clamp_min(1e-12)
