@@ -3,10 +3,11 @@
 python -m benchmarks.serving BUNDLE [--workers 1] [--minutes 10] [--alone]
     [--results results/serving.json]
 
-`hey` (Debian: apt-get install hey) sends the requests. The rate is doubled while it holds, then
-halved between; nine tenths of it are held for some minutes, with five hot swaps, one damaged
-version that must be refused, and one killed worker where there are several. `--alone` adds the rate
-without micro-batching (`together=1`).
+First what HTTP costs: one request at a time over it, beside the user tower and the funnel called
+for the same history in this process. `hey` (Debian: apt-get install hey) sends the requests. Then
+the rate is doubled while it holds, then halved between; nine tenths of it are held for some
+minutes, with five hot swaps, one damaged version that must be refused, and one killed worker where
+there are several. `--alone` adds the rate without micro-batching (`together=1`).
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ from benchmarks.measure import machine
 from benchmarks.serving.keeping import check_results, keep
 from benchmarks.serving.process import Serving
 from recsys.reports.results.record import Figure
-from recsys.retrieval.bundle.loading import load_bundle
+from recsys.retrieval.bundle.loading import Bundle, load_bundle
 from recsys.retrieval.bundle.versions import point_to
+from recsys.retrieval.bundle_funnel import open_funnel
 from recsys.serving.catalogue import Catalogue
+from recsys.serving.user_tower import UserTower
 
 LIMIT = 0.05
 """Seconds within which 99 % of the requests must be answered."""
@@ -104,6 +107,20 @@ def highest(address: str, body: Path, seconds: float) -> tuple[float, Load]:
     return good, best
 
 
+def bare(bundle: Bundle, history: list[Any], calls: int = 300) -> dict[str, float]:
+    """Milliseconds (p50, p95, p99) of what a request needs without HTTP: tower, filters, funnel."""
+    catalogue, tower = Catalogue(bundle), UserTower(bundle, threads=1)
+    funnel, took = open_funnel(bundle, threads=1), np.zeros(calls)
+    for number in range(calls):
+        start = time.perf_counter()
+        items, offsets = catalogue.histories([history])
+        users = tower.user_vectors(items, offsets)
+        funnel.search(users, filters=catalogue.filters(items, offsets))
+        took[number] = 1e3 * (time.perf_counter() - start)
+    shares = np.percentile(took[calls // 10 :], (50, 95, 99))
+    return dict(zip(("p50", "p95", "p99"), map(float, shares), strict=True))
+
+
 def disturb(serving: Serving, shelf: Path, seconds: float, told: dict[str, Any]) -> None:
     """Swaps five times, publishes one damaged version and kills a worker."""
     pause = seconds / 8
@@ -158,6 +175,11 @@ def main(
             "items": len(opened.items),
             "workers": workers,
         }
+        found["bare"] = bare(opened, history)
+        serving = Serving(shelf, folder, 1)
+        send(serving.address, body, 20, min(5, seconds))
+        found["one"] = vars(send(serving.address, body, 20, seconds))
+        serving.stop()
         if alone:
             serving = Serving(shelf, folder, workers, "together=1")
             found["alone"] = vars(highest(serving.address, body, seconds)[1])
@@ -185,6 +207,13 @@ def figures_of(found: dict[str, Any]) -> Iterator[Figure]:
     """What is kept of a run."""
     name = f"{found['items']:,} items, {found['workers']} worker{'s' * (found['workers'] > 1)}"
     loads = {"highest": "highest", "held": "held, with swaps", "alone": "without micro-batching"}
+    one = f"{found['items']:,} items, one request at a time"
+    for place, load in (
+        (f"{one}, without HTTP", found["bare"]),
+        (f"{one}, over HTTP", found["one"]),
+    ):
+        for share in ("p50", "p95", "p99"):
+            yield Figure(name=place, metric=share, unit="ms", value=load[share])
     for key, told in loads.items():
         if key not in found:
             continue
