@@ -121,15 +121,16 @@ def bare(bundle: Bundle, history: list[Any], calls: int = 300) -> dict[str, floa
     return dict(zip(("p50", "p95", "p99"), map(float, shares), strict=True))
 
 
-def disturb(serving: Serving, shelf: Path, seconds: float, told: dict[str, Any]) -> None:
-    """Swaps five times, publishes one damaged version and kills a worker."""
-    pause = seconds / 8
-    for number in range(5):
-        time.sleep(pause)
-        recsys.export(shelf, shelf, tiers=None if number % 2 else _flat(shelf))
-    time.sleep(pause)
+def prepare(shelf: Path) -> dict[str, str]:
+    """Names of the versions that are published later, as another machine would: two good ones with
+    other tiers (copies, where there is an index, which takes minutes to build), one damaged.
+    """
     good = load_bundle(shelf).folder
-    bad = recsys.export(shelf, shelf)
+    if load_bundle(shelf, verify=False).manifest.index is None:
+        other = recsys.export(shelf, shelf, tiers=_flat(shelf))
+    else:
+        other = shutil.copytree(good, shelf / "v000008")
+    bad = shutil.copytree(good, shelf / "v000009")
     victim = max(
         (path for path in (bad / "items").rglob("*") if path.is_file()),
         key=lambda p: p.stat().st_size,
@@ -137,8 +138,22 @@ def disturb(serving: Serving, shelf: Path, seconds: float, told: dict[str, Any])
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
-    time.sleep(pause)
     point_to(shelf, good.name)
+    return {"good": good.name, "other": other.name, "bad": bad.name}
+
+
+def disturb(
+    serving: Serving, shelf: Path, names: dict[str, str], seconds: float, told: dict[str, Any]
+) -> None:
+    """Publishes five good versions and a damaged one, and kills a worker."""
+    pause = seconds / 8
+    for number in range(5):
+        time.sleep(pause)
+        point_to(shelf, names["good" if number % 2 else "other"])
+    time.sleep(pause)
+    point_to(shelf, names["bad"])
+    time.sleep(pause)
+    point_to(shelf, names["other"])
     if len(serving.pids()) > 1:
         os.kill(serving.pids()[0], signal.SIGKILL)
         told["killed"] = 1
@@ -164,7 +179,7 @@ def main(
         folder = Path(name)
         shelf = folder / "bundle"
         shutil.copytree(bundle, shelf, symlinks=True)
-        opened = load_bundle(shelf)
+        names, opened = prepare(shelf), load_bundle(shelf)
         items, offsets = opened.seen
         history = Catalogue(opened).ids(items[offsets[0] : offsets[1]][-50:])
         body = folder / "body.json"
@@ -189,7 +204,7 @@ def main(
         rate, load = highest(serving.address, body, seconds)
         found["highest"] = vars(load)
         length, told = 60 * minutes, dict[str, Any]()
-        others = threading.Thread(target=disturb, args=(serving, shelf, length, told))
+        others = threading.Thread(target=disturb, args=(serving, shelf, names, length, told))
         found["mb_before"] = serving.megabytes()
         others.start()
         found["held"] = vars(send(serving.address, body, max(1.0, 0.9 * rate), length))

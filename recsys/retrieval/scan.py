@@ -19,6 +19,8 @@ from recsys.retrieval.codecs.base import blocks_of
 from recsys.retrieval.filters import Filters
 
 _CHUNK = 2048
+_ELEMENTS = 1 << 19
+"""Coordinates of a chunk that is larger because few users share it."""
 
 
 class Scan:
@@ -79,8 +81,9 @@ class Scan:
         """
         lists, slack, own = make_lists(len(users), keep), self.slack_of(users), padded(users)
         hiding = (filters.hidden, filters.seen, filters.offsets)
-        for lo in range(0, len(self.tiers), _CHUNK):
-            rows = slice(lo, min(lo + _CHUNK, len(self.tiers)))
+        many = max(_CHUNK, _ELEMENTS // (self.size * max(1, len(users))))
+        for lo in range(0, len(self.tiers), many):
+            rows = slice(lo, min(lo + many, len(self.tiers)))
             vectors = self.tiers.decode(rows, 0, self.size)
             near = users @ vectors.T
             none = np.empty(0, np.float32)

@@ -78,7 +78,7 @@ def test_codes_find_most_of_what_is_near_and_finer_ones_more(cosine):
 def test_more_leaves_find_more_and_cost_more_and_few_leaves_end_with_nothing():
     users, recalls, works = users_of(60), [], []
     best = exact(catalogue(False, N), users, 20)
-    for leaves in (1, 4, 16, LEAVES):
+    for leaves in (1, 4, LEAVES):
         index = built(leaves=leaves)
         found = index.find(users, N, free(60))
         assert ((found[:, -1] >= 0) == (leaves == LEAVES)).all()
