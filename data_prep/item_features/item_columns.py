@@ -1,6 +1,6 @@
 """`recsys columns`: categories and numbers from columns of items.parquet.
 
-Shape legend: N items, V values of all items together, C categories.
+Shape legend: N items.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import polars as pl
 
 from data_prep.item_features.attach import item_ids
 from recsys.data.dataset import ITEMS
+from recsys.data.features.columns import DELIMITER, read_categories
 from recsys.data.features.manifest import FeatureManifest, FeatureOrigin, check_feature_name
 from recsys.data.features.writing import write_categories, write_numbers
 from recsys.errors import DataError
@@ -26,7 +27,7 @@ def featurize_columns(
     folder: str | Path,
     columns: Iterable[str],
     *,
-    delimiter: str = "|",
+    delimiter: str = DELIMITER,
     min_count: int = 2,
 ) -> list[FeatureManifest]:
     """Turns content columns into features of the same names.
@@ -85,38 +86,17 @@ def _numbers(folder: Path, name: str, values: pl.Series, source: str) -> Feature
 def _categories(
     folder: Path, name: str, values: pl.Series, source: str, delimiter: str, min_count: int
 ) -> FeatureManifest:
-    """Indices in order of first appearance; a category that an item names twice counts once."""
-    lists = values if isinstance(values.dtype, pl.List) else values.str.split(delimiter)
-    pairs = (
-        pl.DataFrame({"value": lists})
-        .with_row_index("item")
-        .explode("value", empty_as_null=True)
-        .with_columns(pl.col("value").cast(pl.String).str.strip_chars())
-        .filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
-        .unique(maintain_order=True)
-    )
-    all_names = pairs["value"].n_unique()
-    pairs = pairs.filter(pl.len().over("value") >= min_count)
-    names = pairs["value"].unique(maintain_order=True)
-    if names.is_empty():
+    found = read_categories(values, delimiter=delimiter, min_count=min_count)
+    if not found.names:
         raise DataError(
             f"{source} holds no category of at least {min_count} items; leave it out, or lower "
             "the minimum"
         )
-    indices = pairs.select(pl.col("value").cast(pl.Enum(names)).to_physical())["value"]
-    lengths = np.bincount(pairs["item"].to_numpy(), minlength=len(values))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     notes = []
-    if len(names) < all_names:
+    if found.left_out:
         notes.append(
-            f"{all_names - len(names):,} of {all_names:,} categories of fewer than {min_count} "
-            "items are left out"
+            f"{found.left_out:,} of {len(found.names) + found.left_out:,} categories of fewer than "
+            f"{min_count} items are left out"
         )
-    return write_categories(
-        folder,
-        name,
-        indices.cast(pl.Int32).to_numpy(),
-        offsets,
-        names.to_list(),
-        FeatureOrigin(source=source, notes=tuple(notes)),
-    )
+    origin = FeatureOrigin(source=source, notes=tuple(notes))
+    return write_categories(folder, name, found.values, found.offsets, found.names, origin)

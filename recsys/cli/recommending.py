@@ -31,7 +31,7 @@ def recommend(
     source: Source,
     out: Annotated[Path, typer.Option(help="File: .parquet, .csv or .jsonl.")],
     users: Annotated[
-        Path | None, typer.Option(help="User ids: .txt, or a table with user_id.")
+        Path | None, typer.Option(help="User ids: .txt, or a table with user_id (and columns).")
     ] = None,
     histories: Annotated[
         Path | None, typer.Option(help="A table with user_id, item_id, timestamp.")

@@ -5,13 +5,13 @@ Shape legend: B users in the batch, T interactions of the batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys.arrays import Int32, Int64
+from recsys.arrays import Float32, Int32, Int64
 from recsys.data.dataset import Dataset
 from recsys.data.read_only import freeze_arrays
 
@@ -40,9 +40,12 @@ class Histories:
     asked_at: Int64 | None = None
     """`[B]` the time of each request: when the item after the history is asked for. In training and
     evaluation it is the time of that item; None: nobody said."""
+    added: Float32 | None = None
+    """`[B, D]` what is added to each user's vector: what the columns that came with a request tell
+    of the user beside the history; None: nothing."""
 
     def __post_init__(self) -> None:
-        freeze_arrays(self, "users", "items", "offsets", "timestamps", "asked_at")
+        freeze_arrays(self, "users", "items", "offsets", "timestamps", "asked_at", "added")
 
     def __len__(self) -> int:
         return len(self.users)
@@ -57,17 +60,18 @@ class Histories:
         hi = self.offsets[1:]
         lo = np.maximum(self.offsets[:-1], hi - length)
         items, offsets, times = self._cut(lo, hi)
-        return Histories(self.users, items, offsets, times, self.asked_at)
+        return Histories(self.users, items, offsets, times, self.asked_at, self.added)
 
     def rows(self, rows: Int64) -> Histories:
         """The histories in `rows [B']`, in that order."""
         lo, hi = self.offsets[rows], self.offsets[rows + 1]
         asked_at = None if self.asked_at is None else self.asked_at[rows]
-        return Histories(self.users[rows], *self._cut(lo, hi), asked_at)
+        added = None if self.added is None else self.added[rows]
+        return Histories(self.users[rows], *self._cut(lo, hi), asked_at, added)
 
     def at(self, asked_at: Int64 | None) -> Histories:
         """The same, asked for at these times `[B]`."""
-        return Histories(self.users, self.items, self.offsets, self.timestamps, asked_at)
+        return replace(self, asked_at=asked_at)
 
     def _cut(self, lo: Int64, hi: Int64) -> tuple[Int32, Int64, Int64 | None]:
         """Items, offsets and timestamps of the ranges `[lo[i], hi[i])`."""

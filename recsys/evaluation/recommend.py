@@ -72,7 +72,8 @@ class Recommendations:
         """The best k for each history.
 
         Args:
-            histories: B of them, each at least one interaction long.
+            histories: B of them, each at least one interaction long, unless columns tell of the
+                user (`added`).
             k: K.
             filter_seen: leave out the items of the history.
 
@@ -167,7 +168,7 @@ def recommend(
 def _check(histories: Histories, num_items: int) -> None:
     checked_jagged(histories.items, histories.offsets, num_items, "histories", len(histories))
     empty = np.flatnonzero(histories.lengths == 0)
-    if len(empty):
+    if len(empty) and histories.added is None:
         raise DataError(
             f"the history in row {empty[0]} is empty, {len(empty):,} in all; a list starts from an "
             "item: leave these users out, or give them popular items"

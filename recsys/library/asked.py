@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys.arrays import Int32, Int64
+from recsys.arrays import Bool, Int32, Int64
 from recsys.data.parsing.frames import Order, as_frame, times_of
 from recsys.data.parsing.times import whole_seconds
 from recsys.errors import DataError
 from recsys.library.ids import Ids, as_series, id_series, unknown_frame
+from recsys.library.user_table import UserTable, check_column, read_users, told_of
+from recsys.serving.user_columns import ColumnUsers
 
 _NONE = pl.Series([], dtype=pl.String)
+_KEY = "user_id"
 
 
 @dataclass(frozen=True)
@@ -38,30 +41,41 @@ class Asked:
     """`[B + 1]`."""
     times: Int64 | None = None
     """`[T]` seconds, where the histories came with times."""
+    columns: pl.DataFrame | None = None
+    """`[B]` rows: what the model reads of users, as it was given with them; None: nothing was."""
 
     def __len__(self) -> int:
         return len(self.users)
 
+    @property
+    def told(self) -> Bool:
+        """`[B]`: of whom columns tell anything."""
+        if self.columns is None:
+            return np.zeros(len(self), np.bool_)
+        return told_of(self.columns)
+
     def rows(self, rows: Int64) -> Asked:
         """Some of them."""
         ids, users = self.ids.gather(pl.Series(rows)), self.users[rows]
+        columns = None if self.columns is None else self.columns[rows]
         if self.items is None or self.offsets is None:
-            return Asked(ids, users, self.unknown)
+            return Asked(ids, users, self.unknown, columns=columns)
         lengths = np.diff(self.offsets)[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
         times = None if self.times is None else self.times[places]
-        return Asked(ids, users, self.unknown, self.items[places], offsets, times)
+        return Asked(ids, users, self.unknown, self.items[places], offsets, times, columns)
 
     def slice(self, lo: int, hi: int) -> Asked:
         """Those from `lo` to before `hi`; nothing is copied."""
         ids, users = self.ids.slice(lo, hi - lo), self.users[lo:hi]
+        columns = None if self.columns is None else self.columns.slice(lo, hi - lo)
         if self.items is None or self.offsets is None:
-            return Asked(ids, users, self.unknown)
+            return Asked(ids, users, self.unknown, columns=columns)
         edges = self.offsets[lo : hi + 1]
         items = self.items[edges[0] : edges[-1]]
         times = None if self.times is None else self.times[edges[0] : edges[-1]]
-        return Asked(ids, users, self.unknown, items, edges - edges[0], times)
+        return Asked(ids, users, self.unknown, items, edges - edges[0], times, columns)
 
     def parts(self, size: int) -> Iterator[Asked]:
         """All, in pieces of `size`."""
@@ -69,29 +83,41 @@ class Asked:
             yield self.slice(lo, min(lo + size, len(self)))
 
 
-def asked_users(users: Any, known: Ids) -> Asked:
-    """Users by id: a list, an array, a series, or a frame with a column user_id.
+def asked_users(users: Any, known: Ids, columns: ColumnUsers | None = None) -> Asked:
+    """Users by id, known or told by columns; see `read_users`.
+
+    Args:
+        users: ids, or ids with columns.
+        known: the users that the model knows.
+        columns: what the model reads of users; None: nothing.
 
     Raises:
-        DataError: it is none of these, or an id is none.
+        DataError: they cannot be read.
     """
-    if _is_frame(users):
-        frame = as_frame(users, "the users")
-        _check_column(frame, "user_id", "users")
-        users = frame["user_id"]
-    given = as_series(users, "users").alias("user_id")
-    text = id_series(given, "users")
-    first = text.is_first_distinct()
-    given, text = given.filter(first), text.filter(first)
-    found = known.find(text)
-    return Asked(given, found, unknown_frame(text.filter(pl.Series(found < 0)), _NONE))
+    read = read_users(users, columns)
+    found = known.find(read.text)
+    lost = found < 0
+    if read.columns is not None:
+        lost &= ~told_of(read.columns)
+    unknown = unknown_frame(read.text.filter(pl.Series(lost)), _NONE)
+    return Asked(read.ids, found, unknown, columns=read.columns)
 
 
-def asked_histories(histories: Any, order: Order | None, users: Ids, items: Ids) -> Asked:
+def asked_histories(
+    histories: Any, order: Order | None, users: Ids, items: Ids, about: UserTable | None = None
+) -> Asked:
     """Histories: a mapping of user id -> item ids, oldest first, or a frame.
 
     A frame has the columns user_id and item_id, and timestamp or order='given'; lists of items in
     item_id are taken in their order.
+
+    Args:
+        histories: of B users.
+        order: `given`: rows of a frame stand in their order.
+        users: those that the model knows.
+        items: likewise.
+        about: what is known of the users of the histories, and of others, who then have an empty
+            one.
 
     Raises:
         DataError: it is none of these, an id is none, or nothing says how rows are ordered.
@@ -102,21 +128,42 @@ def asked_histories(histories: Any, order: Order | None, users: Ids, items: Ids)
     else:
         given, owners, ids, times = _of_frame(histories, order)
     text = id_series(given, "users of the histories")
+    if about is not None:
+        given = _joined(given, about.ids)
+        text = pl.concat([text, about.text.alias(text.name)])
     first = text.is_first_distinct()
-    index = Ids(text.filter(first), "user").find(text)
+    distinct = text.filter(first)
+    index = Ids(distinct, "user").find(text)
     owners = index[owners]
     found = items.find(ids)
     stays = np.argsort(owners, kind="stable")
     stays = stays[found[stays] >= 0]
-    lengths = np.bincount(owners[stays], minlength=int(first.sum()))
+    lengths = np.bincount(owners[stays], minlength=len(distinct))
     return Asked(
         given.filter(first).alias("user_id"),
-        users.find(text.filter(first)),
+        users.find(distinct),
         unknown_frame(_NONE, ids.filter(pl.Series(found < 0))),
         found[stays].astype(np.int32),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         None if times is None else times[stays],
+        None if about is None else _columns_of(about, distinct),
     )
+
+
+def _joined(given: pl.Series, more: pl.Series) -> pl.Series:
+    """One series of ids; as text where they are of two types."""
+    if given.dtype != more.dtype:
+        given, more = given.cast(pl.String), more.cast(pl.String)
+    return pl.concat([given, more.alias(given.name)])
+
+
+def _columns_of(about: UserTable, text: pl.Series) -> pl.DataFrame | None:
+    """Columns of users in another order; null of those who are not among them."""
+    if about.columns is None:
+        return None
+    keyed = about.columns.with_columns(about.text.alias(_KEY))
+    wanted = text.alias(_KEY).to_frame()
+    return wanted.join(keyed, on=_KEY, how="left", maintain_order="left").drop(_KEY)
 
 
 def _of_mapping(histories: Mapping[Any, Any]) -> tuple[pl.Series, Int64, pl.Series]:
@@ -137,7 +184,7 @@ def _of_frame(table: Any, order: Order | None) -> tuple[pl.Series, Int64, pl.Ser
     """As `_of_mapping`, and the seconds of each row where there is a column timestamp."""
     frame = as_frame(table, "the histories")
     for column in ("user_id", "item_id"):
-        _check_column(frame, column, "histories")
+        check_column(frame, column, "histories")
     if frame.schema["item_id"].is_nested():
         return *_of_lists(frame), None
     rows, seconds = np.arange(len(frame)), None
@@ -167,14 +214,3 @@ def _of_lists(frame: pl.DataFrame) -> tuple[pl.Series, Int64, pl.Series]:
     lengths = lists.list.len().fill_null(0)
     items = id_series(lists.filter(lengths > 0).explode(), "items of the histories")
     return frame["user_id"], np.repeat(np.arange(len(frame)), lengths.to_numpy()), items
-
-
-def _is_frame(given: Any) -> bool:
-    return not isinstance(given, pl.Series) and (
-        isinstance(given, pl.LazyFrame) or hasattr(given, "columns")
-    )
-
-
-def _check_column(frame: pl.DataFrame, column: str, what: str) -> None:
-    if column not in frame.columns:
-        raise DataError(f"the {what} have no column {column}; found {frame.columns}: rename it")

@@ -135,9 +135,11 @@ def _check_same(parts: Path, request: dict[str, Any]) -> None:
 
 
 def _hash(asked: Asked) -> str:
-    """sha256 over whom is asked for, and by what histories."""
+    """sha256 over whom is asked for, and by what histories and columns."""
     digest = hashlib.sha256(asked.ids.cast(pl.String).hash().to_numpy().tobytes())
     digest.update(asked.users.tobytes())
     for array in (asked.items, asked.offsets):
         digest.update(b"" if array is None else array.tobytes())
+    for piece in () if asked.columns is None else asked.columns.iter_slices(PART):
+        digest.update(piece.write_ndjson().encode())
     return digest.hexdigest()

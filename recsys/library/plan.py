@@ -76,13 +76,13 @@ class Plan:
         """Refuses histories that nothing can be said of, before anything is done.
 
         Raises:
-            DataError: some are empty, and there is no fallback; or the model reads times that are
-                not given.
+            DataError: some are empty, nothing else is known of their users, and there is no
+                fallback; or the model reads times that are not given.
         """
         self.check_times(asked)
         if asked.offsets is None or self.popular is not None:
             return
-        empty = np.flatnonzero(np.diff(asked.offsets) == 0)
+        empty = np.flatnonzero((np.diff(asked.offsets) == 0) & ~asked.told)
         if len(empty):
             shown = ", ".join(repr(name) for name in asked.ids.gather(pl.Series(empty[:3])))
             raise DataError(
@@ -107,37 +107,50 @@ class Plan:
                 "the columns user_id, item_id and timestamp"
             )
 
-    def answered(self, asked: Asked) -> Int64:
-        """Rows that the model can say something of."""
-        known = asked.users >= 0
+    def groups(self, asked: Asked) -> list[tuple[Int64, bool]]:
+        """Rows that the model can say something of, and whether it is by what it knows of these
+        users itself.
+        """
+        known, told = asked.users >= 0, asked.told
         if asked.offsets is None:
-            return np.flatnonzero(known)
-        some = np.diff(asked.offsets) > 0
-        return np.flatnonzero(some & known if self.engine.by_index else some)
-
-    def histories(self, asked: Asked) -> Histories:
-        """Of rows that all can be answered."""
-        if asked.items is None or asked.offsets is None:
-            found = self.engine.own_histories(asked.users)
+            groups = [(known, True), (~known & told, False)]
         else:
-            # A history that is given is what the user is made of, also of one who is known.
-            users = asked.users if self.engine.by_index else np.full(len(asked), -1)
-            found = Histories(users, asked.items, asked.offsets, asked.times)
+            some = np.diff(asked.offsets) > 0
+            groups = [((some & known if self.engine.by_index else some) | told, False)]
+        found = [(np.flatnonzero(rows), own) for rows, own in groups]
+        return [(rows, own) for rows, own in found if len(rows)]
+
+    def histories(self, asked: Asked, *, own: bool) -> Histories:
+        """Of rows of one of the `groups`."""
+        found = self.engine.own_histories(asked.users) if own else self._given(asked)
         return asked_now(found, self.asked_at) if self.engine.reads_time == "request" else found
+
+    def _given(self, asked: Asked) -> Histories:
+        """A history that is given is what the user is made of, also of one who is known; so are
+        columns.
+        """
+        users = asked.users if self.engine.by_index else np.full(len(asked), -1)
+        items, offsets = asked.items, asked.offsets
+        if items is None or offsets is None:
+            items, offsets = np.empty(0, np.int32), np.zeros(len(asked) + 1, np.int64)
+        added = None
+        if asked.columns is not None and self.engine.columns is not None:
+            users = np.where(asked.told, -1, users)
+            added = self.engine.columns.added(asked.columns)
+        return Histories(users, items, offsets, asked.times, None, added)
 
     def frame(self, asked: Asked) -> pl.DataFrame:
         """user_id, item_id, rank and score of one batch, in its order."""
-        rows = self.answered(asked)
         size = (len(asked), self.k)
         items, scores = np.full(size, -1, np.int64), np.full(size, -np.inf, np.float32)
-        if len(rows):
-            kept = asked.rows(rows)
+        others = np.ones(len(asked), np.bool_)
+        for rows, own in self.groups(asked):
+            others[rows] = False
             items[rows], scores[rows] = self.lister.lists(
-                self.histories(kept), own=asked.items is None, k=self.k,
+                self.histories(asked.rows(rows), own=own), own=own, k=self.k,
                 filter_seen=self.filter_seen,
             )  # fmt: skip
         if self.popular is not None:
-            others = np.setdiff1d(np.arange(len(asked)), rows)
             items[others], scores[others] = self.popular
         return list_frame(asked.ids, items, scores, self.names)
 

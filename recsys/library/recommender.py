@@ -29,6 +29,7 @@ from recsys.library.plan import (
     make_plan,
     seconds_of,
 )
+from recsys.library.user_table import read_users
 from recsys.progress import console, progress
 from recsys.retrieval.checks import checked_count
 
@@ -105,10 +106,12 @@ class Recommender:
 
         Args:
             users: ids of known users, whose histories are known: a list, an array, a series or a
-                frame with a column user_id. `model.users` are all. Each id is taken once.
+                frame with a column user_id. `model.users` are all. Each id is taken once. Of a
+                model that reads columns of users: also anyone of whom they are known, by a frame
+                with these columns or `{user: {column: value}}`; what is known of known users stays.
             histories: instead of users: `{user: [item, ...]}`, oldest first, or a frame with the
                 columns user_id, item_id and timestamp (by which rows are sorted, stably). Anyone
-                may have one.
+                may have one. With users beside them, these tell the columns of whoever has it.
             k: items a list has at most.
             granularity: rank by this prefix; None: by the full width (a bundle: by its stages).
             stages: rank in stages, as `32:200,256`.
@@ -152,16 +155,19 @@ class Recommender:
         """Users or histories as indices.
 
         Raises:
-            DataError: neither or both are given, or ids are none.
+            DataError: neither is given, or both to a model that reads no columns of users, or ids
+                are none.
         """
-        if (users is None) == (histories is None):
+        columns = self.engine.columns
+        if (users is None) == (histories is None) and (users is None or columns is None):
             raise DataError(
                 "say for whom: users (a list of ids; `model.users` are all) or "
                 "histories={'anyone': [item, ...]}, and not both"
             )
         if histories is None:
-            return asked_users(users, self._users)
-        return asked_histories(histories, order, self._users, self._items)
+            return asked_users(users, self._users, columns)
+        about = None if users is None else read_users(users, columns)
+        return asked_histories(histories, order, self._users, self._items, about)
 
     def plan(
         self,
@@ -256,11 +262,17 @@ class Recommender:
         tell_unknown(asked)
         plan = self.plan(k=1).at(at)
         plan.check_times(asked)
-        kept = asked.rows(plan.answered(asked))
-        vectors = self.engine.user_vectors(
-            plan.histories(kept), own=kept.items is None, size=granularity
-        )
-        return kept.ids, vectors
+        groups = plan.groups(asked) or [(np.empty(0, np.int64), histories is None)]
+        parts = [
+            self.engine.user_vectors(
+                plan.histories(asked.rows(rows), own=own), own=own, size=granularity
+            )
+            for rows, own in groups
+        ]
+        found = np.concatenate([rows for rows, _ in groups])
+        ascending = np.argsort(found)
+        ids = asked.ids.gather(pl.Series(found[ascending]))
+        return ids, np.concatenate(parts)[ascending]
 
     def update(
         self,

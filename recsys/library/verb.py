@@ -37,7 +37,8 @@ def recommend(
     Args:
         source: a run folder, a bundle, or with `data` the name of a baseline.
         out: a file named .parquet, .csv or .jsonl.
-        users: a file of ids: .txt with one a line, or a table with the column user_id.
+        users: a file of ids: .txt with one a line, or a table with the column user_id, and with the
+            columns of users that the model reads; beside histories it tells the columns of theirs.
         histories: a table (.parquet, .csv, .jsonl) with user_id, item_id and timestamp.
         everyone: all users that the source knows.
         data: a dataset folder: of a baseline, or of a run that was moved.
@@ -55,7 +56,7 @@ def recommend(
         ConfigError, DataError, GranularityError, RunError, BusyError: see their messages.
     """
     check_form(out)
-    if [users is not None, histories is not None, everyone].count(True) != 1:
+    if everyone == (users is not None or histories is not None):
         raise ConfigError("say for whom: --users FILE, --histories FILE or --all, one of them")
     model = load(source, data=data, device=device)
     asked = model.asked(

@@ -51,6 +51,7 @@ MODELS: Registry[type[Model]] = Registry(
         "ltgnn": "recsys.models.pairs.ltgnn:LTGNN",
         "ultragcn": "recsys.models.pairs.ultragcn:UltraGCN",
         "svd_gcn": "recsys.models.pairs.svd_gcn:SVDGCN",
+        "feature_towers": "recsys.models.pairs.feature_towers:FeatureTowers",
         "elsa": "recsys.models.elsa:ELSA",
         "ials": "recsys.models.ials:IALS",
         "spectral": "recsys.models.spectral:Spectral",

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel
 from recsys.data.batching import Batch
+from recsys.data.features.user_columns import UserColumns
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities
 from recsys.layers.jagged import Time
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales
+from recsys.towers.items import ItemTower
 
 
 class ModelConfig(StrictModel):
@@ -35,6 +37,11 @@ class ModelConfig(StrictModel):
     def item_features(self) -> tuple[str, ...]:
         """Names of the item features that the model reads."""
         return ()
+
+    @property
+    def user_columns(self) -> UserColumns | None:
+        """Columns of the users table that the model reads; it is built with `user_features=`."""
+        return None
 
     @property
     def pairs(self) -> bool:
@@ -153,6 +160,13 @@ class Model(nn.Module):
         One that reads time takes `timestamps [B, L]` as well, int64 seconds with anything behind
         the end of a history, and with `reads_time` request also `asked_at [B]`.
         None: users are not made of the vectors of their items alone.
+        """
+        return None
+
+    def column_users(self) -> tuple[ItemTower, Tensor] | None:
+        """The tower of the columns that users are made of, whose vectors are parts of sums, and the
+        vector `[D]` of users of whom nothing is known at all; None: no columns are read. A model
+        that reads some adds `Histories.added` to its vectors, and takes empty histories.
         """
         return None
 

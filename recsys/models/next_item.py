@@ -56,6 +56,19 @@ def _recipe_weights(num_sizes: int) -> dict[str, object]:
     return {"weights": alternate_weights(num_sizes)}
 
 
+def trained_negatives(table: object, negatives: Negatives | None) -> Negatives | None:
+    """The negatives, or all items, that training has seen: the others have content alone, and as
+    negatives they would teach that who has no id is never chosen.
+    """
+    if not isinstance(table, ItemTower) or table.all_trained:
+        return negatives
+    trained = table.trained
+    if negatives is None or not trained[negatives.items].any():
+        return Negatives(trained.nonzero().squeeze(1), None)  # a full softmax over them
+    kept, log_q = trained[negatives.items], negatives.log_q
+    return Negatives(negatives.items[kept], None if log_q is None else log_q[kept])
+
+
 class NextItemConfig(ModelConfig):
     """Options of every model of the next item."""
 
@@ -178,7 +191,7 @@ class NextItemModel(Model):
         """The objective of the next item, at every position and granularity."""
         targets = to_indices(batch.targets, self.device)
         counts_seen = self.config.counts_seen and negatives is not None
-        negatives = self._chosen(negatives)
+        negatives = trained_negatives(self.table, negatives)
         read = to_indices(batch.histories.items, self.device)
         older = batch.older if counts_seen else None
         older_items = read[:0] if older is None else to_indices(older.items, self.device)
@@ -209,18 +222,6 @@ class NextItemModel(Model):
         return self.objective(
             users, scored, targets, scales, self.granularities, negatives=negatives, **more
         )
-
-    def _chosen(self, negatives: Negatives | None) -> Negatives | None:
-        """The negatives, or all items, that training has seen: the others have content alone, and
-        as negatives they would teach that who has no id is never chosen.
-        """
-        if not isinstance(self.table, ItemTower) or self.table.all_trained:
-            return negatives
-        trained = self.table.trained
-        if negatives is None or not trained[negatives.items].any():
-            return Negatives(trained.nonzero().squeeze(1), None)  # a full softmax over them
-        kept, log_q = trained[negatives.items], negatives.log_q
-        return Negatives(negatives.items[kept], None if log_q is None else log_q[kept])
 
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]` from the most recent `history_length` interactions of non-empty histories."""

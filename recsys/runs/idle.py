@@ -117,6 +117,16 @@ RULES = (
         "is of users made of their items; say model.users history or both",
     ),
     Rule(
+        "model.history_dropout",
+        lambda c: not getattr(c.model, "history", True),
+        "is of users made of their items; say model.history true",
+    ),
+    Rule(
+        "model.part_dropout",
+        lambda c: not (c.model.history and c.model.columns),
+        "is of users made of two parts; say model.history true and name model.columns",
+    ),
+    Rule(
         "model.gap_vectors",
         lambda c: getattr(c.model, "time", "none") != "request",
         "needs model.time: request",

@@ -9,6 +9,7 @@ import torch
 
 from recsys.data.dataset import Dataset, load_dataset
 from recsys.data.features.loading import load_features
+from recsys.data.features.user_columns import user_features
 from recsys.data.splitting import Split, make_split
 from recsys.devices import AUTO, checked_name, find_device, is_host, memory_told
 from recsys.errors import ConfigError, DataError, ProtocolError, RunError
@@ -32,7 +33,7 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
 
     Raises:
         DataError: the data set lacks a feature that the model reads, or times.
-        ConfigError: the model lacks something.
+        ConfigError: the model lacks something, or the users a column that it reads.
     """
     if not (dataset.manifest.ordered or config.model.order_free):
         raise ConfigError(
@@ -48,6 +49,9 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
             "prepare it with a column of times, or say model.time=none"
         )
     features = load_features(dataset.folder, names) if names else None
+    more, columns = {}, config.model.user_columns
+    if columns is not None:
+        more["user_features"] = user_features(dataset.user_frame(), columns, str(dataset.folder))
     sizes = dataset.num_items, len(config.model.granularities)
     loss = config.loss
     with torch.random.fork_rng(devices=[]):  # the caller's own random numbers go on as they were
@@ -57,6 +61,7 @@ def build_model(config: RunConfig, dataset: Dataset) -> Model:
             dataset.num_items,
             num_users=dataset.num_users,
             features=features,
+            **more,
             objective=loss.grouped(*sizes) if config.model.groups_pairs else loss.objective(*sizes),
         )
     if missing := [name for name in _BUILT if not hasattr(built, name)]:

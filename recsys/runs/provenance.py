@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shlex
@@ -14,6 +15,7 @@ import torch
 
 from recsys.data.dataset import Dataset
 from recsys.data.features.loading import load_features
+from recsys.data.features.user_columns import user_features
 from recsys.doctor import installed
 from recsys.errors import RunError
 from recsys.runs.config import RunConfig
@@ -73,9 +75,13 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
 
 
 def features_hash(config: RunConfig, dataset: Dataset) -> str | None:
-    """Of the features that the model reads; None: it reads none."""
-    names = config.model.item_features
-    return load_features(dataset.folder, names).features_hash if names else None
+    """Of the features of items and columns of users that the model reads; None: it reads none."""
+    names, columns = config.model.item_features, config.model.user_columns
+    found = load_features(dataset.folder, names).features_hash if names else None
+    if columns is None:
+        return found
+    users = user_features(dataset.user_frame(), columns, str(dataset.folder)).features_hash
+    return hashlib.sha256(f"{found} {users}".encode()).hexdigest()
 
 
 def check_dataset(folder: Path, dataset: Dataset) -> None:
@@ -91,9 +97,12 @@ def check_dataset(folder: Path, dataset: Dataset) -> None:
     config = load_config(folder)
     before, now = load_run_info(folder).get("features_hash"), features_hash(config, dataset)
     if before != now:
+        columns = config.model.user_columns
+        names = (*config.model.item_features, *(() if columns is None else columns.names))
+        told = "" if columns is None else ", and columns of users by the same user_file"
         raise RunError(
-            f"{folder} was trained on features ({', '.join(config.model.item_features)}) with hash "
+            f"{folder} was trained on features ({', '.join(names)}) with hash "
             f"{str(before)[:12]}, those of {dataset.folder} have {str(now)[:12]}; make them again "
-            "with the same encoder and options (`recsys encode`, `attach`, `columns`), or train "
-            "again"
+            f"with the same encoder and options (`recsys encode`, `attach`, `columns`){told}, or "
+            "train again"
         )

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from safetensors import SafetensorError, safe_open
 
 from recsys.arrays import Float32
@@ -31,7 +32,7 @@ from recsys.retrieval.bundle.versions import find_bundle
 ITEM_TOWER = "item_tower.safetensors"
 NewFeatures = Mapping[str, Any]
 """name -> vectors `[n, W]` (a row of zeros or NaN: absent), or n lists of category names (unknown
-ones are passed over), or n numbers (NaN: absent)."""
+ones are passed over; also a column of polars), or n numbers (NaN: absent)."""
 _Bool = npt.NDArray[np.bool_]
 
 
@@ -147,6 +148,8 @@ def _shares(
     name: str, given: Sequence[Sequence[str]], names: Sequence[str]
 ) -> tuple[Float32, _Bool]:
     """`[n, C]`: each of an item's known categories has the same share."""
+    if isinstance(given, pl.Series):
+        return _shares_of_lists(given, names)
     for row, wanted in enumerate(given):
         if isinstance(wanted, str) or not isinstance(wanted, Iterable):
             raise DataError(
@@ -161,6 +164,23 @@ def _shares(
         for name in wanted:
             if name in place:
                 shares[row, place[name]] += 1.0
+    counts = shares.sum(axis=1)
+    return shares / counts.clip(1)[:, None], counts > 0
+
+
+def _shares_of_lists(lists: pl.Series, names: Sequence[str]) -> tuple[Float32, _Bool]:
+    """The same of a column of lists of texts, without a loop over its rows."""
+    known = pl.DataFrame({"value": list(names)}, schema={"value": pl.String})
+    pairs = (
+        pl.DataFrame({"value": lists})
+        .with_row_index("row")
+        .explode("value", empty_as_null=True)
+        .with_columns(pl.col("value").str.strip_chars())
+        .join(known.with_row_index("place"), on="value", how="inner")
+        .unique(["row", "place"])
+    )
+    shares = np.zeros((len(lists), len(names)), np.float32)
+    shares[pairs["row"].to_numpy(), pairs["place"].to_numpy()] = 1.0
     counts = shares.sum(axis=1)
     return shares / counts.clip(1)[:, None], counts > 0
 
@@ -188,6 +208,15 @@ def open_item_tower(bundle: str | Path) -> NewItemTower:
             f"{bundle} has no {ITEM_TOWER}: its items are ids alone, which new items do not have; "
             "train with model.items and export again"
         )
+    return read_tower(path)
+
+
+def read_tower(path: Path) -> NewItemTower:
+    """A tower over features, as export writes it.
+
+    Raises:
+        DataError: the file is damaged.
+    """
     try:
         with safe_open(path, "numpy") as stored:
             told = json.loads(stored.metadata()["recsys"])

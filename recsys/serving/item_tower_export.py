@@ -1,4 +1,4 @@
-"""Export of a trained item tower into a bundle."""
+"""Export of trained towers over features into a bundle: of items, and of users' columns."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from recsys.arrays import Float32
+from recsys.arrays import Arrays, Float32
+from recsys.devices import reading
+from recsys.models import Model
 from recsys.retrieval.bundle.manifest import BundleManifest
 from recsys.retrieval.bundle.writing import Addition
 from recsys.serving.item_tower import ITEM_TOWER, NewItemTower
+from recsys.serving.user_columns import NOBODY, USER_COLUMNS, ColumnUsers
 from recsys.towers.fusion import GatedSum
 from recsys.towers.items import ItemTower
 from recsys.towers.modalities import CategoryModality, VectorModality
@@ -48,9 +51,30 @@ def item_tower_of(tower: ItemTower) -> Addition:
     """Adds what turns features of new items into vectors to a bundle."""
 
     def write(folder: Path, _: BundleManifest) -> dict[str, Any]:
-        part = new_item_tower(tower)
-        told = {"names": part.names, "kinds": part.kinds, "categories": part.categories}
-        save_file(part.arrays, folder / ITEM_TOWER, {"recsys": json.dumps(told)})
+        _save(new_item_tower(tower), folder / ITEM_TOWER)
         return {}
 
     return write
+
+
+def column_users_of(model: Model) -> ColumnUsers | None:
+    """What a model makes of columns of users; None: it reads none."""
+    with reading(model):
+        found = model.column_users()
+        return None if found is None else ColumnUsers(new_item_tower(found[0]), _array(found[1]))
+
+
+def user_columns_of(columns: ColumnUsers) -> Addition:
+    """Adds what turns columns of users into parts of their vectors to a bundle."""
+
+    def write(folder: Path, _: BundleManifest) -> dict[str, Any]:
+        _save(columns.tower, folder / USER_COLUMNS, {NOBODY: columns.nobody})
+        return {}
+
+    return write
+
+
+def _save(part: NewItemTower, path: Path, more: Arrays | None = None) -> None:
+    told = {"names": part.names, "kinds": part.kinds, "categories": part.categories}
+    arrays = part.arrays if more is None else {**part.arrays, **more}
+    save_file(arrays, path, {"recsys": json.dumps(told)})

@@ -15,6 +15,7 @@ from recsys.retrieval.bundle.loading import Bundle
 from recsys.retrieval.bundle.manifest import BundleManifest
 from recsys.retrieval.bundle.writing import Addition, BundleSource, UserSource
 from recsys.serving.item_tower import ITEM_TOWER
+from recsys.serving.user_columns import USER_COLUMNS
 
 BEFORE = "tiers_before"
 """The entry of a manifest's `model` with the tiers that a bundle's vectors were taken from."""
@@ -66,7 +67,8 @@ def kept_of(bundle: Bundle, no_tower: str | None) -> Addition:
     manifest = bundle.manifest
     tower = manifest.tower if no_tower is None else None
     entries = [entry.file for entry in (tower, manifest.rotation) if entry is not None]
-    files = [*entries, *(file for file in (ITEM_TOWER, TRADEOFF) if file in manifest.files)]
+    others = (ITEM_TOWER, USER_COLUMNS, TRADEOFF)
+    files = [*entries, *(file for file in others if file in manifest.files)]
 
     def write(folder: Path, _: BundleManifest) -> dict[str, Any]:
         for file in files:

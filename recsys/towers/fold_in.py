@@ -64,11 +64,14 @@ class PaddedFoldIn(nn.Module):
 
     matrix: Tensor
 
-    def __init__(self, matrix: Tensor, *, unit: bool) -> None:
-        """`matrix [D, D]` of `fit_fold_in`; `unit` as of `mean_items`."""
+    shift: Tensor
+
+    def __init__(self, matrix: Tensor, *, unit: bool, shift: Tensor | None = None) -> None:
+        """`matrix [D, D]` of `fit_fold_in`; `unit` as of `mean_items`; `shift [D]` is added."""
         super().__init__()
         self.unit = unit
         self.register_buffer("matrix", matrix)
+        self.register_buffer("shift", matrix.new_zeros(len(matrix)) if shift is None else shift)
 
     def forward(self, vectors: Tensor, lengths: Tensor) -> Tensor:
         longest = vectors.shape[1]
@@ -76,5 +79,5 @@ class PaddedFoldIn(nn.Module):
         if self.unit:
             vectors = normalize(vectors, dim=2)
         sums = (vectors * real[:, :, None].to(vectors.dtype)).sum(1)
-        users: Tensor = (sums / lengths[:, None].to(vectors.dtype)) @ self.matrix.T
+        users: Tensor = (sums / lengths[:, None].to(vectors.dtype)) @ self.matrix.T + self.shift
         return users

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel
 from recsys.data.features.loading import ItemFeatures
-from recsys.devices import free_memory, is_host
+from recsys.devices import free_memory, is_host, on_device
 from recsys.errors import ConfigError
 from recsys.granularity import Granularities
 from recsys.tables import EmbeddingTable
@@ -48,6 +48,12 @@ IDS = "ids"
 _BLOCK = 1 << 13
 _HELD = 0.25
 """The part of a device's free memory that features may take; larger ones are read by the host."""
+
+
+def refuse_taken(names: Collection[str]) -> None:
+    """Raises ValueError where a feature has a name that its part of a network cannot have."""
+    if taken := [name for name in names if name == IDS or hasattr(nn.ModuleDict, name)]:
+        raise ValueError(f"{taken[0]!r} is a name that networks keep for themselves; rename it")
 
 
 class ItemsConfig(StrictModel):
@@ -78,6 +84,7 @@ class ItemsConfig(StrictModel):
             raise ValueError(f"a feature is named twice in {self.features}")
         if IDS in self.features:
             raise ValueError(f"{IDS!r} is not a feature; say `ids: true`")
+        refuse_taken(self.features)
         return self
 
 
@@ -150,6 +157,28 @@ class ItemTower(nn.Module):
             parts.insert(0, self.ids(items, size=size, sparse=sparse))
         fused: Tensor = self.fusion(parts, self._thinned(self.present(items)))
         return fused
+
+    def view(self, items: Tensor, shown: Collection[str]) -> Tensor:
+        """`[U]` item indices -> `[U, D]`, as if the items had nothing but the modalities `shown`;
+        nothing is left out at random.
+        """
+        nothing = self.fusion.missing.new_zeros(len(items), self.embedding_dim)
+        parts = []
+        for name in self.names:
+            if name not in shown:
+                parts.append(nothing)
+            elif name == IDS and self.ids is not None:
+                parts.append(self.ids(items))
+            else:
+                parts.append(self.modalities[name](items))
+        kept = on_device(np.array([name in shown for name in self.names]), items.device)
+        fused: Tensor = self.fusion(parts, self.present(items) & kept)
+        return fused
+
+    def nothing(self) -> Tensor:
+        """`[D]` the vector of what has no modality at all."""
+        missing: Tensor = self.fusion.missing.sum(0)
+        return missing
 
     def vectors(self) -> Tensor:
         """`[N, D]`, encoded block by block."""

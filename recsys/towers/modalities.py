@@ -163,7 +163,7 @@ class NumberModality(_Held):
     def __init__(self, feature: NumericFeature, dim: int, *, bins: int, init_std: float) -> None:
         super().__init__()
         self.feature = feature
-        self.register_buffer("edges", torch.from_numpy(_edges(feature, bins)))
+        self.register_buffer("edges", torch.from_numpy(bin_edges(feature, bins)))
         self.weight = nn.Parameter(torch.randn(len(self.edges) - 1, dim) * init_std)
 
     @property
@@ -186,7 +186,7 @@ class NumberModality(_Held):
         return result
 
 
-def _edges(feature: NumericFeature, bins: int) -> Float32:
+def bin_edges(feature: NumericFeature, bins: int) -> Float32:
     """`[E + 1]` strictly ascending quantiles of the present numbers."""
     present = np.asarray(feature.values)[np.asarray(feature.present)]
     if not len(present):

@@ -19,7 +19,7 @@ from tests.tables.kinds import KINDS
 
 install()
 MODELS = ("sasrec", "fmrlrec", "two_tower")
-PAIRS = ("mf", "lightgcn", "ltgnn", "ultragcn", "svd_gcn")
+PAIRS = ("mf", "lightgcn", "ltgnn", "ultragcn", "svd_gcn", "feature_towers")
 ANY_MODEL = [name for name in LOSSES.names() if name != "constrained_bce"]
 """Losses that fit every model."""
 TABLES = [kind for kind in KINDS if not kind.startswith("mapped")]
@@ -77,6 +77,12 @@ def test_items_made_of_content_take_the_steps_of_the_cpu(loss, content):
     check_alike(figures(config, "cpu"), figures(config, NAME))
     lru = settings(content, "fmrlrec", loss, features=["text"])
     check_alike(figures(lru, "cpu"), figures(lru, NAME))
+
+
+def test_views_of_items_take_the_steps_of_the_cpu(content):
+    items = {"features": ["text", "genres", "year"], "modality_dropout": 0.0, "id_dropout": 0.0}
+    config = settings(content, "feature_towers", items=items, views={"items": 9})
+    check_alike(figures(config, "cpu"), figures(config, NAME))
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 
 from recsys.config import StrictModel, apply_overrides
-from recsys.data.dataset import write_dataset
+from recsys.data.dataset import Dataset
 from recsys.data.features.manifest import FeatureOrigin
 from recsys.data.features.writing import write_categories, write_numbers, write_vectors
 from recsys.errors import ConfigError
@@ -42,6 +42,9 @@ LIGHT = "model={name: lightgcn, granularities: {sizes: [4, 8]}}"
 LINEAR = "model={name: ltgnn, granularities: {sizes: [4, 8]}}"
 ULTRA = "model={name: ultragcn, granularities: {sizes: [4, 8]}}"
 SPECTRAL = "model={name: svd_gcn, granularities: {sizes: [4, 8]}, directions: 8}"
+TELLING = "model={name: feature_towers, granularities: {sizes: [4, 8]}}"
+PEOPLE = "model.columns={categories: [club], numbers: [age]}"
+VIEWS = "model.views={items: 20}"
 ELSA = "model={name: elsa, granularities: {sizes: [4, 8]}}"
 IALS = "model={name: ials, granularities: {sizes: [4, 8], normalize: false}}"
 LOW_PASS = "model={name: spectral, granularities: {sizes: [4, 8], normalize: false}}"
@@ -269,6 +272,34 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
     "SVDGCNConfig.strength": ([SPECTRAL], ["model.strength=1"]),
     "SVDGCNConfig.separate": ([SPECTRAL], ["model.separate=false"]),
     "SVDGCNConfig.rows": ([SPECTRAL], ["model.rows=true"]),
+    **{
+        f"FeatureTowersConfig.{option}": ([TELLING, *beside], [change])
+        for option, beside, change in (
+            ("granularities", (), "model.granularities.sizes=[8]"),
+            ("history_length", (), "model.history_length=3"),
+            ("dropout", (), "model.dropout=0.5"),
+            ("columns", (), PEOPLE),
+            ("history", (PEOPLE,), "model.history=false"),
+            ("history_dropout", (), "model.history_dropout=0.1"),
+            ("part_dropout", (PEOPLE,), "model.part_dropout=0.8"),
+            ("table", (), "model.table={name: hashed}"),
+            ("items", (), CONTENT),
+            ("views", (CONTENT,), VIEWS),
+            ("init_std", (), "model.init_std=0.2"),
+            ("sparse_gradients", (), "model.sparse_gradients=true"),
+        )
+    },
+    **{
+        f"ColumnsConfig.{option}": ([TELLING, PEOPLE], [f"model.columns.{option}={value}"])
+        for option, value in (
+            ("categories", "[town]"), ("numbers", "[]"), ("min_count", 13),
+            ("fusion", "projection"), ("column_dropout", 0.6), ("bins", 3),
+        )
+    },
+    **{
+        f"ViewsConfig.{option}": ([TELLING, CONTENT, VIEWS], [f"model.views.{option}={value}"])
+        for option, value in (("weight", 2), ("temperature", 0.5), ("items", 7))
+    },
     "RunConfig.loss": ([], ["loss={negatives: {uniform: 20}}"]),
     "SoftmaxConfig.distillation": ([SOFTMAX], ["loss.distillation=0.1"]),
     "SampledSoftmaxConfig.negatives": ([], ["loss.negatives={uniform: 20}"]),
@@ -414,7 +445,14 @@ def data(tmp_path_factory):
             "timestamp": rng.permutation(lengths.sum()) + 1_000,
         }
     ).sort("timestamp")
-    folder = write_dataset(tmp_path_factory.mktemp("options") / "data", frame, name="walks").folder
+    users = np.arange(40)
+    people = pl.DataFrame(
+        {"user_id": users, "club": [f"c{u % 3 + (u == 1)}" for u in users], "age": users * 1.5}
+    ).with_columns(town=pl.Series(users % 7))
+    folder = Dataset.from_frame(
+        frame, time="timestamp", users=people, name="walks",
+        out=tmp_path_factory.mktemp("options") / "data",
+    ).folder  # fmt: skip
     origin, everything = FeatureOrigin(source="made by hand"), np.ones(NUM_ITEMS, bool)
     for name, dim in (("text", 6), ("image", 5)):
         write_vectors(folder, name, rng.normal(size=(NUM_ITEMS, dim)), everything, origin)
@@ -494,6 +532,11 @@ REFUSED = {
     ],
     "cosines without normalize": ["model.granularities.normalize=false", CCL],
     "constrained_bce without degrees": [MF, BCE],
+    "history_dropout of users of columns": [
+        TELLING, PEOPLE, "model.history=false", "model.history_dropout=0.1",
+    ],
+    "part_dropout of one part": [TELLING, "model.part_dropout=0.1"],
+    "views without features": [TELLING, VIEWS],
     "table_weight_decay without rows": [SPECTRAL, "trainer.optimizer.table_weight_decay=0.3"],
     "widths by steps": table("widths", "start=200", "ramp=1000"),
 }  # fmt: skip

@@ -16,6 +16,7 @@ from recsys.library.engines.engine import FunnelLister, in_pieces, unit_rows
 from recsys.rankers.in_bundle import BundleRanker
 from recsys.retrieval.bundle.loading import Bundle
 from recsys.retrieval.bundle_funnel import open_funnel
+from recsys.serving.user_columns import open_user_columns
 from recsys.serving.user_tower import UserTower
 
 _PAIRS = 1 << 16
@@ -35,6 +36,7 @@ class BundleEngine:
         self.num_items, self.sizes = bundle.num_items, bundle.sizes
         tower = bundle.manifest.tower
         self.reads_time: str = "none" if tower is None else tower.reads_time
+        self.columns = open_user_columns(bundle)
 
     @cached_property
     def _tower(self) -> UserTower:
@@ -138,7 +140,7 @@ class BundleEngine:
         """`[B, D]` users as they are, not of length 1.
 
         The users' own vectors are those that were exported, unless the tower reads the time of
-        requests: it makes them anew.
+        requests: it makes them anew. Histories may be empty where columns are known (`added`).
 
         Args:
             histories: B of them.
@@ -150,6 +152,17 @@ class BundleEngine:
         """
         if own and self.reads_time != "request":
             return self.bundle.users.decode(histories.users, 0, self.bundle.dim)
+        if histories.added is None or self.columns is None:
+            return self._of_histories(histories, more)
+        dim = self.bundle.dim
+        users = histories.added[:, :dim] + self.columns.nobody[:dim]
+        some = np.flatnonzero(histories.lengths)
+        if len(some) and self.bundle.manifest.tower is not None:
+            users[some] = histories.added[some, :dim]
+            users[some] += self._of_histories(histories.rows(some), more)
+        return users
+
+    def _of_histories(self, histories: Histories, more: Float32 | None) -> Float32:
         return self._tower.user_vectors(
             histories.items,
             histories.offsets,

@@ -14,6 +14,7 @@ from recsys.arrays import Float32, Int64
 from recsys.data.histories import Histories
 from recsys.retrieval.filters import make_filters
 from recsys.retrieval.funnel import Funnel
+from recsys.serving.user_columns import ColumnUsers
 
 _CANDIDATES = 1 << 23
 """What first stages keep of all users that are searched at once."""
@@ -27,7 +28,7 @@ class Lister(Protocol):
     """A search made ready once, for any number of batches."""
 
     def lists(self, histories: Histories, *, own: bool, k: int, filter_seen: bool) -> Found:
-        """The best k of every row, which is at least one interaction long.
+        """The best k of every row, which is at least one interaction long, or has columns.
 
         Args:
             histories: B of them; `users` are indices, -1 of those who are unknown.
@@ -52,6 +53,8 @@ class Engine(Protocol):
     reads_time: str
     """What histories must tell of time: `none`; `history`, timestamps; `request`, also when the
     next item is asked for."""
+    columns: ColumnUsers | None
+    """Columns that users may be told by; None: the model reads none."""
 
     def own_histories(self, users: Int64) -> Histories:
         """What is known of users `[B]`."""

@@ -20,9 +20,11 @@ from recsys.evaluation.recommend import Recommendations
 from recsys.granularity import Granularities
 from recsys.library.engines.engine import Found, FunnelLister, Lister, in_pieces, unit_rows
 from recsys.model_protocols import FlatModel, RepeatModel, ScoreModel, VectorModel, time_read
+from recsys.models import Model
 from recsys.retrieval.bundle.tiers import TierSpec
 from recsys.retrieval.bundle.unwritten_tiers import InMemory
 from recsys.retrieval.funnel import Funnel, parse_stages
+from recsys.serving.item_tower_export import column_users_of
 
 _USERS = 1024
 
@@ -44,6 +46,7 @@ class ModelEngine:
         self.by_index = bool(getattr(model, "by_index", False))
         self.personal = not isinstance(model, Popularity)
         self.reads_time = time_read(model)
+        self.columns = column_users_of(model) if isinstance(model, Model) else None
 
     def own_histories(self, users: Int64) -> Histories:
         """All that the data set holds of users `[B]`."""

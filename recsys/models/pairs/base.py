@@ -33,19 +33,16 @@ from recsys.towers.fold_in import PaddedFoldIn, fit_fold_in, mean_items
 _BLOCK = 1 << 14
 
 
-class PairModelConfig(ModelConfig):
-    """Options of every model of pairs with fold-in."""
+class PairConfig(ModelConfig):
+    """Options of every model of pairs."""
 
     granularities: Granularities = Granularities.model_validate(COSINE)
     """What is not named is that of `COSINE`, unless `normalize: false` is said."""
     history_length: int = Field(default=1000, ge=1)
-    """Most recent interactions of a user that are pairs of an epoch, and of a history that is
-    folded in."""
+    """Most recent interactions of a user that are pairs of an epoch, and of a history that makes a
+    user."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """On user and item vectors in training."""
-    fold_known: bool = False
-    """Users with a vector of their own are folded in too, from the history that is given: where own
-    vectors have learned the training rows by heart, these are better."""
 
     @field_validator("granularities", mode="before")
     @classmethod
@@ -61,6 +58,14 @@ class PairModelConfig(ModelConfig):
     def groups_pairs(self) -> bool:
         """The objective gets each user once."""
         return True
+
+
+class PairModelConfig(PairConfig):
+    """Options of every model of pairs whose users have vectors of their own."""
+
+    fold_known: bool = False
+    """Users with a vector of their own are folded in too, from the history that is given: where own
+    vectors have learned the training rows by heart, these are better."""
 
     @property
     def reads_rows(self) -> bool:

@@ -24,17 +24,16 @@ from typing import Literal, cast
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
-from torch.nn.functional import normalize, pad
+from torch import Tensor
 
 from recsys.data.batching import Batch
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.devices import to_indices
-from recsys.layers.nested import NestedLinear
-from recsys.losses.pairs.grouped import grouped_softmax, owners_of
+from recsys.losses.pairs.grouped import grouped_softmax
 from recsys.losses.softmax import Negatives, NestedLossOutput
 from recsys.models.pairs.base import PairModel, PairModelConfig
+from recsys.models.pairs.item_means import identity_map, matrix_of, mean_of_some
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 
 
@@ -92,12 +91,7 @@ class MF(PairModel):
         if config.users != "history":
             rows = build_table(config.user_table, num_users, sizes[-1], init_std=std, sizes=sizes)
             self.user_table = cast(EmbeddingTable, rows)
-        self.mapped = NestedLinear(sizes, sizes, bias=False) if config.users != "own" else None
-        if self.mapped is not None:
-            slices = config.granularities.slices
-            for weight, (lo, hi) in zip(self.mapped.parameters(), slices, strict=True):
-                nn.init.zeros_(weight)
-                nn.init.eye_(weight[:, lo:hi])
+        self.mapped = identity_map(config.granularities) if config.users != "own" else None
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         """Rows of users (zeros where they have none) and of items."""
@@ -148,7 +142,7 @@ class MF(PairModel):
         """`[D, D]`: the trained map where users are their items alone, else a fitted one."""
         if self.mapped is None or self.user_table is not None:
             return super().fold_matrix()
-        return _matrix_of(self.mapped)
+        return matrix_of(self.mapped)
 
     def fitted_users(self, rows: Histories) -> Tensor:
         """`[B, D]`: see `PairModel`."""
@@ -158,17 +152,6 @@ class MF(PairModel):
     def _of_items(self, had: Tensor, lengths: Tensor) -> Tensor:
         """`[B, D]` of the vectors of their items `had [P, D]`, of which some are hidden."""
         assert self.mapped is not None
-        had = normalize(had, dim=1) if self.granularities.normalize else had
-        kept = torch.rand(len(had), 1, device=had.device) >= self.config.history_dropout
-        owners = owners_of(lengths, len(had))
-        sums = had.new_zeros(len(lengths), had.shape[1]).index_add(0, owners, had * kept)
-        counts = had.new_zeros(len(lengths), 1).index_add(0, owners, kept.to(had.dtype))
-        users: Tensor = self.mapped(sums / counts.clamp_min(1.0))
+        hidden, unit = self.config.history_dropout, self.granularities.normalize
+        users: Tensor = self.mapped(mean_of_some(had, lengths, hidden=hidden, unit=unit)[0])
         return users
-
-
-def _matrix_of(mapped: NestedLinear) -> Tensor:
-    """`[D, D]` of a nested linear map without bias."""
-    dim = mapped.inputs[-1]
-    weights = mapped.parameters()
-    return torch.cat([pad(weight, (0, dim - weight.shape[1])) for weight in weights]).detach()

@@ -23,7 +23,7 @@ from recsys.retrieval.bundle.writing import Addition, write_bundle
 from recsys.runs.loading import LoadedRun, open_run
 from recsys.runs.records import RUN
 from recsys.serving.export import source_of, tower_of, why_no_tower
-from recsys.serving.item_tower_export import item_tower_of
+from recsys.serving.item_tower_export import column_users_of, item_tower_of, user_columns_of
 from recsys.serving.rebundle import TRADEOFF, kept_of, source_of_bundle
 from recsys.towers.items import ItemTower
 
@@ -151,7 +151,7 @@ def _tiers(given: str | None, granularities: Granularities, form: Format, indexe
 
 
 def _parts(loaded: LoadedRun, dim: int, tower: bool | None) -> list[Addition]:
-    """The networks of a run that go along: of users, of new items."""
+    """The networks of a run that go along: of histories, of columns of users, of new items."""
     reason = NOT_WANTED if tower is False else None
     if tower is None and (reason := why_no_tower(loaded.model, dim)):
         _warn_without_tower(reason)
@@ -159,6 +159,8 @@ def _parts(loaded: LoadedRun, dim: int, tower: bool | None) -> list[Addition]:
     measured = loaded.folder / "tradeoff" / TRADEOFF
     if measured.is_file():
         parts.append(_tradeoff(measured))
+    if (columns := column_users_of(loaded.model)) is not None:
+        parts.append(user_columns_of(columns))
     table = getattr(loaded.model, "table", None)
     return [*parts, item_tower_of(table)] if isinstance(table, ItemTower) else parts
 

@@ -16,6 +16,7 @@ from recsys.baselines.item_knn import ItemKNNConfig, fit_item_knn
 from recsys.baselines.sequential_rules import SequentialRulesConfig, fit_sequential_rules
 from recsys.data.dataset import Dataset
 from recsys.data.features.loading import ItemFeatures, load_features
+from recsys.data.features.user_columns import check_user_columns
 from recsys.data.histories import Histories, select
 from recsys.data.splitting import Split
 from recsys.errors import ConfigError
@@ -162,12 +163,7 @@ def _user_columns(
     if not wanted:
         return {}, {}
     frame = dataset.user_frame()
-    known = [name for name in frame.columns if name not in ("user_index", "user_id")]
-    if lost := [name for name in wanted if name not in known]:
-        raise ConfigError(
-            f"the users of {dataset.folder} have no column {', '.join(lost)}; they have "
-            f"{', '.join(known) or 'none'} (`recsys prepare ... user_file=FILE` adds them)"
-        )
+    check_user_columns(frame, wanted, str(dataset.folder))
     numbers = {}
     for name in config.user_numbers:
         if not frame[name].dtype.is_numeric():

@@ -141,7 +141,8 @@ def _give_content(loaded: LoadedRun, overrides: Sequence[str]) -> None:
 def _parts(loaded: LoadedRun) -> tuple[Model, ItemTower]:
     """Raises ConfigError where there is nothing to fit."""
     table = getattr(loaded.model, "table", None)
-    if loaded.config.model.pairs or not isinstance(table, ItemTower) or not table.ids:
+    by_index = getattr(loaded.model, "by_index", False)  # users are not made of histories
+    if by_index or not isinstance(table, ItemTower) or not table.ids:
         raise ConfigError(
             f"the items of {loaded.folder} are not made of ids and content, so there is nothing to "
             "calibrate; train with model.items: {features: [...], ids: true}, or name the content "

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from recsys.arrays import Float32, Int64
-from recsys.errors import RecsysError
+from recsys.errors import DataError, RecsysError
 from recsys.retrieval.funnel import Candidates, Funnel
 from recsys.server.answering.served import Served, histories_of, no_times, no_tower
 from recsys.server.answering.stock import Stock, Wanted
@@ -46,6 +46,7 @@ class _Row:
     source: str
     history: Int64 = field(default_factory=lambda: _NONE)
     times: Int64 = field(default_factory=lambda: _NONE)
+    columns: dict[str, Any] | None = None
     user: int = -1
     vector: Float32 | None = None
     ranked: bool = False
@@ -162,13 +163,35 @@ class Answering:
                 row.unknown = _lost(request.history or (), own)
                 if not len(row.history):
                     row.source = "popularity"
-                elif not self.served.has_tower:
-                    row.error = no_tower(self.served)
-                elif self.served.reads_time != "none" and request.times is None:
-                    row.error = no_times(self.served)
+            if row.source != "user":
+                self._tell_columns(row)
+            if row.source == "history":
+                self._check_history(row)
             rows.append(row)
         self.told("ids", time.perf_counter() - start, len(flat) + len(named))
         return rows
+
+    def _tell_columns(self, row: _Row) -> None:
+        """Takes what a request tells of a user whom the bundle does not know."""
+        given, columns = row.request.user_columns, self.served.engine.columns
+        if given is None:
+            return
+        try:
+            if columns is None:
+                raise DataError(f"{self.served.version} reads no columns of users; leave them out")
+            row.columns = columns.row(given, "the user")
+        except RecsysError as error:
+            row.error = error
+            return
+        if row.source == "popularity" and any(each is not None for each in row.columns.values()):
+            row.source = "columns"
+
+    def _check_history(self, row: _Row) -> None:
+        """Refuses a history that this bundle cannot read."""
+        if not self.served.has_tower and row.columns is None:
+            row.error = row.error or no_tower(self.served)
+        elif self.served.reads_time != "none" and row.request.times is None:
+            row.error = row.error or no_times(self.served)
 
     def _narrow(self, rows: Sequence[_Row]) -> None:
         """Looks up what is allowed, blocked and told."""
@@ -216,9 +239,9 @@ class Answering:
         return self.served.ranked_funnel(k, limits)
 
     def _vectors(self, group: Sequence[_Row]) -> None:
-        """User vectors of histories by the tower, of users as stored."""
+        """User vectors of histories by the tower, of users as stored, of columns."""
         start = time.perf_counter()
-        for source, own in (("history", False), ("user", True)):
+        for source, own in (("history", False), ("columns", False), ("user", True)):
             rows = [row for row in group if row.source == source]
             if rows:
                 users = np.array([row.user for row in rows])
@@ -229,9 +252,17 @@ class Answering:
                 histories = histories_of(
                     items, users, times if timed else None, np.array(moments, np.int64)
                 )
+                histories = replace(histories, added=None if own else self._added(rows))
                 for row, vector in zip(rows, self.stock.users(histories, own), strict=True):
                     row.vector = vector
         self.told("users", time.perf_counter() - start, len(group))
+
+    def _added(self, rows: Sequence[_Row]) -> Float32 | None:
+        """`[B, D]` what columns add to user vectors; None: no request tells any."""
+        columns = self.served.engine.columns
+        if columns is None or all(row.columns is None for row in rows):
+            return None
+        return columns.added(columns.table([row.columns or {} for row in rows]))
 
     def _search(
         self,

@@ -36,6 +36,7 @@ def describe(stock: Stock, settings: ServerSettings) -> dict[str, Any]:
         "users": len(served.users),
         "histories": served.has_tower,
         "reads_time": served.reads_time,
+        "user_columns": [] if served.engine.columns is None else list(served.engine.columns.names),
         "stages": served.stages,
         "cost": {
             "size": last,

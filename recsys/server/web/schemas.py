@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 Id = Annotated[StrictInt | Annotated[StrictStr, Field(max_length=1_000)], Field(union_mode="smart")]
 """An external id: text or a whole number; 3 and "3" are the same."""
@@ -13,6 +22,10 @@ MOST = 1 << 20
 Second = Annotated[int, Field(ge=-(1 << 40), le=1 << 40, strict=True)]
 Ids = Annotated[list[Id], Field(max_length=MOST)]
 Column = Annotated[StrictStr, Field(max_length=200)]
+_Text = Annotated[StrictStr, Field(max_length=1_000)]
+_Texts = Annotated[list[_Text], Field(max_length=1_000)]
+Told = StrictBool | StrictInt | StrictFloat | _Text | _Texts | None
+"""A value of a column of users."""
 _HISTORY: dict[str, Any] = {"history": ["168", "172"], "k": 3, "columns": ["title"]}
 
 
@@ -59,14 +72,20 @@ class Person(Body):
     """When each item of the history was, in seconds since 1970; needed where the bundle's
     `reads_time` is history or request."""
     user: Id | None = None
-    """A user of the bundle; an unknown one gets the most popular items."""
+    """A user of the bundle; an unknown one gets the most popular items, unless `user_columns` tell
+    more."""
+    user_columns: dict[Column, Told] | None = Field(default=None, max_length=100)
+    """What is known of the user beside the history, by the columns that the bundle reads (its
+    `user_columns`): text, numbers, lists of texts, null where it is missing. It may stand alone. Of
+    a user of the bundle it is not read: the bundle knows it already."""
     at: Second | None = None
     """When the items are asked for, in seconds since 1970; null: now. Read where the bundle's
     `reads_time` is request."""
 
     @model_validator(mode="after")
     def _one_person(self) -> Person:
-        if (self.history is None) == (self.user is None):
+        nobody = self.history is None and self.user is None and self.user_columns is None
+        if nobody or (self.history is not None and self.user is not None):
             raise ValueError("give either history (it may be empty) or user")
         return self
 
@@ -156,7 +175,8 @@ class ListAnswer(BaseModel):
     version: str
     """Of the bundle that answered."""
     source: str
-    """What the list was made of: `history`, `user`, `item` or `popularity`."""
+    """What the list was made of: `history`, `columns` of a user without one, `user`, `item` or
+    `popularity`."""
     ranked: bool = False
     """The bundle's ranker has ordered it."""
     items: list[FoundItem]
@@ -277,6 +297,8 @@ class Bundle(BaseModel):
     """Whether the bundle turns histories into users."""
     reads_time: str
     """What it reads of time: none; history: `times` of a history; request: `at` too."""
+    user_columns: list[str]
+    """What it reads of users beside their history."""
     stages: str
     """The funnel of requests that name none."""
     cost: Cost

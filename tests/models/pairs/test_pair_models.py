@@ -32,6 +32,10 @@ CASES = {
     ),
     "svd_gcn": ({"name": "svd_gcn", "directions": 10}, SOFTMAX),
     "svd_gcn_rows": ({"name": "svd_gcn", "directions": 2, "rows": True}, SAMPLED),
+    "feature_towers": (
+        {"name": "feature_towers"},
+        {"name": "sampled_softmax", "negatives": {"uniform": 10, "in_batch": True}},
+    ),
 }
 
 

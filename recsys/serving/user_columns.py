@@ -1,0 +1,126 @@
+"""Users known by their columns, at serving: age, country and the like as a part of their vector.
+
+    columns = open_user_columns(load_bundle("bundles/shop"))
+    columns.added(pl.DataFrame({"country": ["FR"], "age": [31]}))   # [1, D], by numpy
+
+A user's vector is the sum of a part of the columns and a part of the history
+(`models.pairs.feature_towers`). What the user tower gives counts all columns as missing, so what is
+added is the difference that the known ones make. Who has no history either starts from `nobody`.
+
+Shape legend: B users, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recsys.arrays import Float32
+from recsys.data.features.columns import category_lists, read_numbers
+from recsys.errors import DataError
+from recsys.files.named import inside
+from recsys.retrieval.bundle.loading import Bundle
+from recsys.serving.item_tower import NewItemTower, read_tower
+
+USER_COLUMNS = "user_columns.safetensors"
+NOBODY = "nobody"
+"""The array of that file beside those of the tower."""
+
+
+@dataclass(frozen=True)
+class ColumnUsers:
+    """What users are known by, and what it makes of them."""
+
+    tower: NewItemTower
+    """Of the columns; its "items" are users."""
+    nobody: Float32
+    """`[D]` the vector of a user of whom nothing is known."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns."""
+        return tuple(self.tower.kinds)
+
+    def row(self, given: Mapping[str, Any], whose: str) -> dict[str, Any]:
+        """The columns of one user, as `table` takes them.
+
+        Args:
+            given: column -> text, number, truth value, list of texts or None.
+            whose: names the user in errors.
+
+        Raises:
+            DataError: there is no such column, or it cannot hold such a value.
+        """
+        if strange := sorted(str(name) for name in set(given) - set(self.names)):
+            raise DataError(
+                f"{whose} has the column{'s' * (len(strange) > 1)} {', '.join(strange)}, and the "
+                f"model reads {', '.join(self.names)} of users; leave out what it does not read"
+            )
+        return {name: self._value(name, value, whose) for name, value in given.items()}
+
+    def table(self, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+        """`[B]` users of the rows that `row` gives."""
+        kinds: dict[str, pl.DataType] = {"categories": pl.List(pl.String), "numbers": pl.Float64()}
+        schema = {name: kinds[self.tower.kinds[name]] for name in self.names}
+        columns = {name: [row.get(name) for row in rows] for name in self.names}
+        return pl.DataFrame(columns, schema=schema)
+
+    def _value(self, name: str, value: Any, whose: str) -> Any:
+        if value is None:
+            return None
+        many = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        if self.tower.kinds[name] == "categories":
+            each = list(value) if many else [value]
+            texts = pl.Series(name, each, strict=False)
+            return category_lists(texts).explode().to_list() if each else None
+        if not many and not isinstance(value, bool):
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                number = math.nan
+            if math.isfinite(number):
+                return number
+        raise DataError(f"{name} of {whose} is {value!r}; a finite number is expected, or null")
+
+    def added(self, users: pl.DataFrame) -> Float32:
+        """`[B, D]` what columns add to the vectors of B users.
+
+        Args:
+            users: columns of `names`; what is left out or null is missing. A text may hold several
+                categories, with | between them; unknown ones are passed over.
+
+        Raises:
+            DataError: a number is none.
+        """
+        given = {name: self._read(users[name]) for name in self.names if name in users.columns}
+        if not given:
+            return np.zeros((len(users), len(self.nobody)), np.float32)
+        found: Float32 = self.tower.vectors(given) - self.tower.arrays["missing"].sum(axis=0)
+        return found
+
+    def _read(self, values: pl.Series) -> pl.Series | Float32:
+        if self.tower.kinds[values.name] == "categories":
+            return category_lists(values)
+        if not (values.dtype.is_numeric() or values.dtype in (pl.String, pl.Null)):
+            raise DataError(
+                f"column {values.name} of the users holds {values.dtype}; numbers are expected"
+            )
+        return read_numbers(values, f"column {values.name} of the users")
+
+
+def open_user_columns(bundle: Bundle) -> ColumnUsers | None:
+    """What a bundle makes of the columns of users; None: its model reads none.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if USER_COLUMNS not in bundle.manifest.files:
+        return None
+    tower = read_tower(inside(bundle.folder, USER_COLUMNS))
+    nobody = tower.arrays.pop(NOBODY)
+    return ColumnUsers(tower, nobody)
