@@ -132,6 +132,7 @@ class ItemTower(nn.Module):
         rates = [config.id_dropout] * (table is not None)
         rates += [config.modality_dropout] * len(config.features)
         self.register_buffer("_rates", torch.tensor(rates), persistent=False)
+        self._thins = any(rates)
         self._all_trained: bool | None = True
         self._hidden: frozenset[str] = frozenset()
 
@@ -205,7 +206,7 @@ class ItemTower(nn.Module):
 
     def _thinned(self, present: Tensor) -> Tensor:
         """What training leaves of `present [U, M]`: of everything an item has, never nothing."""
-        if not self.training:
+        if not (self.training and self._thins):
             return present
         kept = present & (torch.rand(present.shape, device=present.device) >= self._rates)
         return torch.where(kept.any(1, keepdim=True), kept, present)
