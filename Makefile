@@ -1,4 +1,8 @@
 # Every target sets itself up; the second run finds its environment ready.
+#
+# Where Python is told to keep no compiled files, each of the hundreds of processes that tests start
+# would compile the package anew.
+export PYTHONDONTWRITEBYTECODE :=
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -29,6 +33,7 @@ $(STAMP): pyproject.toml packaging/fbgemm-gpu-shim/pyproject.toml
 # The variable silences an advertisement of the theme.
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
+TEST_ARGS ?=
 DEMO_RUN ?= runs/demo
 DEMO_ARGS ?=
 DEMO_SWEEP := 'granularities=[8,16,32]' 'indexes=[scan]' 'keeps=[50,100,200]'
@@ -43,8 +48,9 @@ demo: setup
 	$(BIN)/recsys export $(DEMO_RUN) $(DEMO_RUN)/bundle --columns title,genres --stages 32:200,256
 	@echo "look at it: $(BIN)/recsys serve $(DEMO_RUN)/bundle, then open http://127.0.0.1:8000"
 
+# Each worker takes neighbouring tests, which share what is set up once for a file.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(TEST_ARGS)
 
 check: setup
 	$(BIN)/ruff check .

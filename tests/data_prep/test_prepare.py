@@ -1,6 +1,4 @@
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -8,6 +6,7 @@ import pytest
 from data_prep import SOURCES, PrepareOptions, prepare
 from recsys.data.dataset import SplitRule, load_dataset
 from recsys.errors import ConfigError, DataError
+from tests.forked import Child
 
 ROWS = "user_id,item_id,rating,timestamp\n1,a,5,1\n1,b,4,2\n2,a,1,3\n"
 
@@ -82,12 +81,11 @@ prepare("synthetic", PrepareOptions(synthetic=sizes), out=sys.argv[1])
 
 def test_sigkill_leaves_no_dataset_and_the_next_run_cleans_up(tmp_path):
     out = tmp_path / "out"
-    with subprocess.Popen([sys.executable, "-c", KILLED, str(out)]) as process:
-        for _ in range(600):
-            if list(tmp_path.glob(".out.*.tmp/out/interactions.parquet")):
-                break
-            time.sleep(0.1)
-        process.send_signal(signal.SIGKILL)
+    child = Child("-c", KILLED, out)
+    while not list(tmp_path.glob(".out.*.tmp/out/interactions.parquet")):
+        assert child.poll() is None, child.stderr
+        time.sleep(0.02)
+    assert child.kill() == -signal.SIGKILL
     left = next(tmp_path.iterdir())
     assert not out.exists()
     for folder in (out, left, left / "out"):

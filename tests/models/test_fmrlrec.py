@@ -60,6 +60,7 @@ def test_every_choice_of_content_passes_the_checkerboard(features, ids, board, t
                 "trainer": {
                     "epochs": 60,
                     "patience": 60,
+                    "validate_every": 60,
                     "optimizer": {"learning_rate": 0.01, "schedule": "constant"},
                 },
             }

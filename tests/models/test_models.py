@@ -34,7 +34,12 @@ def settings(name, data, **model):
             "loss": {"name": "softmax", "distillation": 0.0},
             "batching": {"batch_tokens": 64},
             # The rows that are left out cannot be forecast by validation here: fit to the end.
-            "trainer": {"epochs": 60, "patience": 60, "optimizer": PLAIN},
+            "trainer": {
+                "epochs": 60,
+                "patience": 60,
+                "validate_every": 60,
+                "optimizer": PLAIN,
+            },
         }
     )
 

@@ -25,7 +25,7 @@ class Writer(threading.Thread):
         self.kept, self.gone, self.asked = [], [], set()
 
     def run(self):
-        while not self.over.is_set():
+        while not self.over.wait(0.02):  # else thousands of items slow a slow machine further
             name, self.number = f"n{self.number}", self.number + 1
             self.asked.add(name)
             body = {"features": {"place": around([self.number])[0].tolist()}}

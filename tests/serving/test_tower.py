@@ -58,6 +58,12 @@ def histories(lengths, seed=0):
     return Histories(np.arange(len(lengths)), items, offsets)
 
 
+@pytest.fixture(scope="module")
+def tower(tmp_path_factory):
+    """Of the default model."""
+    return UserTower(bundle_of(model_of(), tmp_path_factory.mktemp("tower") / "out"), threads=1)
+
+
 CASES = [
     {"layer": "sasrec", "positions": "from_end"},
     {"layer": "prenorm", "num_heads": 2, "positions": "from_start"},
@@ -94,8 +100,7 @@ def test_a_recurrence_over_a_single_item_has_no_step_to_take(tmp_path):
     np.testing.assert_allclose(found, wanted.detach().numpy(), atol=2e-6)
 
 
-def test_a_batch_gives_what_its_users_give_one_by_one(tmp_path):
-    tower = UserTower(bundle_of(model_of(), tmp_path / "out"), threads=1)
+def test_a_batch_gives_what_its_users_give_one_by_one(tower):
     given = histories(np.random.default_rng(1).integers(1, 12, 300))
     whole = tower.user_vectors(given.items, given.offsets)
     for row in (0, 7, 299):
@@ -105,17 +110,14 @@ def test_a_batch_gives_what_its_users_give_one_by_one(tmp_path):
         )
 
 
-def test_the_tower_reads_items_from_the_tiers(tmp_path):
-    model = model_of()
-    coarse = UserTower(bundle_of(model, tmp_path / "out", "0:16:int4:ram"), threads=1)
-    exact = UserTower(bundle_of(model, tmp_path / "exact"), threads=1)
+def test_the_tower_reads_items_from_the_tiers(tower, tmp_path):
+    coarse = UserTower(bundle_of(model_of(), tmp_path / "out", "0:16:int4:ram"), threads=1)
     given = histories([4, 6])
-    a, b = (t.user_vectors(given.items, given.offsets) for t in (coarse, exact))
+    a, b = (t.user_vectors(given.items, given.offsets) for t in (coarse, tower))
     assert 1e-3 < np.abs(a - b).max() < 1
 
 
-def test_histories_that_cannot_be_encoded_are_refused(tmp_path):
-    tower = UserTower(bundle_of(model_of(), tmp_path / "out"), threads=1)
+def test_histories_that_cannot_be_encoded_are_refused(tower):
     with pytest.raises(DataError, match="row 1 is empty"):
         tower.user_vectors(np.array([1], np.int32), np.array([0, 1, 1]))
     for items, offsets, told in (

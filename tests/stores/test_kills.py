@@ -1,31 +1,19 @@
 """A push killed at any moment: acknowledged rows stay, and the alias leads to whole versions."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from tests.forked import run
 from tests.stores.bundles import params, write
 
-ROOT = Path(__file__).resolve().parents[2]
-MOMENTS = (
-    *("add:3:after", "finish:1:before", "switch:1:before", "switch:1:after"),
-    *("time:0.0", "time:0.03"),
-)
+MOMENTS = ("add:3:after", "finish:1:before", "switch:1:before", "switch:1:after", "time:0.03")
 NUM_ITEMS = 210
 PLACES = {"milvus": "milvus.db", "qdrant": "qdrant"}
 
 
 def process(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "tests.stores.killed", *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
+    return run("-m", "tests.stores.killed", *words)
 
 
 @pytest.mark.slow

@@ -2,11 +2,8 @@
 
 import fcntl
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -35,6 +32,7 @@ from recsys.studies.report.terminal import print_study
 from recsys.studies.results import keep_study
 from recsys.studies.runs import duration
 from recsys.training.logs import read_lines
+from tests.forked import Child
 
 QUICK = ("nested", "separate", "truncation", "pca")
 
@@ -274,13 +272,11 @@ def test_a_killed_study_goes_on_where_it_was(place, run_config):
         f"run: {run_config}\nseeds: [0]\nmethods: [nested]\n"
         "overrides: [trainer.epochs=60, trainer.patience=60]\nnum_resamples: 100\n"
     )
-    command = [sys.executable, "-m", "recsys", "study", str(path), "--out", str(folder)]
-    child = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    child = Child("-m", "recsys", "study", path, "--out", folder)
     log = folder / "nested-s0" / "log.jsonl"
     while child.poll() is None and not (log.is_file() and len(read_lines(log)) >= 3):
         time.sleep(0.02)
-    child.send_signal(signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    assert child.kill() == -signal.SIGKILL
     assert load_run_info(folder / "nested-s0")["state"] == "started"
     config = read_study(path, [])
     assert study(config, out=folder, dry=True).states[0].state == "unfinished"

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from recsys.data.dataset import write_dataset
 from recsys.recipes.training.train import train
 from recsys.training.checkpoint import WEIGHTS
 from recsys.training.logs import read_lines
+from tests.forked import Child
 
 CONFIG = """
 data: {data}
@@ -54,17 +53,14 @@ def uninterrupted(config) -> Path:
     return train(config, out=config.parent / "whole")
 
 
-def start(config: Path, out: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "recsys", "train", str(config), "--out", str(out), "--resume"]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def start(config: Path, out: Path) -> Child:
+    return Child("-m", "recsys", "train", config, "--out", out, "--resume")
 
 
-def wait_for(process: subprocess.Popen, reached) -> None:
+def wait_for(process: Child, reached) -> None:
     """Returns as soon as `reached()`; a child that ends earlier is a failure."""
-    deadline = time.monotonic() + 120
     while not reached():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline, "the child does not get there"
+        assert process.poll() is None, process.stderr
         time.sleep(0.001)
 
 
@@ -87,9 +83,7 @@ def test_kill_9_at_several_steps_then_resume_gives_the_same_bits(config, uninter
     ):
         child = start(config, run)
         wait_for(child, reached)
-        child.send_signal(signal.SIGKILL)
-        assert child.wait() == -signal.SIGKILL
-        child.communicate()
+        assert child.kill() == -signal.SIGKILL
         assert json.loads((run / "run.json").read_text())["state"] == "started"
     train(config, out=run, resume=True)
     assert (run / WEIGHTS).read_bytes() == (uninterrupted / WEIGHTS).read_bytes()
@@ -105,10 +99,8 @@ def test_a_polite_stop_saves_first_and_says_how_to_go_on(data, uninterrupted, nu
     run = data.parent / number.name
     child = start(config, run)
     wait_for(child, lambda: len(read_lines(run / "log.jsonl")) > 0)
-    child.send_signal(number)
-    _, errors = child.communicate(timeout=60)
-    assert child.returncode == 130
-    assert f"stopped by {number.name}" in errors and "--resume" in errors
+    assert child.kill(number) == 130
+    assert f"stopped by {number.name}" in child.stderr and "--resume" in child.stderr
     assert steps(run) > 0
     train(config, out=run, resume=True)
     assert (run / WEIGHTS).read_bytes() == (uninterrupted / WEIGHTS).read_bytes()

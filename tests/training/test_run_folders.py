@@ -3,8 +3,7 @@
 import re
 import shutil
 import signal
-import subprocess
-import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,6 +20,7 @@ from recsys.runs.folder import training
 from recsys.runs.loading import load_run
 from recsys.runs.records import load_config, load_run_info
 from recsys.training.logs import read_lines
+from tests.forked import Child
 
 
 def frame(seed=0):
@@ -221,24 +221,20 @@ def test_a_run_that_is_being_trained_is_not_resumed(copy):
 
 def test_a_killed_training_frees_its_folder_and_its_leftovers_are_swept(copy, tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; "
+        "import sys, time; from pathlib import Path; "
         "from recsys.runs.folder import training; from recsys.files.atomic import atomic_path\n"
         "run = Path(sys.argv[1])\n"
         "with training(run), atomic_path(run / 'a.json') as temporary:\n"
-        "    temporary.write_text('half'); print('writing', flush=True); sys.stdin.read()"
+        "    temporary.write_text('half'); print('writing', flush=True); time.sleep(600)"
     )
-    child = subprocess.Popen(
-        [sys.executable, "-c", code, str(copy)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout.readline() == "writing\n"
+    child = Child("-c", code, copy)
+    while child.stdout != "writing\n":
+        assert child.poll() is None, child.stderr
+        time.sleep(0.01)
     config = longer(load_config(copy), 3)
     with pytest.raises(BusyError):
         train(config, out=copy, resume=True)
-    child.send_signal(signal.SIGKILL)
-    child.communicate()
+    assert child.kill() == -signal.SIGKILL
     assert list(copy.glob(".a.json.*.tmp"))
     train(config, out=copy, resume=True)
     assert not list(copy.glob(".*.tmp"))

@@ -1,10 +1,7 @@
 """Encoding with networks made up here: what they would give is known."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -16,6 +13,7 @@ from data_prep.item_features.text_inputs import TextInputs
 from recsys.data.dataset import write_dataset
 from recsys.data.features.loading import load_features
 from recsys.errors import DataError
+from tests.forked import Child
 
 N = 23
 
@@ -168,14 +166,13 @@ run(Job(Path(sys.argv[1]), "text", encoder, Given(TEXTS), 1))
 
 
 def test_a_killed_process_leaves_what_the_next_one_goes_on_from(folder):
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)])
+    child = Child("-c", SCRIPT, folder)
     state = folder / "features" / ".text.partial" / "state.json"
-    while process.poll() is None and not (
+    while child.poll() is None and not (
         state.exists() and json.loads(state.read_text())["done"] >= 5
     ):
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    assert child.kill() == -signal.SIGKILL
     assert load_features(folder).names == ()
     encoder = Lengths()
     run(Job(folder, "text", encoder, Given(TEXTS), 1))

@@ -108,7 +108,7 @@ def test_the_card_of_a_calibrated_run_says_that_the_validation_part_was_read(run
     assert "fitted on train+valid" in call("evaluate", late, "--no-baselines")
     with pytest.raises(ProtocolError, match="fit_on: 'train' against 'train\\+valid'"):
         recsys.compare([run, late])
-    recsys.export(late, place / "carded")
+    recsys.export(late, place / "carded", tower=False)
     assert load_bundle(place / "carded").manifest.protocol["fit_on"] == "train+valid"
 
 
@@ -154,7 +154,7 @@ def test_new_items_of_a_calibrated_run_and_of_its_bundle_have_the_vectors_of_col
     expected = loaded.model.item_vectors().detach().numpy()[cold]
     found = recsys.vectors_for_new_items(late, given)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    recsys.export(late, place / "shelf")
+    recsys.export(late, place / "shelf", tower=False)
     np.testing.assert_array_equal(recsys.vectors_for_new_items(place / "shelf", given), found)
 
 

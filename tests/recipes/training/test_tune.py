@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -25,6 +23,7 @@ from recsys.runs.config import RunConfig, read_config
 from recsys.training.trainer import StoppedError
 from recsys.tuning.trials import Trials
 from tests.command import call
+from tests.forked import Child
 
 RATE = "trainer.optimizer.learning_rate"
 
@@ -173,19 +172,10 @@ def test_a_killed_search_goes_on_without_losing_a_trial(data, tmp_path):
     config, out = tmp_path / "search.yaml", tmp_path / "out"
     config.write_text(yaml.safe_dump(given))
     words = ["tune", str(config), "--trials", "200", "--out", str(out)]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "recsys", *words], stderr=subprocess.PIPE, text=True
-    )
-    try:
-        for line in child.stderr:
-            if line.startswith("trial 2 "):
-                break
-        deadline = time.monotonic() + 60
-        while not (out / "trials" / "0003").is_dir() and time.monotonic() < deadline:
-            time.sleep(0.002)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
+    child = Child("-m", "recsys", *words)
+    while child.poll() is None and not (out / "trials" / "0003").is_dir():
+        time.sleep(0.002)
+    assert child.kill() == -signal.SIGKILL
     with (out / "trials.journal").open("ab") as stream:
         stream.write(b'{"op_code"')  # a line that the kill has cut
     before = [each for each in Trials(out).records() if each.state != "running"]

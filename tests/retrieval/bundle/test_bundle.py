@@ -4,8 +4,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -19,6 +17,7 @@ from recsys.retrieval.bundle.tiers import TierSpec, parse_tiers
 from recsys.retrieval.bundle.versions import find_bundle, point_to
 from recsys.retrieval.bundle.writing import write_bundle
 from recsys.retrieval.codecs.registry import CODECS, find_codec
+from tests.forked import Child
 from tests.retrieval.bundles import TIERS, source, vectors, write
 
 
@@ -224,14 +223,12 @@ while True:
 def test_sigkill_at_random_points_never_leaves_a_half_bundle(tmp_path):
     rng, shelf, finished = random.Random(3), tmp_path / "out", 0
     for _ in range(8):
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(shelf)], stdout=subprocess.PIPE, text=True
-        )
-        assert child.stdout.readline() == "ready\n"
+        child = Child("-c", CHILD, shelf)
+        while child.stdout != "ready\n":
+            assert child.poll() is None, child.stderr
+            time.sleep(0.01)
         time.sleep(rng.random() * 0.4)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
+        assert child.kill() == -signal.SIGKILL
         versions = sorted(shelf.glob("v*"))
         finished += bool(versions)
         for version in versions:
