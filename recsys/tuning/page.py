@@ -23,6 +23,8 @@ from recsys.reports.plot_style import (
     QUIET,
     EndLabel,
     Figure,
+    FuncFormatter,
+    LogLocator,
     MaxNLocator,
     label_ends,
     new_axes,
@@ -237,6 +239,10 @@ def _by_key(
         axes.set_xlim(-0.5, len(labels) - 0.5)
     elif parameter.range.log:
         axes.set_xscale("log")
+        # Labels of every tenth of a decade would lie on each other.
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     _dots(axes, [place(each) for each in known], known)
     at, value, colour = place(best), best.value or 0.0, COLOURS[1]
     axes.scatter([at], [value], s=90, zorder=4, facecolors="none", edgecolors=colour, linewidths=2)
