@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for editors and type checkers; at run time see `__getattr__`
     from recsys.data.dataset import Dataset
     from recsys.doctor import diagnose
+    from recsys.library.diversity import Diversity
     from recsys.library.evaluating import evaluate
     from recsys.library.show import show
     from recsys.library.sources.fitting import fit
@@ -99,6 +100,7 @@ _VERBS = {
 }
 _OPTIONS = {
     "Dataset": "recsys.data.dataset",
+    "Diversity": "recsys.library.diversity",
     "IndexOptions": "recsys.recipes.bundles.search_options",
     "Measuring": "recsys.recipes.evaluating.queries",
     "Nesting": "recsys.recipes.bundles.nest",
@@ -110,6 +112,7 @@ _OPTIONS = {
 
 __all__ = [
     "Dataset",
+    "Diversity",
     "IndexOptions",
     "Measuring",
     "Nesting",

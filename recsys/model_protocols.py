@@ -1,6 +1,6 @@
 """Protocols for the kinds of models that the evaluator ranks.
 
-Shape legend: B users, N items, D coordinates, G granularities.
+Shape legend: B users, K interests of a user, N items, D coordinates, G granularities.
 """
 
 from __future__ import annotations
@@ -28,8 +28,27 @@ class VectorModel(Protocol):
         ...
 
     def user_vectors(self, histories: Histories) -> Tensor:
-        """`[B, D]`, one per row of `histories` (each at least one interaction long)."""
+        """`[B, D]`, one per row of `histories` (each at least one interaction long);
+        `[B, K, D]` of an `InterestModel` of K interests.
+        """
         ...
+
+
+@runtime_checkable
+class InterestModel(Protocol):
+    """A VectorModel that may give each user several vectors; a score is the best of theirs, at
+    every granularity by itself.
+    """
+
+    @property
+    def num_interests(self) -> int:
+        """K; 1: `user_vectors` gives `[B, D]`."""
+        ...
+
+
+def interests_of(model: object) -> int:
+    """How many vectors a model gives of each user; 1 of one that does not say."""
+    return model.num_interests if isinstance(model, InterestModel) else 1
 
 
 @runtime_checkable

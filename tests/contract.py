@@ -73,7 +73,8 @@ def dense_scores(model: Model, histories: Histories) -> torch.Tensor:
     """Scores of the whole catalogue at full width."""
     with torch.inference_mode():
         if isinstance(model, VectorModel):
-            return model.user_vectors(histories) @ model.item_vectors().T
+            scores = model.user_vectors(histories) @ model.item_vectors().T
+            return scores.amax(1) if scores.dim() == 3 else scores  # the best of the interests
         return model.scores(histories)
 
 

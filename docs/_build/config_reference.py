@@ -25,6 +25,7 @@ GROUPS = {
         "model.granularities": "recsys.granularity.Granularities",
         "model.encoder, sasrec": "recsys.layers.transformer.TransformerConfig",
         "model.encoder, fmrlrec": "recsys.layers.lru.LRUConfig",
+        "model.encoder, comirec": "recsys.models.comirec.InterestsConfig",
         "model.items": "recsys.towers.items.ItemsConfig",
     },
     "Tables": {

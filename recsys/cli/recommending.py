@@ -60,10 +60,17 @@ def recommend(
     at: Annotated[
         str | None, typer.Option(help="When items are asked for: 2026-11-29T12:00 [now].")
     ] = None,
+    diverse_by: Annotated[
+        str | None, typer.Option(help="Column of categories, of which lists shall have several.")
+    ] = None,
+    diversity: Annotated[
+        float, typer.Option(help="How much more, of the range of scores; with --diverse-by.")
+    ] = 0.05,
     data: DataOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Lists for many users into a file; a killed command goes on where it was."""
+    from recsys.library.diversity import Diversity
     from recsys.library.verb import recommend as write
 
     path = write(
@@ -84,6 +91,7 @@ def recommend(
         fallback=fallback,
         ranker=ranker,
         at=at,
+        diversity=None if diverse_by is None else Diversity(diverse_by, diversity),
     )
     print(f"recommended: {path}")
 

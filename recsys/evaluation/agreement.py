@@ -1,6 +1,7 @@
 """Comparison of two rankings up to float32 rounding.
 
-Shape legend: B users, N items, D coordinates, d of a prefix, K length of the lists, n listed.
+Shape legend: B users, I interests of a user, N items, D coordinates, d of a prefix, K length of the
+lists, n listed.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def agreement(
     """
     rows, num_close, largest, worst = np.flatnonzero((found != wanted).any(axis=1)), 0, 0.0, ""
     for row in rows:
-        user = queries.users[row, : items.shape[1]].astype(np.float64)
+        user = queries.users[row, ..., : items.shape[1]].astype(np.float64)
         one = rows_of(queries.filters, np.array([row]))
         gain = _gain(one, user, norms)
         pairs = [_scored(items, norms, user, x[row], one.seen, gain) for x in (found, wanted)]
@@ -83,7 +84,7 @@ def agreement(
         with np.errstate(invalid="ignore"):
             gaps = np.where(a == b, 0.0, np.abs(a - b))
         place = int(gaps.argmax())
-        allowed = 4 * rounding(len(user)) * float(max(sizes.max(), others.max()))
+        allowed = 4 * rounding(user.shape[-1]) * float(max(sizes.max(), others.max()))
         num_close += gaps[place] <= allowed
         if gaps[place] > max(allowed, largest):
             largest = gaps[place]
@@ -113,7 +114,7 @@ def score_difference(
     """
     worst = 0.0
     histories = np.split(filters.seen, filters.offsets[1:-1])
-    given_rows = zip(users[:, :size].astype(np.float64), listed, scores, histories, strict=True)
+    given_rows = zip(users[..., :size].astype(np.float64), listed, scores, histories, strict=True)
     for user, row, given, had in given_rows:
         shown = row >= 0
         if not np.isfinite(given[shown]).all():
@@ -126,18 +127,27 @@ def score_difference(
 
 
 def _gain(filters: Filters, user: Float64, norms: Floats | None) -> float:
-    """What the model adds to the score of what a user `[d]` has had, where it is not filtered."""
-    added = filters.added(len(user))
-    return added if norms is None else added * float(np.linalg.norm(user))
+    """What the model adds to the score of what a user `[d]` or `[I, d]` has had, where it is not
+    filtered.
+    """
+    added = filters.added(user.shape[-1])
+    return added if norms is None or user.ndim == 2 else added * float(np.linalg.norm(user))
 
 
 def _scored(
     items: Float32, norms: Floats | None, user: Float64, listed: Int64, had: Int64, gain: float
 ) -> tuple[Float64, Float64]:
-    """Scores of `listed [n]` by a user `[d]` in float64, and the sizes added up; -inf, 0 for -1."""
+    """Scores of `listed [n]` by a user `[d]` in float64, and the sizes added up; -inf, 0 for -1.
+
+    Of several interests `[I, d]`: the best score, and the largest of the sizes.
+    """
     index, shown = listed.clip(0), listed >= 0
+    gains = gain * np.isin(listed, had)
+    if user.ndim == 2:
+        own = user if norms is None else user / np.linalg.norm(user, axis=1, keepdims=True)
+        parts = [_scored(items, norms, each, listed, had, gain) for each in own]
+        return np.max([scores for scores, _ in parts], 0), np.max([sizes for _, sizes in parts], 0)
     products = items[index, : len(user)] * user
     factors = 1.0 if norms is None else 1.0 / norms[index].astype(np.float64)
-    gains = gain * np.isin(listed, had)
     scores = np.where(shown, products.sum(axis=1) * factors + gains, -np.inf)
     return scores, np.where(shown, np.abs(products).sum(axis=1) * factors + np.abs(gains), 0.0)

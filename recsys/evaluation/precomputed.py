@@ -1,6 +1,6 @@
 """Precomputed user and item vectors as a model.
 
-Shape legend: N items, D coordinates, U all users of the data set.
+Shape legend: N items, D coordinates, U all users of the data set, K interests of a user.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from recsys.data.histories import Histories
 from recsys.devices import to_indices
 from recsys.evaluation.ranking.make_scorer import MAX_USERS
 from recsys.granularity import Granularities
-from recsys.model_protocols import VectorModel
+from recsys.model_protocols import VectorModel, interests_of
 from recsys.progress import progress
 
 
@@ -27,25 +27,32 @@ class FixedVectors:
     items: Tensor
     """`[N, D]`."""
     users: Tensor
-    """`[U, D]`; rows of users that are never asked for may hold anything."""
+    """`[U, D]` or `[U, K, D]`; rows of users that are never asked for may hold anything."""
     granularities: Granularities
+
+    @property
+    def num_interests(self) -> int:
+        """K."""
+        return self.users.shape[1] if self.users.dim() == 3 else 1
 
     def item_vectors(self) -> Tensor:
         """`[N, D]`."""
         return self.items
 
     def user_vectors(self, histories: Histories) -> Tensor:
-        """`[B, D]`."""
+        """`[B, D]` or `[B, K, D]`."""
         return self.users[to_indices(histories.users, self.users.device)]
 
 
 def freeze_users(model: VectorModel, dataset: Dataset, histories: Histories) -> Tensor:
-    """`[U, D]` float32: a vector for the user of each non-empty history, zero for the others.
+    """`[U, D]` float32: a vector for the user of each non-empty history, zero for the others;
+    `[U, K, D]` of a model of K interests.
 
-    Memory: 4 * U * D bytes.
+    Memory: 4 * U * K * D bytes.
     """
-    items = model.item_vectors()
-    users = torch.zeros(dataset.num_users, items.shape[1], device=items.device)
+    items, count = model.item_vectors(), interests_of(model)
+    each = (items.shape[1],) if count == 1 else (count, items.shape[1])
+    users = torch.zeros(dataset.num_users, *each, device=items.device)
     # Neighbours in length: no row of a batch is padded far.
     order = np.argsort(histories.lengths, kind="stable")
     order = order[histories.lengths[order] > 0]

@@ -6,6 +6,7 @@ Shape legend: B users, N items, K length of the lists.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,10 +18,12 @@ from recsys.arrays import Int64
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, DataError
 from recsys.library.asked import Asked
+from recsys.library.diversity import DiverseLister, Diversity, column_of
 from recsys.library.engines.engine import Engine, Found, Lister
 from recsys.library.ids import Ids, id_series
 from recsys.library.output import list_frame
 from recsys.progress import console
+from recsys.rankers.lists.categories import ItemCategories, candidates_for
 
 FALLBACKS = ("popularity",)
 
@@ -71,6 +74,8 @@ class Plan:
     """`[1, K]` for those without a history; None: they get nothing."""
     asked_at: int | None = None
     """When it is asked for, in seconds; None: now."""
+    reopen: Callable[[int], Lister] | None = None
+    """The same lister for lists of another length."""
 
     def check(self, asked: Asked) -> None:
         """Refuses histories that nothing can be said of, before anything is done.
@@ -90,6 +95,25 @@ class Plan:
                 f"{', ...' * (len(empty) > 3)}); say fallback='popularity' to give them the most "
                 "popular items, or leave them out"
             )
+
+    def diverse(self, diversity: Diversity | None) -> Plan:
+        """The same with lists that are chosen for diversity of categories as well; None: as it is.
+
+        Raises:
+            ConfigError: the items have no such column, or the candidates cannot be had.
+        """
+        if diversity is None:
+            return self
+        assert self.reopen is not None  # of `make_plan`
+        column = column_of(self.engine.item_frame(), diversity.by, "this model")
+        count = candidates_for(self.k, self.engine.num_items)
+        lister = DiverseLister(
+            self.reopen(count),
+            ItemCategories.of(column),
+            diversity.strength,
+            self.engine.num_items,
+        )
+        return replace(self, lister=lister)
 
     def at(self, moment: object) -> Plan:
         """The same, asked for at that moment (see `seconds_of`); None: now."""
@@ -184,9 +208,12 @@ def make_plan(
     """
     if fallback is not None and fallback not in FALLBACKS:
         raise ConfigError(f"fallback {fallback!r} is not among {FALLBACKS}; None: there is none")
-    lister = engine.lister(k, way.granularity, way.stages, allowed, way.ranker)
+
+    def opened(count: int) -> Lister:
+        return engine.lister(count, way.granularity, way.stages, allowed, way.ranker)
+
     popular = None if fallback is None else _most_popular(engine.popularity(), allowed, k)
-    return Plan(engine, names, lister, k, filter_seen, popular)
+    return Plan(engine, names, opened(k), k, filter_seen, popular, reopen=opened)
 
 
 def allowed_of(names: Ids, allow: Any, block: Any) -> Int64 | None:

@@ -16,6 +16,7 @@ from recsys.arrays import Float32
 from recsys.data.parsing.frames import Order, as_frame
 from recsys.errors import ConfigError, DataError
 from recsys.library.asked import Asked, asked_histories, asked_users
+from recsys.library.diversity import Diversity
 from recsys.library.engines.engine import Engine
 from recsys.library.engines.similar import similar_frame
 from recsys.library.ids import Ids, id_series, unknown_frame
@@ -101,6 +102,7 @@ class Recommender:
         ranker: bool | None = None,
         order: Order | None = None,
         at: Any = None,
+        diversity: Diversity | None = None,
     ) -> Any:
         """The best k items for each user or history.
 
@@ -126,6 +128,8 @@ class Recommender:
             order: `given`: rows of a frame of histories stand in their order.
             at: when the items are asked for: seconds since 1970, a datetime or ISO text; None: now.
                 Of models that read the time of the request (`model.time: request`).
+            diversity: `recsys.Diversity(by="genres", strength=0.1)`: items of other categories than
+                those before them are worth more; scores need not fall then.
 
         Returns:
             user_id, item_id, rank (from 1) and score, in the order asked for: a frame of polars,
@@ -140,7 +144,7 @@ class Recommender:
         plan = self.plan(
             k=k, granularity=granularity, stages=stages, allow=allow, block=block,
             filter_seen=filter_seen, fallback=fallback, ranker=ranker,
-        ).at(at)  # fmt: skip
+        ).at(at).diverse(diversity)  # fmt: skip
         plan.check(asked)
         tell_unknown(asked)
         frames = [plan.frame(asked.slice(0, 0))]
@@ -256,7 +260,8 @@ class Recommender:
         at: Any = None,
     ) -> tuple[pl.Series, Float32]:
         """Ids `[B]` and vectors `[B, granularity]`, of those with a history; `at`: as of
-        `recommend`.
+        `recommend`. Of a model of K interests `[B, K, granularity]`: user b has the K rows of
+        `vectors[b]`, and a score is the best of their K products.
         """
         asked = self.asked(users, histories, order=order)
         tell_unknown(asked)

@@ -46,7 +46,7 @@ def recommend(
         order: `given`: rows of the histories stand in their order.
         allow, block: files of item ids: .txt, or a table with the column item_id.
         part: users whose lists are written at once.
-        options: k, granularity, stages, filter_seen, fallback, ranker, at: as of
+        options: k, granularity, stages, filter_seen, fallback, ranker, at, diversity: as of
             `Recommender.recommend`.
 
     Returns:
@@ -68,8 +68,11 @@ def recommend(
         name: None if file is None else read_table(file, "item_id")
         for name, file in (("allow", allow), ("block", block))
     }
+    diversity = options.pop("diversity", None)
     told = {name: value for name, value in options.items() if name != "at"}
-    plan = model.plan(**lists, **told).at(options.get("at"))
+    plan = model.plan(**lists, **told).at(options.get("at")).diverse(diversity)
+    # An option that is new is told where it is used: earlier parts are gone on with.
+    options |= {} if diversity is None else {"diversity": [diversity.by, diversity.strength]}
     request = {
         "source": _fingerprint(Path(source)),
         "data": None if data is None else str(data),

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from recsys.models.base import Model, ModelConfig, lacks_of_model
+from recsys.models.comirec import ComiRec, ComiRecConfig
 from recsys.models.elsa import ELSA, ELSAConfig
 from recsys.models.fmrlrec import FMRLRec, FMRLRecConfig
 from recsys.models.fuxi import FuXi, FuXiConfig
@@ -20,6 +21,8 @@ __all__ = [
     "IALS",
     "MODELS",
     "AnyModelConfig",
+    "ComiRec",
+    "ComiRecConfig",
     "ELSAConfig",
     "FMRLRec",
     "FMRLRecConfig",
@@ -42,6 +45,7 @@ MODELS: Registry[type[Model]] = Registry(
     "recsys.models",
     {
         "sasrec": "recsys.models.sasrec:SASRec",
+        "comirec": "recsys.models.comirec:ComiRec",
         "fmrlrec": "recsys.models.fmrlrec:FMRLRec",
         "fuxi": "recsys.models.fuxi:FuXi",
         "hstu": "recsys.models.hstu:HSTU",

@@ -1,6 +1,6 @@
 """The base classes of trained models and their configs, for models inside and outside the package.
 
-Shape legend: B users, T tokens, N items, D embedding_dim, L longest history.
+Shape legend: B users, K interests of a user, T tokens, N items, D embedding_dim, L longest history.
 """
 
 from __future__ import annotations
@@ -88,6 +88,11 @@ class ModelConfig(StrictModel):
         return "none"
 
     @property
+    def interests(self) -> int:
+        """Vectors of each user; more than 1: `user_vectors` gives `[B, K, D]`."""
+        return 1
+
+    @property
     def counts_seen(self) -> bool:
         """Training needs all that its users have had, beyond their last `history_length` rows."""
         return False
@@ -131,6 +136,11 @@ class Model(nn.Module):
         """That of the config."""
         return self.config.reads_time
 
+    @property
+    def num_interests(self) -> int:
+        """K, that of the config."""
+        return self.config.interests
+
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """The objective of a batch; `negatives` None: over all items."""
         raise NotImplementedError
@@ -146,7 +156,9 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def user_vectors(self, histories: Histories) -> Tensor:
-        """`[B, D]` of non-empty histories, from their most recent `history_length` rows."""
+        """`[B, D]` of non-empty histories, from their most recent `history_length` rows;
+        `[B, K, D]` with `num_interests` K above 1.
+        """
         raise NotImplementedError
 
     def item_vectors(self) -> Tensor:
@@ -156,7 +168,8 @@ class Model(nn.Module):
     def user_tower(self) -> nn.Module | None:
         """User vectors of padded histories, as a network that ONNX can hold.
 
-        It takes `vectors [B, L, D]` of the histories' items and `lengths [B]`, and gives `[B, D]`.
+        It takes `vectors [B, L, D]` of the histories' items and `lengths [B]`, and gives `[B, D]`
+        (`[B, K, D]`, as `user_vectors`).
         One that reads time takes `timestamps [B, L]` as well, int64 seconds with anything behind
         the end of a history, and with `reads_time` request also `asked_at [B]`.
         None: users are not made of the vectors of their items alone.

@@ -183,6 +183,12 @@ class NextItemModel(Model):
         added: Tensor = self.gaps(layout.pack(layout.times.since))
         return x + added
 
+    def _trained_users(self, users: Tensor, chosen: Tensor) -> Tensor:
+        """`[T, D]` what is trained of `users [T, K, D]` whose targets are `chosen [T, D]`; of
+        models of several interests alone.
+        """
+        raise NotImplementedError
+
     def encode(self, histories: Histories) -> Tensor:
         """A user vector at every position: `[T, D]`; position t has seen the items up to t."""
         return self._encode(histories, self.table(to_indices(histories.items, self.device)))
@@ -204,6 +210,9 @@ class NextItemModel(Model):
             rows = self.table(places, sparse=self.config.sparse_gradients)
             inputs, items, before = rows.tensor_split([len(read), len(rows) - len(older_items)])
         users = self._encode(batch.histories, inputs)
+        if self.num_interests > 1:
+            own = items[targets] if negatives is None else items[len(negatives.items) :]
+            users = self._trained_users(users, own)
         scales, more = self.scales(), {}
         if counts_seen and negatives is not None:
             more["own"] = seen_candidates(

@@ -65,7 +65,9 @@ def _cells(tier: TierEntry) -> tuple[str, ...]:
 
 def _lines(manifest: BundleManifest) -> list[str]:
     users = 0 if manifest.users is None else manifest.users.count
-    lines = [f"{manifest.items.count:,} items, {users:,} users, scores by {manifest.metric}"]
+    several = f", the best of {manifest.interests} vectors a user"
+    metric = manifest.metric + (several if manifest.interests > 1 else "")
+    lines = [f"{manifest.items.count:,} items, {users:,} users, scores by {metric}"]
     if manifest.tower is not None:
         lines.append(f"user tower: ONNX, off by {manifest.tower.parity:.1e} at most")
     elif manifest.no_tower:

@@ -4,12 +4,15 @@ A later stage multiplies only the coordinates the stages before have not seen, f
 kept: N * g_1 + keep_1 * (g_2 - g_1) + ... multiply-adds, and keep_1 * g_1 for taking the
 first stage's own scores in float32.
 
-Shape legend: B users, N items, D coordinates, K requested, n kept so far.
+A user may have several vectors, one for each interest: every one of them is searched, and what
+they find together is ranked, at each stage, by the best of their scores.
+
+Shape legend: B users, I interests of a user, N items, D coordinates, K requested, n kept so far.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -23,8 +26,9 @@ from recsys.errors import ConfigError
 from recsys.kernels.best_places import best_places
 from recsys.kernels.row_products import add_decoded, scores_of
 from recsys.retrieval.bundle.tiers import Tiers
-from recsys.retrieval.checks import checked_count, checked_threads, checked_vectors
+from recsys.retrieval.checks import checked_count, checked_threads
 from recsys.retrieval.filters import Filters, check_fits, make_filters, rows_of
+from recsys.retrieval.interests import checked_users, interests_in, lengths_of, together
 from recsys.retrieval.routing import Routing, confidence
 from recsys.retrieval.scan import Scan
 from recsys.retrieval.tier_products import add_products
@@ -36,6 +40,7 @@ Watch = Callable[[str, int], None]
 of candidates that it has looked at or found."""
 
 _GATHERED = 1 << 21  # floats of item vectors to hold at once
+_SCORED = 1 << 23  # scores of interests to hold at once
 
 
 @dataclass(frozen=True)
@@ -203,17 +208,23 @@ class Funnel:
         norms = [self.bundle.norms(size) for size in {stage.granularity for stage in ranked}]
         return tiers + sum(norm.nbytes for norm in norms if norm is not None)
 
-    def multiply_adds(self, found: float | None = None) -> float:
-        """For one user; `found`: those of the first stage, where that is an index."""
+    def multiply_adds(self, found: float | None = None, interests: int = 1) -> float:
+        """For one user; `found`: those of the first stage for one vector, where that is an index.
+
+        With several interests at most so many: what they find may be the same.
+        """
         total = float(self.scan.multiply_adds if found is None else found)
         seen, kept = 0, min(self.bundle.num_items, self.stages[0].keep)
+        if interests > 1:
+            more = min(self.bundle.num_items, interests * kept) - kept
+            total += more * self.stages[0].granularity
         ranking = self.stages
         if len(ranking) > 1 and ranking[1].granularity <= ranking[0].granularity:
             ranking = ranking[1:]
         for stage in ranking:
             total += kept * (stage.granularity - seen)
             seen, kept = stage.granularity, min(kept, stage.keep)
-        return total
+        return interests * total
 
     def search(
         self,
@@ -226,7 +237,7 @@ class Funnel:
 
         Args:
             users: `[B, D]` or longer, of which the prefix is read; those of a cosine model need not
-                be normalized.
+                be normalized. `[B, I, D]`: of several interests each.
             k: K; None: what the last stage keeps.
             filters: of these users (`make_filters`).
             watch: told of each step.
@@ -234,10 +245,13 @@ class Funnel:
         Raises:
             DataError: the vectors are not numbers, too short or not finite, or the filters are of
                 other users or items.
-            ConfigError: k is not a whole number, or more than the last stage keeps.
+            ConfigError: k is not a whole number, or more than the last stage keeps; or users of
+                several interests are to stop early.
         """
         k = self._checked_k(k)
         users, filters = self._checked(users, filters)
+        if users.ndim == 3:
+            return self._by_interests(users, k, filters, watch)
         done: Candidates | None = None
         going, items = np.arange(len(users)), self._first(users, filters)
         items, again = _with_returning(items, filters)
@@ -277,6 +291,8 @@ class Funnel:
             DataError: as `search`.
         """
         users, filters = self._checked(users, filters)
+        if users.ndim == 3:
+            return list(self._stages_of_interests(users, filters, whole=True))
         items, again = _with_returning(self._first(users, filters), filters)
         sums, edge, stages = np.zeros(items.shape, np.float32), 0, []
         for stage, norms in zip(self.stages, self._norms, strict=True):
@@ -291,6 +307,71 @@ class Funnel:
             if again is not None:
                 again = np.take_along_axis(again, order, axis=1)
         return stages
+
+    def _by_interests(self, users: Float32, k: int, filters: Filters, watch: Watch) -> Candidates:
+        """As `search`, of users `[B, I, D]`."""
+        if np.isfinite(self.routing.thresholds).any():
+            raise ConfigError(
+                "routing stops users by the scores of one vector, and these have "
+                f"{users.shape[1]}; open the funnel with routed=False"
+            )
+        done, count = _nothing(len(users), k), interests_in(users)
+        kept = min(self.stages[0].keep, self.bundle.num_items)
+        at_once = max(1, _SCORED // (count * min(count * kept, self.bundle.num_items)))
+        for lo in range(0, len(users), at_once):
+            rows = np.arange(lo, min(lo + at_once, len(users)))
+            *_, last = self._stages_of_interests(users[rows], rows_of(filters, rows), watch)
+            found = _of_length(last, k)
+            done.items[rows], done.scores[rows] = found.items, found.scores
+            done.widths[rows] = found.widths
+        return done
+
+    def _stages_of_interests(
+        self,
+        users: Float32,
+        filters: Filters,
+        watch: Watch = lambda _name, _count: None,
+        *,
+        whole: bool = False,
+    ) -> Iterator[Candidates]:
+        """What every stage keeps of users `[B, I, D]`.
+
+        Each of the I vectors is searched by the first stage. What they find together is one list of
+        a user, whose scores are the best of I.
+
+        Args:
+            users: of at least as many coordinates as the last stage.
+            filters: of these users.
+            watch: told of each step.
+            whole: also stages that leave nothing out.
+        """
+        num_users, count = users.shape[:2]
+        flat, owners = users.reshape(-1, users.shape[2]), np.repeat(np.arange(num_users), count)
+        items = together(self._first(flat, rows_of(filters, owners)), count)
+        items, again = _with_returning(items, filters)
+        watch("first", items.size)
+        sums, edge = np.zeros((len(flat), items.shape[1]), np.float32), 0
+        for stage, norms in zip(self.stages, self._norms, strict=True):
+            if stage is not self.stages[-1] and items.shape[1] <= stage.keep and not whole:
+                continue
+            if stage.granularity < edge:  # behind an index
+                sums, edge = np.zeros_like(sums), 0
+            each = items[owners]
+            self._add(flat, each, sums, edge, stage.granularity)
+            scores = scores_of(sums, each, norms, self.scan.threads).reshape(num_users, count, -1)
+            if norms is not None:
+                scores = scores / lengths_of(users[:, :, : stage.granularity])
+            best = scores.max(axis=1)
+            if again is not None:
+                best = np.where(again, best + np.float32(filters.added(stage.granularity)), best)
+            order = best_places(best, items, stage.keep, self.scan.threads)
+            watch(str(stage.granularity), items.size)
+            rows = np.arange(num_users)[:, None]
+            widths = np.full(num_users, stage.granularity)
+            items, edge = items[rows, order], stage.granularity
+            yield Candidates(items, best[rows, order], widths)
+            sums = np.take_along_axis(sums, order[owners], axis=1)
+            again = None if again is None else np.take_along_axis(again, order, axis=1)
 
     def _checked_k(self, k: int | None) -> int:
         most = self.stages[-1].keep
@@ -308,7 +389,7 @@ class Funnel:
         return int(k)
 
     def _checked(self, users: Float32, filters: Filters | None) -> tuple[Float32, Filters]:
-        users = checked_vectors(users, self.stages[-1].granularity, "user vectors")
+        users = checked_users(users, self.stages[-1].granularity)
         if filters is None:
             return users, make_filters(len(users), self.bundle.num_items)
         return users, check_fits(filters, len(users), self.bundle.num_items)

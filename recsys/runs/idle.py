@@ -72,6 +72,11 @@ def _of_table(
     return idle
 
 
+def _kind_of_interests(config: Sections) -> str:
+    """What makes the interests of comirec; empty: it is another model."""
+    return str(getattr(getattr(config.model, "encoder", None), "kind", ""))
+
+
 def _all_alike(config: Sections) -> bool:
     """Every negative is as likely as any other, and only ratios of likelihoods count."""
     negatives = config.loss.negatives
@@ -130,6 +135,19 @@ RULES = (
         "model.gap_vectors",
         lambda c: getattr(c.model, "time", "none") != "request",
         "needs model.time: request",
+    ),
+    Rule(
+        "model.encoder.iterations",
+        lambda c: _kind_of_interests(c) == "self_attention",
+        "is of kind dynamic_routing",
+    ),
+    *(
+        Rule(
+            f"model.encoder.{name}",
+            lambda c: _kind_of_interests(c) == "dynamic_routing",
+            "is of kind self_attention",
+        )
+        for name in ("hidden_ratio", "distances")
     ),
     Rule("model.sparse_gradients", lambda c: c.loss.draws is None, _FULL),
     Rule(

@@ -1,6 +1,6 @@
 """Export of a trained model: vectors, histories and user tower.
 
-Shape legend: N items, U users, D embedding_dim.
+Shape legend: N items, U users, K interests of a user, D embedding_dim.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from recsys.models import Model
 from recsys.progress import progress
 from recsys.retrieval.bundle.manifest import BundleManifest, TowerEntry
 from recsys.retrieval.bundle.writing import Addition, BundleSource, UserSource
+from recsys.retrieval.interests import shape_of_users
 from recsys.serving.onnx_tower import write_onnx
 
 TOWER = "tower.onnx"
@@ -93,6 +94,7 @@ def source_of(
         scales=scales,
         repeats=repeats,
         users=users,
+        interests=model.num_interests,
         model=model_card,
         protocol=protocol,
     )
@@ -120,8 +122,11 @@ def repeats_of(model: Model) -> dict[int, float]:
 
 
 def user_vectors(model: Model, histories: Histories) -> Float32:
-    """`[U, D]` of non-empty histories, in batches of neighbours in length."""
-    vectors = np.empty((len(histories), model.granularities.embedding_dim), np.float32)
+    """`[U, D]` of non-empty histories, in batches of neighbours in length; `[U, K, D]` of a model
+    of K interests.
+    """
+    dim = model.granularities.embedding_dim
+    vectors = np.empty(shape_of_users(len(histories), model.num_interests, dim), np.float32)
     order = np.argsort(histories.lengths, kind="stable")
     with reading(model), progress() as bar:
         task = bar.add_task("user vectors", total=len(order))

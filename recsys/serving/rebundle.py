@@ -30,7 +30,7 @@ def source_of_bundle(bundle: Bundle, *, with_users: bool) -> BundleSource:
     if with_users and manifest.users is not None:
         items, offsets = bundle.seen
         users = UserSource(
-            vectors=bundle.users.decode(slice(None), 0, bundle.dim),
+            vectors=bundle.user_vectors(slice(None), bundle.dim),
             ids=bundle.ids("user")["user_id"],
             seen_items=items,
             seen_offsets=offsets,
@@ -47,6 +47,7 @@ def source_of_bundle(bundle: Bundle, *, with_users: bool) -> BundleSource:
         popularity=_popularity(bundle),
         columns=bundle.columns if manifest.columns is not None else None,
         users=users,
+        interests=bundle.interests,
         model=manifest.model | {BEFORE: [str(tier.spec) for tier in bundle.items.parts]},
         protocol=manifest.protocol,
     )

@@ -1,6 +1,7 @@
 """The user tower at serving: user vectors from histories, by onnxruntime.
 
-Shape legend: B users, T items of all histories, L longest history, D embedding_dim.
+Shape legend: B users, K interests of a user, T items of all histories, L longest history, D
+embedding_dim.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from recsys.files.onnx_sessions import open_session
 from recsys.retrieval.bundle.loading import Bundle, check_bundle
 from recsys.retrieval.bundle.manifest import REMEDY
 from recsys.retrieval.checks import checked_count, checked_jagged
+from recsys.retrieval.interests import shape_of_users
 
 Integers = npt.NDArray[np.integer]
 _BATCH = 256
@@ -46,7 +48,7 @@ class UserTower:
             why = bundle.manifest.no_tower
             raise DataError(
                 f"{bundle.folder} has no user tower{f' ({why})' if why else ''}; {REMEDY}, with "
-                "its tower, or search with vectors of `bundle.users`"
+                "its tower, or search with vectors of `bundle.user_vectors`"
             )
         self.bundle, self.history_length = bundle, entry.history_length
         self.reads_time = entry.reads_time
@@ -61,7 +63,8 @@ class UserTower:
         timestamps: Integers | None = None,
         asked_at: Integers | None = None,
     ) -> Float32:
-        """`[B, D]` of histories: row b has had `items[offsets[b]:offsets[b + 1]]`, oldest first.
+        """`[B, D]` of histories: row b has had `items[offsets[b]:offsets[b + 1]]`, oldest first;
+        `[B, K, D]` where the bundle's `interests` are K above 1.
 
         Args:
             items: `[T]` item indices (`Catalogue.histories` gives those of external ids).
@@ -87,7 +90,8 @@ class UserTower:
                 "those "
                 "without a history something else, the most popular items say"
             )
-        users = np.empty((len(lengths), self.bundle.dim), np.float32)
+        shape = shape_of_users(len(lengths), self.bundle.interests, self.bundle.dim)
+        users = np.empty(shape, np.float32)
         # Neighbours in length share a batch, or the longest history would pad all others.
         order = np.argsort(lengths, kind="stable")
         for lo in range(0, len(order), _BATCH):

@@ -2,7 +2,9 @@
 
 Both search the same two stages. The funnel's lists are the reference.
 
-Shape legend: B users, K length of the lists, D coordinates.
+A user of several vectors is asked for by as many queries, whose lists are merged.
+
+Shape legend: B users, I interests of a user, K length of the lists, D coordinates.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from recsys.retrieval.bundle.loading import Bundle
 from recsys.retrieval.codecs.base import blocks_of
 from recsys.retrieval.filters import Filters, make_filters
 from recsys.retrieval.funnel import Candidates, Funnel, Stage
+from recsys.stores.interests import ask, asked_vectors, scores_for, searched_apart
 from recsys.stores.plan import Plan
-from recsys.stores.store import Answering, Hits, Query, Version
+from recsys.stores.store import Answering, Hits, Version
 
 TOLERANCE = 1e-5
 """How far two scores may be apart, as a share of the user vector's length times that of the longest
@@ -100,16 +103,18 @@ def check_store(
         task = bar.add_task(f"asking {version.name}", total=len(chosen))
         for part in blocks_of(len(chosen), _USERS):
             rows = chosen[part]
-            users = bundle.users.decode(rows, 0, plan.full)
+            users = bundle.user_vectors(rows, plan.full)
             filters = _filters(bundle, rows)
-            wanted = funnel.search(users, filters=filters)
+            wanted = searched_apart(funnel, users, filters, plan.metric)
             told = []
             for row, user in enumerate(users):
                 seen = filters.seen[filters.offsets[row] : filters.offsets[row + 1]]
-                query = Query(user, [names[item] for item in seen])
-                hits = store.search(version, query, k)
+                had = [names[item] for item in seen]
+                hits = ask(store, version, user, had, k)
                 if filters.repeats is not None and len(seen):
-                    hits = _with_repeats(store, version, query, hits, filters)[:k]
+                    again = scores_for(store, version, user, had)
+                    gain = _gain(user, plan, filters)
+                    hits = _best([*hits, *((item, score + gain) for item, score in again)], k)
                 told.append(hits)
                 bar.advance(task)
             blocks.append(_compared(bundle, plan, index, filters, _Block(users, told, wanted)))
@@ -149,16 +154,16 @@ def _filters(bundle: Bundle, users: Int64) -> Filters:
     return make_filters(len(users), bundle.num_items, seen=seen, repeats=repeats)
 
 
-def _with_repeats(
-    store: Answering, version: Version, query: Query, hits: Hits, filters: Filters
-) -> Hits:
-    """The list with what the user has had, each score raised as the model raises it."""
-    plan = version.plan
+def _gain(user: Float32, plan: Plan, filters: Filters) -> float:
+    """By how much the model raises the score of what a user has had."""
     gain = filters.added(plan.full)
-    if plan.metric == "cosine":
-        gain *= float(np.linalg.norm(query.user[: plan.full]))
-    again = [(item, score + gain) for item, score in store.rank(version, query, query.excluded)]
-    return sorted([*hits, *again], key=lambda hit: -hit[1])
+    if plan.metric == "cosine" and user.ndim == 1:
+        gain *= float(np.linalg.norm(user[: plan.full]))
+    return gain
+
+
+def _best(hits: Hits, k: int) -> Hits:
+    return sorted(hits, key=lambda hit: -hit[1])[:k]
 
 
 def _compared(
@@ -175,9 +180,10 @@ def _compared(
         items[row, : len(hits)] = [index[item] for item, _ in hits]
         scores[row, : len(hits)] = [score for _, score in hits]
     there, due = items >= 0, wanted.items >= 0
-    unit = np.linalg.norm(block.users, axis=1)[:, None] * plan.lengths[1]
+    asked = np.stack([asked_vectors(user, plan.full, plan.metric) for user in block.users])
+    unit = np.linalg.norm(asked, axis=2).max(axis=1)[:, None] * plan.lengths[1]
     unit = np.broadcast_to(np.maximum(unit, 1e-30), items.shape)
-    true = _true_scores(bundle, plan, block.users, items, filters)
+    true = _true_scores(bundle, plan, asked, items, filters)
     off = np.where(there, np.abs(np.where(there, scores, 0) - true) / unit, 0)
     with np.errstate(invalid="ignore"):
         near = np.abs(scores - wanted.scores) <= TOLERANCE * unit
@@ -200,17 +206,25 @@ def _compared(
 def _true_scores(
     bundle: Bundle, plan: Plan, users: Float32, items: Int64, filters: Filters
 ) -> Float64:
-    """`[B, K]` scores of what the store found, by the bundle's vectors in float64."""
+    """`[B, K]` scores of what the store found, by the bundle's vectors in float64.
+
+    Args:
+        bundle: of the items.
+        plan: of the push.
+        users: `[B, I, D]` as the store was asked.
+        items: `[B, K]`.
+        filters: of the users.
+    """
     flat = items.clip(0).reshape(-1)
     vectors = bundle.items.decode(flat, 0, plan.full).astype(np.float64)
     norms = bundle.norms(plan.full)
     if norms is not None:
         vectors /= np.asarray(norms[flat], np.float64)[:, None]
     vectors = vectors.reshape(*items.shape, plan.full)
-    scores: Float64 = np.einsum("bd,bkd->bk", users.astype(np.float64), vectors)
+    scores: Float64 = np.einsum("bid,bkd->bik", users.astype(np.float64), vectors).max(axis=1)
     if filters.repeats is not None:
-        gain = np.full(len(users), filters.added(plan.full))
-        gain *= np.linalg.norm(users, axis=1) if norms is not None else 1
+        one = users[:, 0] if users.shape[1] == 1 else users
+        gain = [_gain(user, plan, filters) for user in one]
         for row, listed in enumerate(items):
             had = filters.seen[filters.offsets[row] : filters.offsets[row + 1]]
             scores[row] += gain[row] * np.isin(listed, had)

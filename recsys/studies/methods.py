@@ -2,9 +2,10 @@
 
 Items are compressed as they are served (each prefix divided by its norm, where the model ranks by
 cosine); users stay float32. Where a method has its own coordinates, users are mapped to them. What
-comes out is ranked by dot product, by the evaluator that measures everything else.
+comes out is ranked by dot product, by the evaluator that measures everything else. Users of several
+vectors are taken as they ask: each of them of length 1 where the model ranks by cosine.
 
-Shape legend: N items, U users, D full width, d coordinates kept.
+Shape legend: N items, U users, K interests of a user, D full width, d coordinates kept.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ class Trained:
     items: Tensor
     """`[N, D]`."""
     users: Tensor
-    """`[U, D]` of the part that is measured."""
+    """`[U, D]` of the part that is measured; `[U, K, D]` of several interests."""
     fitted_users: Callable[[], Tensor]
-    """`[U, D]` of the rows the run was fitted on."""
+    """`[U, D]` of the rows the run was fitted on, or `[U, K, D]`."""
     normalize: bool
     sizes: tuple[int, ...]
     """The granularities of the study."""
@@ -81,6 +82,15 @@ class Trained:
     def served(self, size: int) -> Tensor:
         """Item prefixes `[N, size]` whose dot products rank as the model does."""
         return truncate(self.items, size, normalize=self.normalize)
+
+    @property
+    def centred(self) -> bool:
+        """Whether items may be moved by what all share: of one vector a user, no order changes."""
+        return self.users.dim() == 2
+
+    def asking(self, users: Tensor, size: int) -> Tensor:
+        """User prefixes `[U, size]` or `[U, K, size]` whose products with `served` are scores."""
+        return truncate(users, size, normalize=self.normalize and not self.centred)
 
 
 Variants = Iterator[Variant]
@@ -106,20 +116,22 @@ def _whole(run: Trained) -> Variants:
 def _reduced(run: Trained, reduction: Reduction) -> Variants:
     sizes = run.all_sizes
     points = tuple(Point(size, FLOAT_BYTES * size, _map_bytes(run, size)) for size in sizes)
-    users = run.users @ reduction.user_map
+    users = run.asking(run.users, run.items.shape[1]) @ reduction.user_map
     yield Variant(points, FixedVectors(reduction.items, users, Granularities(sizes=sizes)))
 
 
 def _map_bytes(run: Trained, size: int) -> int:
-    return FLOAT_BYTES * run.users.shape[1] * size
+    return FLOAT_BYTES * run.items.shape[1] * size
 
 
 def _pca_of(run: Trained) -> Reduction:
-    return pca(run.served(run.items.shape[1]))
+    return pca(run.served(run.items.shape[1]), centred=run.centred)
 
 
 def _svd_of(run: Trained) -> Reduction:
-    return score_svd(run.served(run.items.shape[1]), run.fitted_users())
+    dim = run.items.shape[1]
+    users = run.asking(run.fitted_users(), dim).reshape(-1, dim)
+    return score_svd(run.served(dim), users, centred=run.centred)
 
 
 def _projection(run: Trained) -> Variants:
@@ -127,7 +139,7 @@ def _projection(run: Trained) -> Variants:
 
 
 def _coded(items: Tensor, users: Tensor, codec: str, map_bytes: int = 0) -> Variant:
-    """`items [N, d]` as a codec gives them back, for `users [U, d]`."""
+    """`items [N, d]` as a codec gives them back, for `users [U, d]` or `[U, K, d]`."""
     encoded, dim = encode(items.numpy(), codec), items.shape[1]
     shared = sum(array.nbytes for array in encoded.shared.values()) + map_bytes
     setting = "" if codec.startswith("int") else codec
@@ -137,20 +149,21 @@ def _coded(items: Tensor, users: Tensor, codec: str, map_bytes: int = 0) -> Vari
 
 
 def _full_coded(run: Trained, codec: str) -> Variants:
-    yield _coded(run.served(run.items.shape[1]), run.users, codec)
+    dim = run.items.shape[1]
+    yield _coded(run.served(dim), run.asking(run.users, dim), codec)
 
 
 def _prefixes_coded(run: Trained, codec: str) -> Variants:
     for size in run.sizes:
-        yield _coded(run.served(size), run.users[:, :size], codec)
+        yield _coded(run.served(size), run.asking(run.users, size), codec)
 
 
 def _reduced_int8(run: Trained, reduction: Reduction) -> Variants:
     """Coordinates in the order of worth differ much in size, so each has a scale of its own."""
-    users = run.users @ reduction.user_map
+    users = run.asking(run.users, run.items.shape[1]) @ reduction.user_map
     for size in run.sizes:
         items = reduction.items[:, :size]
-        yield _coded(items, users[:, :size], "int8-coordinate", _map_bytes(run, size))
+        yield _coded(items, users[..., :size], "int8-coordinate", _map_bytes(run, size))
 
 
 def _product(run: Trained) -> Variants:
@@ -158,7 +171,7 @@ def _product(run: Trained) -> Variants:
     dim = run.items.shape[1]
     for budget in run.budgets:
         if budget < dim and dim % budget == 0:
-            yield _coded(run.served(dim), run.users, f"pq{budget}")
+            yield _coded(run.served(dim), run.asking(run.users, dim), f"pq{budget}")
 
 
 def _sparse(run: Trained) -> Variants:
@@ -168,10 +181,11 @@ def _sparse(run: Trained) -> Variants:
     num_atoms = max(2, min(run.sparse_atoms * dim, num_items // 8, MAX_ATOMS))
     for k in (budget // FLOAT_BYTES for budget in run.budgets):
         if 1 <= k <= min(dim // 4, num_atoms):
-            codes = fit_sparse_codes(items, k, num_atoms, run.seed)
+            codes = fit_sparse_codes(items, k, num_atoms, run.seed, centred=run.centred)
             shared = FLOAT_BYTES * codes.atoms.numel()
             point = Point(dim, codes.bytes_per_row, shared, setting=f"{k} of {num_atoms}")
-            vectors = FixedVectors(codes.decode(), run.users, Granularities(sizes=(dim,)))
+            users = run.asking(run.users, dim)
+            vectors = FixedVectors(codes.decode(), users, Granularities(sizes=(dim,)))
             yield Variant((point,), vectors)
 
 

@@ -25,10 +25,11 @@ TIERS = [f"0:8:{codec}:ram,8:24:{codec}:ram" for codec in (*CODECS, "pq4", "pq1x
 ODD = [f"0:5:{codec}:ram,5:24:fp16:ram" for codec in ("int4", "int2", "binary", "pq5x4")]
 
 
-def source(*, normalize):
+def source(*, normalize, interests=1):
     rng = np.random.default_rng(7)
+    each = (NUM_USERS, DIM) if interests == 1 else (NUM_USERS, interests, DIM)
     users = UserSource(
-        vectors=rng.normal(size=(NUM_USERS, DIM)).astype(np.float32),
+        vectors=rng.normal(size=each).astype(np.float32),
         ids=pl.Series([f"user {u}" for u in range(NUM_USERS)]),
         seen_items=np.empty(0, np.int32),
         seen_offsets=np.zeros(NUM_USERS + 1, np.int64),
@@ -39,6 +40,7 @@ def source(*, normalize):
         sizes=(8, 24),
         normalize=normalize,
         users=users,
+        interests=interests,
     )
 
 
@@ -74,6 +76,16 @@ def test_every_form_of_files_is_read_as_the_page_says(form, tmp_path, monkeypatc
     specs = parse_tiers("0:8:pq4x4:ram,8:24:int8:ram", DIM)
     write_bundle(tmp_path / "bundles/beauty", source(normalize=False), specs, form=form)
     check(tmp_path, read_by_the_page(tmp_path, monkeypatch))
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_users_of_several_vectors_are_read_as_the_page_says(normalize, tmp_path, monkeypatch):
+    specs = parse_tiers("0:8:int8:ram,8:24:fp16:ram", DIM)
+    made = source(normalize=normalize, interests=3)
+    write_bundle(tmp_path / "bundles/beauty", made, specs)
+    names = read_by_the_page(tmp_path, monkeypatch)
+    assert names["users"].shape == (NUM_USERS, 3, DIM)
+    check(tmp_path, names)
 
 
 def test_the_tower_takes_the_inputs_of_the_page(place, monkeypatch):

@@ -68,6 +68,8 @@ def table(name, *options):
 
 HSTU = "model={name: hstu, granularities: {sizes: [4, 8]}, history_length: 6}"
 FUXI = HSTU.replace("hstu", "fuxi")
+COMIREC = HSTU.replace("hstu", "comirec")
+CAPSULES = COMIREC.replace("}, hi", "}, encoder: {kind: dynamic_routing}, hi")
 ASKED = "protocol=request-time"
 POINTWISE = (
     ("granularities", (), "model.granularities.sizes=[8]"),
@@ -219,6 +221,19 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
         [FUXI, "model.encoder.nested=true"], ["model.encoder.nested_from=8"],
     ),
     "FuXiEncoderConfig.hidden_ratio": ([FUXI], ["model.encoder.hidden_ratio=2"]),
+    **{
+        f"ComiRecConfig.{name}": ([COMIREC, *beside], [changed])
+        for name, beside, changed in POINTWISE[:-3]
+        if name != "repeat_bias"
+    },
+    "ComiRecConfig.num_interests": ([COMIREC], ["model.num_interests=2"]),
+    "ComiRecConfig.encoder": ([COMIREC], ["model.encoder={hidden_ratio: 2}"]),
+    "InterestsConfig.kind": ([COMIREC], ["model.encoder.kind=dynamic_routing"]),
+    "InterestsConfig.hidden_ratio": ([COMIREC], ["model.encoder.hidden_ratio=2"]),
+    "InterestsConfig.distances": ([COMIREC], ["model.encoder.distances=false"]),
+    "InterestsConfig.iterations": ([CAPSULES], ["model.encoder.iterations=1"]),
+    "InterestsConfig.nested": ([COMIREC], ["model.encoder.nested=false"]),
+    "InterestsConfig.nested_from": ([COMIREC], ["model.encoder.nested_from=8"]),
     "FMRLRecConfig.granularities": ([PAPER], ["model.granularities.sizes=[8]"]),
     "FMRLRecConfig.encoder": ([PAPER], ["model.encoder={dropout: 0.1}"]),
     "LRUConfig.num_layers": ([PAPER], ["model.encoder.num_layers=2"]),
@@ -376,6 +391,9 @@ STAYS: dict[str, tuple[list[str], list[str]]] = {
 ELSEWHERE = {
     "SplitRule.valid_share": "drawn when the data set is prepared: tests/data_prep",
     "SplitRule.seed": "drawn when the data set is prepared: tests/data_prep",
+    "ComiRecConfig.repeat_bias": "refused: tests/models/test_comirec.py",
+    "ComiRecConfig.time": "refused: tests/models/test_comirec.py",
+    "ComiRecConfig.gap_vectors": "needs time, which is refused",
     "RunConfig.data": "names the data set",
     "RunConfig.device": "where it is computed: tests/pretend",
     "RunConfig.logs": "who is told: tests/training/test_loggers.py",
@@ -525,6 +543,8 @@ REFUSED = {
     "expire_every without an end": table("dynamic", "expire_every=3"),
     "user_table beside a shared one": [*SHARED, "model.user_table={name: hashed}"],
     "nested_from alone": ["model.encoder.nested_from=8"],
+    "iterations of attention": [COMIREC, "model.encoder.iterations=2"],
+    "hidden_ratio of routing": [CAPSULES, "model.encoder.hidden_ratio=2"],
     "distances of a nested encoder": ["model.encoder.nested=true", "model.encoder.distances=3"],
     "history_dropout without histories": [MF, "model.history_dropout=0.1"],
     "user_table of users made of items": [

@@ -17,7 +17,14 @@ from recsys.arrays import Int64
 from recsys.data.histories import Histories
 from recsys.devices import to_indices
 from recsys.granularity import Granularities
-from recsys.model_protocols import FlatModel, RepeatModel, ScoreModel, SharedModel, VectorModel
+from recsys.model_protocols import (
+    FlatModel,
+    RepeatModel,
+    ScoreModel,
+    SharedModel,
+    VectorModel,
+    interests_of,
+)
 
 
 @dataclass(frozen=True)
@@ -33,13 +40,18 @@ class VectorsOfSome:
         """Those of the model."""
         return self.model.granularities
 
+    @property
+    def num_interests(self) -> int:
+        """That of the model."""
+        return interests_of(self.model)
+
     def item_vectors(self) -> Tensor:
         """`[n, D]`."""
         vectors = self.model.item_vectors()
         return vectors[to_indices(self.items, vectors.device)]
 
     def user_vectors(self, histories: Histories) -> Tensor:
-        """`[B, D]`."""
+        """As of the model."""
         return self.model.user_vectors(histories)
 
     def score_of_repeats(self, sizes: tuple[int, ...]) -> Tensor | None:

@@ -1,6 +1,6 @@
 """Construction of a scorer from a model of any kind.
 
-Shape legend: B users of a batch, N items, D coordinates, G granularities.
+Shape legend: B users of a batch, K interests of a user, N items, D coordinates, G granularities.
 """
 
 from __future__ import annotations
@@ -18,11 +18,19 @@ from recsys.data.histories import Histories
 from recsys.errors import GranularityError, RunError
 from recsys.evaluation.ranking.compiled import BATCH_USERS, CompiledRanking
 from recsys.evaluation.ranking.distributed import SharedRanking, shared_items, shared_users
+from recsys.evaluation.ranking.interest_scores import interest_blocks
 from recsys.evaluation.ranking.repeat_bias import with_repeats
 from recsys.evaluation.ranking.scorer import BlockScores, Scorer, SharedScorer, VectorScorer
 from recsys.evaluation.ranking.shared_scores import SharedScores
 from recsys.granularity import Granularities
-from recsys.model_protocols import FlatModel, RepeatModel, ScoreModel, SharedModel, VectorModel
+from recsys.model_protocols import (
+    FlatModel,
+    RepeatModel,
+    ScoreModel,
+    SharedModel,
+    VectorModel,
+    interests_of,
+)
 from recsys.prefixes import prefix_norms, prefix_scores
 from recsys.processes import ALONE, Processes
 
@@ -57,7 +65,8 @@ def make_scorer(
             does not name, such as `normalize`, is the model's own.
         budget_bytes: what the blocks of scores may take; one score at least.
         processes: each scores its share of the catalogue; all of them make a scorer and rank the
-            same users. A model without vectors is scored by each as a whole.
+            same users. A model without vectors, or of several interests, is scored by each as a
+            whole.
 
     Raises:
         GranularityError: a prefix is longer than the vectors, or the model has none.
@@ -67,7 +76,7 @@ def make_scorer(
     if isinstance(model, VectorModel) and not (flat and granularities):
         own = model.granularities
         wanted = own if granularities is None else granularities.inherit(own)
-        if processes.world_size > 1 and not flat:
+        if processes.world_size > 1 and not flat and interests_of(model) == 1:
             return _shared_scorer(model, num_items, wanted, budget_bytes, processes)
         scorer = _vector_scorer(model, num_items, wanted, budget_bytes)
         return replace(scorer, sizes=(None,)) if flat else scorer
@@ -112,26 +121,35 @@ def _shared_scorer_of(model: SharedModel, num_items: int, elements: int) -> Shar
 def _vector_scorer(
     model: VectorModel, num_items: int, granularities: Granularities, budget_bytes: int
 ) -> VectorScorer:
-    items = model.item_vectors().float()
+    items, count = model.item_vectors().float(), interests_of(model)
     _check_vectors(items, num_items, granularities)
 
     def user_vectors(histories: Histories) -> Tensor:
         users = model.user_vectors(histories).float().to(items.device)
+        if users.dim() != 2 + (count > 1):
+            raise RunError(
+                f"{type(model).__name__} gives user vectors of shape {list(users.shape)}, and its "
+                f"num_interests is {count}: [users, D] is expected, or [users, num_interests, D]"
+            )
         _check_finite(users, "user vectors")
         return users
 
     norms, bias = None, _repeat_bias(model, granularities)
-    if can_compile(items):
+    if can_compile(items) and count == 1:
         compiled = CompiledRanking(items, granularities, budget_bytes)
         num_users, width = BATCH_USERS, num_items
     else:
         compiled, norms = None, prefix_norms(items, granularities)
         elements = max(1, budget_bytes // BYTES_PER_SCORE)
-        num_users = int(np.clip(elements // 64, 1, DEVICE_USERS))
-        width = int(np.clip(elements // num_users, 1, num_items))
+        most, widest = (MAX_USERS, MAX_WIDTH) if can_compile(items) else (DEVICE_USERS, num_items)
+        num_users = max(1, int(np.clip(elements // 64, 1, most)) // count)
+        width = int(np.clip(elements // (num_users * count), 1, widest))
 
     def blocks(histories: Histories) -> BlockScores:
         users = user_vectors(histories)
+        if users.dim() == 3 and norms is not None:
+            best = interest_blocks(users, items, granularities, norms)
+            return best if bias is None else with_repeats(best, histories, bias(users))
 
         def block(lo: int, hi: int) -> Iterator[Tensor]:
             own = None if norms is None else norms[:, lo:hi]
@@ -157,7 +175,7 @@ def _repeat_bias(
     amount = added.float()[:, None]
 
     def bias(users: Tensor) -> Tensor:
-        if not granularities.normalize:
+        if not granularities.normalize or users.dim() == 3:  # the best of cosines as they are
             return amount.to(users.device).expand(-1, len(users))
         # Scores are ranked as cosines times the length of the user's prefix (`prefix_scores`).
         return amount.to(users.device) * prefix_norms(users, granularities)

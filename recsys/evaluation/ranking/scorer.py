@@ -1,6 +1,6 @@
 """Scorers: models with their item vectors and memory limits, ready for ranking.
 
-Shape legend: B users of a batch, N items, D coordinates, G granularities.
+Shape legend: B users of a batch, K interests of a user, N items, D coordinates, G granularities.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class VectorScorer(Scorer):
     """Scorer of a VectorModel."""
 
     users: Callable[[Histories], Tensor]
-    """`[B, D]` float32 user vectors, known to be finite."""
+    """`[B, D]` float32 user vectors, known to be finite; `[B, K, D]` of K interests."""
     compiled: CompiledRanking | SharedRanking | None
     """The item vectors as the kernels take them; None: they are not on a CPU."""
     repeat_bias: Callable[[Tensor], Tensor] | None = None

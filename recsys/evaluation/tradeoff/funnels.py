@@ -4,7 +4,7 @@ Quality is taken against the held-out truth and against exact search at full wid
 users; what a funnel keeps of that has its paired interval. Work is counted while the users are
 searched; bytes are those of what is held.
 
-Shape legend: B users, N items, D coordinates, K length of the lists.
+Shape legend: B users, I interests of a user, N items, D coordinates, K length of the lists.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from recsys.retrieval.filters import Filters, rows_of
 from recsys.retrieval.funnel import Funnel, Stage
 from recsys.retrieval.index.building import build_index, tune_index
 from recsys.retrieval.index.kinds import Index, parse_kind, recall_of
+from recsys.retrieval.interests import interests_in
 from recsys.retrieval.routing import overlaps
 
 _SINGLES = 15
@@ -78,6 +79,7 @@ class _Counting:
     least: int
     """What the last stage is to give."""
     short: int = 0
+    """Of searched vectors: a user of several interests is as many."""
 
     @property
     def extra_bytes(self) -> int:
@@ -194,7 +196,7 @@ class _Measuring:
         finding = _Finding(items, sizes[-1], "fp32", SCAN, None)
         point = self._point(funnel, finding, exact, 0.0)
         # Every item scored once: the funnel's count holds the scores of the lists twice.
-        work = float(items.num_items * sizes[-1])
+        work = float(interests_in(queries.users) * items.num_items * sizes[-1])
         self.first = replace(point, multiply_adds=work, work_share=1.0, surely=1.0)
         self.own = self._per_user(exact)
         if not self.own.any():
@@ -221,7 +223,8 @@ class _Measuring:
                 counting = finding.index and _Counting(finding.index, num_items, stages[-1].keep)
                 funnel = Funnel(finding.items, stages, finder=counting, threads=self.threads)
                 found = _search(funnel, self.queries, self.k)
-                short = counting.short / len(self.queries) if counting else 0.0
+                asked = len(self.queries) * interests_in(self.queries.users)
+                short = counting.short / asked if counting else 0.0
                 point = self._point(funnel, finding, found, short)
                 yield replace(
                     point, cascade=cascade, cold_bytes=point.cold_bytes - self._unread(stages)
@@ -240,10 +243,11 @@ class _Measuring:
         visited = _visited(finding.index, first, self.queries)
         if visited is not None:
             visited += short * funnel.scan.multiply_adds
-        work = funnel.multiply_adds(visited)
+        interests = interests_in(self.queries.users)
+        work = funnel.multiply_adds(visited, interests)
         if self.queries.filters.repeats is not None:  # scored beside what the first stage finds
             again = len(self.queries.filters.returning()[0]) / len(self.queries)
-            work += again * first.granularity
+            work += interests * again * first.granularity
         single, batch = _milliseconds(funnel, self.queries)
         values = self._per_user(found)
         own = values if self.own is None else self.own
@@ -265,7 +269,7 @@ class _Measuring:
             cold_bytes=funnel.cold_bytes / num_items,
             multiply_adds=work,
             hot_share=hot / (4 * dim),
-            work_share=work / (num_items * dim),
+            work_share=work / (interests * num_items * dim),
             ms_single=single,
             ms_batch=batch,
             kept_low=beside.ratio_low if banded else None,
@@ -345,12 +349,17 @@ def _candidates(
                 index, users = None, None
                 if kind != SCAN:
                     index = build_index(items, kind, size, threads=threads)
-                    users = queries.spread(500).users
+                    users = _vectors(queries.spread(500).users)
                 yield _Finding(items, size, codec, kind, index, users)
 
 
+def _vectors(users: Float32) -> Float32:
+    """`[B, D]` users, `[B * I, D]` of `[B, I, D]`: what an index is asked for."""
+    return users.reshape(-1, users.shape[-1])
+
+
 def _visited(index: Index | None, first: Stage, queries: Queries) -> float | None:
-    """Multiply-adds of an index for one user, counted while some are searched; None: no index.
+    """Multiply-adds of an index for one vector, counted while some are searched; None: no index.
 
     As many items are asked for as the search asks for: those to keep, and as many as the longest
     history of the batch holds.
@@ -360,7 +369,7 @@ def _visited(index: Index | None, first: Stage, queries: Queries) -> float | Non
     some = queries.spread(_COUNTED)
     total = 0.0
     for users, filters in some.batches():
-        prefix = np.ascontiguousarray(users[:, : first.granularity])
+        prefix = np.ascontiguousarray(_vectors(users)[:, : first.granularity])
         asked = first.keep + int(np.diff(filters.offsets).max(initial=0))
         total += len(users) * index.multiply_adds(prefix, asked)
     return total / len(some)

@@ -57,7 +57,7 @@ class Queries:
     """The users with whom funnels are measured."""
 
     users: Float32
-    """`[B, D]`."""
+    """`[B, D]`, or `[B, I, D]` of several interests."""
     filters: Filters
     targets: Int64 | None
     """Items to be found, jagged; None: quality is taken against exact search alone."""

@@ -1,6 +1,6 @@
 """A bundle as an engine: its tiers, its funnel, its user tower; nothing of torch.
 
-Shape legend: B users, N items, D coordinates, M pairs.
+Shape legend: B users, K interests of a user, N items, D coordinates, M pairs.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+import polars as pl
 
 from recsys.arrays import Float32, Int64
 from recsys.data.histories import Histories, jagged_positions
@@ -16,6 +17,7 @@ from recsys.library.engines.engine import FunnelLister, in_pieces, unit_rows
 from recsys.rankers.in_bundle import BundleRanker
 from recsys.retrieval.bundle.loading import Bundle
 from recsys.retrieval.bundle_funnel import open_funnel
+from recsys.retrieval.interests import pair_products
 from recsys.serving.user_columns import open_user_columns
 from recsys.serving.user_tower import UserTower
 
@@ -106,17 +108,22 @@ class BundleEngine:
     def pair_scores(
         self, histories: Histories, rows: Int64, items: Int64, size: int | None
     ) -> Float32:
-        """See `Engine`; cosines are times the length of the user's prefix, as in lists."""
+        """See `Engine`; cosines are times the length of the user's prefix, as in lists (not so of
+        several interests).
+        """
         return self.products(self.vectors(histories, True), rows, items, size)
 
     def products(self, vectors: Float32, rows: Int64, items: Int64, size: int | None) -> Float32:
-        """`[M]` scores of `items [M]` for the users in `rows [M]` of `vectors [B, D]`."""
+        """`[M]` scores of `items [M]` for the users in `rows [M]` of `vectors [B, D]`, or of
+        `[B, K, D]`.
+        """
         dim = self._dim(size)
-        users, norms = vectors[:, :dim], self.bundle.norms(dim)
+        users, norms = vectors[..., :dim], self.bundle.norms(dim)
         scores = np.empty(len(rows), np.float32)
         for piece in in_pieces(len(rows), _PAIRS):
             stored = self.bundle.items.decode(items[piece], 0, dim)
-            scores[piece] = np.einsum("md,md->m", users[rows[piece]], stored)
+            asked = users[rows[piece]]
+            scores[piece] = pair_products(asked, stored, cosine=norms is not None)
         return scores if norms is None else scores / norms[items]
 
     def item_vectors(self, size: int | None) -> Float32:
@@ -126,18 +133,22 @@ class BundleEngine:
 
     def user_vectors(self, histories: Histories, *, own: bool, size: int | None) -> Float32:
         """See `Engine`."""
-        vectors = self.vectors(histories, own)[:, : self._dim(size)]
+        vectors = self.vectors(histories, own)[..., : self._dim(size)]
         return unit_rows(vectors) if self.bundle.normalize else vectors
 
     def popularity(self) -> Int64:
         """See `Engine`."""
         return self.bundle.popularity
 
+    def item_frame(self) -> pl.DataFrame:
+        """See `Engine`."""
+        return self.bundle.columns
+
     def _dim(self, size: int | None) -> int:
         return self.bundle.dim if size is None else self.bundle.check_size(size)
 
     def vectors(self, histories: Histories, own: bool, more: Float32 | None = None) -> Float32:
-        """`[B, D]` users as they are, not of length 1.
+        """`[B, D]` users as they are, not of length 1; `[B, K, D]` of K interests.
 
         The users' own vectors are those that were exported, unless the tower reads the time of
         requests: it makes them anew. Histories may be empty where columns are known (`added`).
@@ -151,7 +162,7 @@ class BundleEngine:
             DataError: the bundle has no user tower, or no users where `own`.
         """
         if own and self.reads_time != "request":
-            return self.bundle.users.decode(histories.users, 0, self.bundle.dim)
+            return self.bundle.user_vectors(histories.users, self.bundle.dim)
         if histories.added is None or self.columns is None:
             return self._of_histories(histories, more)
         dim = self.bundle.dim

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
+import polars as pl
 
 from recsys.arrays import Float32, Int64
 from recsys.data.histories import Histories
@@ -99,11 +100,17 @@ class Engine(Protocol):
         ...
 
     def user_vectors(self, histories: Histories, *, own: bool, size: int | None) -> Float32:
-        """`[B, size]` likewise; arguments as of `Lister.lists`."""
+        """`[B, size]` likewise, `[B, K, size]` of users of K interests; arguments as of
+        `Lister.lists`.
+        """
         ...
 
     def popularity(self) -> Int64:
         """`[N]` interactions of every item."""
+        ...
+
+    def item_frame(self) -> pl.DataFrame:
+        """`[N]` rows: what is told of the items, without columns where nothing is."""
         ...
 
 
@@ -171,6 +178,6 @@ def in_pieces(count: int, size: int) -> Iterator[Int64]:
 
 def unit_rows(vectors: Float32) -> Float32:
     """Rows of length 1; those of zeros stay."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     unit: Float32 = (vectors / lengths.clip(1e-12)).astype(np.float32)
     return unit

@@ -1,6 +1,6 @@
 """A model in torch, trained or a baseline, as an engine: ranked by the evaluator's own code.
 
-Shape legend: B users, N items, D coordinates, M pairs.
+Shape legend: B users, K interests of a user, N items, D coordinates, M pairs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
+import polars as pl
 
 from recsys.arrays import Float32, Int64
 from recsys.baselines.popularity import Popularity
@@ -19,11 +20,19 @@ from recsys.errors import ConfigError, GranularityError
 from recsys.evaluation.recommend import Recommendations
 from recsys.granularity import Granularities
 from recsys.library.engines.engine import Found, FunnelLister, Lister, in_pieces, unit_rows
-from recsys.model_protocols import FlatModel, RepeatModel, ScoreModel, VectorModel, time_read
+from recsys.model_protocols import (
+    FlatModel,
+    RepeatModel,
+    ScoreModel,
+    VectorModel,
+    interests_of,
+    time_read,
+)
 from recsys.models import Model
 from recsys.retrieval.bundle.tiers import TierSpec
 from recsys.retrieval.bundle.unwritten_tiers import InMemory
 from recsys.retrieval.funnel import Funnel, parse_stages
+from recsys.retrieval.interests import shape_of_users
 from recsys.serving.item_tower_export import column_users_of
 
 _USERS = 1024
@@ -91,12 +100,16 @@ class ModelEngine:
     def user_vectors(self, histories: Histories, *, own: bool, size: int | None) -> Float32:
         """See `Engine`."""
         model, dim = self._of_vectors(size)
-        vectors = self._vectors(histories, own)[:, :dim]
+        vectors = self._vectors(histories, own)[..., :dim]
         return unit_rows(vectors) if model.granularities.normalize else vectors
 
     def popularity(self) -> Int64:
         """See `Engine`."""
         return item_counts(self.dataset, self.dataset.offsets[:-1], self.dataset.offsets[1:])
+
+    def item_frame(self) -> pl.DataFrame:
+        """See `Engine`."""
+        return self.dataset.item_frame()
 
     def _ready(self, size: int | None, allowed: Int64 | None) -> Recommendations:
         cut = None if size is None else Granularities(sizes=(self._checked(size),))
@@ -119,7 +132,7 @@ class ModelEngine:
 
     def _vectors(self, histories: Histories, _own: bool) -> Float32:
         model, dim = self._of_vectors(None)
-        vectors = np.empty((len(histories), dim), np.float32)
+        vectors = np.empty(shape_of_users(len(histories), interests_of(model), dim), np.float32)
         order = np.argsort(histories.lengths, kind="stable")
         with reading(self.model):
             for piece in in_pieces(len(order), _USERS):

@@ -1,6 +1,6 @@
 """A bundle as a model that the evaluator can rank: what its tiers hold, users by its tower.
 
-Shape legend: B users, N items, D coordinates.
+Shape legend: B users, K interests of a user, N items, D coordinates.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ class BundleModel:
         self._tower = UserTower(bundle)
         self._items = torch.from_numpy(bundle.items.decode(slice(None), 0, bundle.dim))
         self._repeats = bundle.manifest.repeats
+        self.num_interests = bundle.interests
 
     def item_vectors(self) -> Tensor:
         """`[N, D]`."""
         return self._items
 
     def user_vectors(self, histories: Histories) -> Tensor:
-        """`[B, D]`."""
+        """`[B, D]` or `[B, K, D]`."""
         users = self._tower.user_vectors(
             histories.items,
             histories.offsets,

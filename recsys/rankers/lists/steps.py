@@ -47,6 +47,7 @@ STEPS: Registry[type[Step]] = Registry(
     inside={
         "calibrate": f"{_ROOM}.calibrate:CalibrateConfig",
         "caps": f"{_ROOM}.caps:CapsConfig",
+        "categories": f"{_ROOM}.categories:CategoriesConfig",
         "dpp": f"{_ROOM}.dpp:DppConfig",
         "explore": f"{_ROOM}.explore:ExploreConfig",
         "mmr": f"{_ROOM}.mmr:MmrConfig",

@@ -35,6 +35,11 @@ def routing_of(loaded: LoadedRun, stages: str | None, keep: float) -> Addition:
         ConfigError: there are no two stages, or the share is none.
         ProtocolError: the run was trained on its validation part.
     """
+    if loaded.model.num_interests > 1:
+        raise ConfigError(
+            f"users of {loaded.folder} have {loaded.model.num_interests} vectors each, and routing "
+            "is learned from the scores of one; leave --route out"
+        )
     if stages is None or "," not in stages:
         found = "none are given" if stages is None else f"{stages!r} is one"
         raise ConfigError(f"routing needs at least two stages; {found}: add --stages 32:200,256")

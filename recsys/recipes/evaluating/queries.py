@@ -92,14 +92,15 @@ def _of_run(loaded: LoadedRun, protocol: str | None, num_users: int | None) -> S
 
 
 def _of_bundle(bundle: Bundle, num_users: int | None) -> Source:
-    rows = spread_over(len(bundle.users), num_users and 2 * num_users)
+    count = len(bundle.users) // bundle.interests
+    rows = spread_over(count, num_users and 2 * num_users)
     items, offsets = bundle.seen
     places, kept = jagged_positions(offsets[rows], offsets[rows + 1])
     # Bundles of vectors from elsewhere name no protocol; what a user has is then no find.
     filters = bundle.manifest.protocol.get("filter_seen", True)
     repeats = None if filters else bundle.manifest.repeats
     queries = Queries(
-        bundle.users.decode(rows, 0, bundle.dim),
+        bundle.user_vectors(rows, bundle.dim),
         make_filters(len(rows), bundle.num_items, seen=(items[places], kept), repeats=repeats),
         None,
         None,

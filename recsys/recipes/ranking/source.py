@@ -96,6 +96,12 @@ def open_ranking(
         loaded, items = open_run(run), bundle
         _check_same_items(bundle, loaded)
         stages = candidates.stages or bundle.manifest.stages or str(bundle.dim)
+    if loaded.model.num_interests > 1:
+        raise ConfigError(
+            f"users of {loaded.folder} have {loaded.model.num_interests} vectors each, and "
+            "features of rankers are made of one; rank the candidates of another model, or order "
+            "lists by the last stage (`recsys last-stage`)"
+        )
     found = RankingSource(
         loaded, items, bundle, stages, candidates.keep, find_protocol(loaded.config.protocol)
     )

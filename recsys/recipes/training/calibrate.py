@@ -78,6 +78,12 @@ def calibrate(
         )
     if overrides:
         _give_content(loaded, overrides)
+    if loaded.model.num_interests > 1:
+        raise ConfigError(
+            f"users of {loaded.folder} have {loaded.model.num_interests} vectors each, and "
+            "calibrate fits scores of one; train with item content instead (model.items), or "
+            "calibrate a model of one vector"
+        )
     model, tower = _parts(loaded)
     new, targets = _targets(loaded, model, tower, weight)
     with progress() as bar:

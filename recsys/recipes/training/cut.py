@@ -80,7 +80,8 @@ def _origin(loaded: LoadedRun, difference: float) -> dict[str, Any]:
 def _check_nested(loaded: LoadedRun, granularity: int) -> None:
     model = loaded.config.model
     if not model.nested:
-        remedy = "train with model.encoder.nested=true" if model.name == "sasrec" else ""
+        can_be = hasattr(getattr(model, "encoder", None), "nested")
+        remedy = "train with model.encoder.nested=true" if can_be else ""
         remedy = remedy or "train a model that is nested (fmrlrec, or sasrec with encoder.nested)"
         raise ConfigError(
             f"the encoder of {loaded.folder} is not nested: every coordinate of its vectors is "

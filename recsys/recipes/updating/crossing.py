@@ -34,6 +34,7 @@ from recsys.granularity import Granularities
 from recsys.model_protocols import RepeatModel
 from recsys.models import Model
 from recsys.progress import progress
+from recsys.retrieval.interests import shape_of_users
 
 K = 10
 _AT_ONCE = 1024
@@ -88,12 +89,17 @@ class Vectors:
     place: Int64
     repeats: RepeatModel
 
+    @property
+    def num_interests(self) -> int:
+        """Vectors of each user."""
+        return self.users.shape[1] if self.users.dim() == 3 else 1
+
     def item_vectors(self) -> Tensor:
         """`[N, D]`."""
         return self.items
 
     def user_vectors(self, histories: Histories) -> Tensor:
-        """`[B, D]`."""
+        """`[B, D]`, or `[B, K, D]`."""
         return self.users[torch.from_numpy(self.place[histories.users])]
 
     def score_of_repeats(self, sizes: tuple[int, ...]) -> Tensor | None:
@@ -195,9 +201,10 @@ def _of_first(histories: Histories, count: int, num_items: int) -> Histories:
 
 
 def _vectors(model: Model, histories: Histories) -> Tensor:
-    """`[U, D]`; a model that knows users by index is asked by that."""
-    order = np.argsort(histories.lengths, kind="stable")
-    found = torch.empty(len(histories), model.granularities.embedding_dim)
+    """`[U, D]`, or `[U, K, D]`; a model that knows users by index is asked by that."""
+    order, count = np.argsort(histories.lengths, kind="stable"), model.num_interests
+    shape = shape_of_users(len(histories), count, model.granularities.embedding_dim)
+    found = torch.empty(shape)
     with torch.inference_mode():
         for rows in np.array_split(order, -(-len(order) // _AT_ONCE)):
             found[torch.from_numpy(rows)] = model.user_vectors(histories.rows(rows)).float().cpu()

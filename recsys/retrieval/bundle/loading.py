@@ -2,7 +2,7 @@
 
 A bundle is a folder of plain arrays, parquet, ONNX and an index; nothing in it is a pickle.
 
-Shape legend: N items, U users, D coordinates.
+Shape legend: N items, U users, K interests of a user, D coordinates.
 """
 
 from __future__ import annotations
@@ -113,14 +113,33 @@ class Bundle:
 
     @cached_property
     def users(self) -> Tiers:
-        """User vectors.
+        """User vectors, `[U, D]`; of several interests `[U * K, D]` (`user_vectors` joins them).
 
         Raises:
             DataError: none were exported.
         """
         if self.manifest.users is None:
             raise DataError(f"{self.folder} holds no user vectors; {REMEDY} and --users")
-        return self._tiers(self.manifest.users)
+        return self._tiers(self.manifest.users, self.interests)
+
+    @property
+    def interests(self) -> int:
+        """K, vectors of each user."""
+        return self.manifest.interests
+
+    def user_vectors(self, rows: Any, size: int) -> Float32:
+        """`[n, size]` prefixes of the users `rows`, a slice or indices; `[n, K, size]` with K
+        interests above 1.
+
+        Raises:
+            DataError: none were exported.
+        """
+        count = self.interests
+        if count == 1:
+            return self.users.decode(rows, 0, size)
+        users = np.arange(len(self.users) // count)[rows]
+        flat = (users[:, None] * count + np.arange(count)).reshape(-1)
+        return self.users.decode(flat, 0, size).reshape(len(users), count, size)
 
     @cached_property
     def seen(self) -> tuple[Int32, Int64]:
@@ -176,8 +195,8 @@ class Bundle:
             raise DataError(f"{self.folder} holds no {what} ids; {REMEDY}")
         return pl.read_parquet(inside(self.folder, entry.ids), glob=False)
 
-    def _tiers(self, entry: VectorsEntry) -> Tiers:
-        return Tiers(tuple(self._tier(tier, entry.count) for tier in entry.tiers))
+    def _tiers(self, entry: VectorsEntry, each: int = 1) -> Tiers:
+        return Tiers(tuple(self._tier(tier, each * entry.count) for tier in entry.tiers))
 
     def _tier(self, entry: TierEntry, count: int) -> Tier:
         in_memory = entry.residence == "ram" and not self._all_mapped

@@ -23,6 +23,8 @@ from recsys.files.named import check_named, inside
 MANIFEST = "bundle.json"
 SEAL = "bundle.sha256"
 SCHEMA_VERSION = 1
+INTERESTS_VERSION = 2
+"""Of bundles whose users have several vectors: what reads version 1 alone refuses them."""
 REMEDY = "export it again with `recsys export`"
 
 
@@ -80,7 +82,7 @@ class ColumnsEntry(StrictModel):
 
 class TowerEntry(StrictModel):
     """The user tower as ONNX: `vectors [B, L, D]` float32, those the bundle holds of a history's
-    items, and `lengths [B]` int64 -> `users [B, D]` float32.
+    items, and `lengths [B]` int64 -> `users [B, D]` float32, or `[B, K, D]` of K interests.
 
     By `reads_time` there are also `timestamps [B, L]` int64, when each interaction was, and
     `asked_at [B]` int64, when the next item is asked for: seconds, as in the data set.
@@ -178,6 +180,7 @@ class BundleManifest(StrictModel):
     """The fields of `bundle.json`: everything needed to read the vectors."""
 
     schema_version: int
+    """1; 2 where users have several vectors."""
     recsys_version: str
     model: dict[str, Any]
     """Name, config, run and commit; what was rotated, for vectors from elsewhere."""
@@ -197,6 +200,9 @@ class BundleManifest(StrictModel):
     norms: dict[int, ArrayEntry]
     """Norms of the items' prefixes as stored, by granularity; empty where the metric is dot."""
     users: VectorsEntry | None
+    interests: int = Field(default=1, ge=1)
+    """Vectors of each user; those of user u are the rows `u * interests` and following. A score is
+    the best of theirs; where the metric is cosine, each is taken of length 1 first."""
     seen: SeenEntry | None
     users_at: int | None = None
     """The time of request that the users' vectors were made for; None: the model reads none."""
@@ -271,21 +277,33 @@ def read_manifest(folder: Path) -> BundleManifest:
     if sealed != _sum_line(folder).encode("ascii"):
         raise ChecksumError(f"{folder / MANIFEST} does not match {SEAL}; {REMEDY}")
     tree = read_json(folder / MANIFEST, REMEDY)
-    if tree.get("schema_version") != SCHEMA_VERSION:
+    if tree.get("schema_version") not in (SCHEMA_VERSION, INTERESTS_VERSION):
         raise DataError(
             f"{folder} has schema_version {tree.get('schema_version')!r}, this version reads "
-            f"{SCHEMA_VERSION}; {REMEDY}"
+            f"{SCHEMA_VERSION} and {INTERESTS_VERSION}; {REMEDY}"
         )
     try:
         manifest = parse(BundleManifest, tree, str(folder / MANIFEST))
     except ConfigError as error:
         raise DataError(f"{error}\n{REMEDY}") from error
+    if manifest.schema_version != schema_version(manifest.interests):
+        raise DataError(
+            f"{folder} has schema_version {manifest.schema_version} and {manifest.interests} "
+            f"vectors a user, which do not fit; {REMEDY}"
+        )
     check_named(folder, files_named(manifest), manifest.files, REMEDY)
     return manifest
 
 
+def schema_version(interests: int) -> int:
+    """That of a bundle with so many vectors a user."""
+    return SCHEMA_VERSION if interests == 1 else INTERESTS_VERSION
+
+
 def write_manifest(folder: Path, manifest: BundleManifest) -> None:
     """Writes manifest and seal into a folder that is not in place yet."""
-    text = json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n"
+    # Readers of version 1 that know no interests refuse unknown keys.
+    unsaid = {"interests"} if manifest.interests == 1 else None
+    text = json.dumps(manifest.model_dump(mode="json", exclude=unsaid), indent=1) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     seal(folder)

@@ -1,6 +1,6 @@
 """Writing of a bundle: tiers, ids, histories and additions.
 
-Shape legend: N items, U users, D coordinates.
+Shape legend: N items, U users, K interests of a user, D coordinates.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from recsys.errors import DataError
 from recsys.files.checksums import entries_of
 from recsys.retrieval.bundle.array_files import Format
 from recsys.retrieval.bundle.manifest import (
-    SCHEMA_VERSION,
     BundleManifest,
     ColumnsEntry,
     SeenEntry,
     VectorsEntry,
+    schema_version,
     write_manifest,
 )
 from recsys.retrieval.bundle.tier_writing import Matrix, write_array, write_vectors
@@ -37,7 +37,7 @@ class UserSource:
     """The users that are exported with the items."""
 
     vectors: Matrix
-    """`[U, D]`."""
+    """`[U, D]`, or `[U, K, D]`."""
     ids: pl.Series
     seen_items: npt.NDArray[np.int32]
     seen_offsets: npt.NDArray[np.int64]
@@ -62,6 +62,8 @@ class BundleSource:
     repeats: dict[int, float] = field(default_factory=dict)
     """What the model adds to scores of what a user has had, by granularity; empty: nothing."""
     users: UserSource | None = None
+    interests: int = 1
+    """K, vectors of each user, also of those that the user tower makes."""
     popularity: npt.NDArray[np.int64] | None = None
     """`[N]` interactions of every item; None: of those that the users have had."""
     columns: pl.DataFrame | None = None
@@ -123,6 +125,12 @@ def _check(source: BundleSource) -> None:
             f"{len(users.vectors)} user vectors, {len(users.ids)} user ids and "
             f"{len(users.seen_offsets) - 1} histories do not fit"
         )
+    found = users.vectors.shape[1:-1] if users else ()
+    if users and found != (() if source.interests == 1 else (source.interests,)):
+        raise DataError(
+            f"user vectors of shape {users.vectors.shape} for users of {source.interests} vectors "
+            "each; users by vectors by coordinates are expected, or users by coordinates"
+        )
 
 
 def _write_vectors(
@@ -140,9 +148,10 @@ def _write_vectors(
     if source.users:
         spec = TierSpec(0, dim, user_codec, "ram" if form == "parquet" else "mmap")
         user_ids = _ids(folder, "user", source.users.ids)
-        entries, _ = write_vectors(
-            folder, "users", source.users.vectors, user_ids, [spec], (), form
-        )
+        flat = source.users.vectors.reshape(-1, source.users.vectors.shape[-1])
+        owners = np.repeat(np.arange(len(user_ids)), source.interests)
+        of_rows = user_ids if source.interests == 1 else user_ids.gather(pl.Series(owners))
+        entries, _ = write_vectors(folder, "users", flat, of_rows, [spec], (), form)
         users = VectorsEntry(count=len(user_ids), tiers=entries, ids="ids/users.parquet")
         seen = SeenEntry(
             items=write_array(folder, "seen/items.i32", source.users.seen_items),
@@ -160,7 +169,8 @@ def _write_vectors(
         if counts is None
         else write_array(folder, "popularity.i64", counts.astype("<i8")),
         columns=None if source.columns is None else _columns(folder, source.columns),
-        schema_version=SCHEMA_VERSION,
+        schema_version=schema_version(source.interests),
+        interests=source.interests,
         recsys_version=version("recsys"),
         model=source.model,
         protocol=source.protocol,

@@ -17,6 +17,7 @@ from recsys.retrieval.bundle.tiers import TierSpec, encode_tiers
 from recsys.retrieval.bundle.unwritten_tiers import InMemory
 from recsys.retrieval.filters import Filters, rows_of
 from recsys.retrieval.funnel import Candidates, Funnel, Stage
+from recsys.retrieval.interests import pair_products
 from recsys.server.answering.content import Content
 from recsys.server.answering.lookup import Lookup
 from recsys.server.answering.served import Served
@@ -59,7 +60,7 @@ class Added:
         """The best K for each user; every item is scored.
 
         Args:
-            users: `[B, D]`.
+            users: `[B, D]`, or `[B, I, D]` of several interests.
             k: K.
             widths: `[B]` the granularity to rank by.
             filters: of these users and items.
@@ -75,9 +76,12 @@ class Added:
         return Candidates(items, scores, widths)
 
     def scores(self, users: Float32, places: Int64, size: int) -> Float32:
-        """`[M]` scores of the items at `places [M]` for `users [M, D]`, by a prefix."""
-        own = np.einsum("md,md->m", users[:, :size], self.vectors[places, :size])
+        """`[M]` scores of the items at `places [M]` for `users [M, D]` or `[M, I, D]`, by a
+        prefix.
+        """
         norms = self.items.norms(size)
+        stored = self.vectors[places, :size]
+        own = pair_products(users[..., :size], stored, cosine=norms is not None)
         scores: Float32 = own if norms is None else own / norms[places]
         return scores
 

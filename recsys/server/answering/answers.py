@@ -17,6 +17,7 @@ import numpy as np
 
 from recsys.arrays import Float32, Int64
 from recsys.errors import DataError, RecsysError
+from recsys.rankers.lists.categories import candidates_for, diversified
 from recsys.retrieval.funnel import Candidates, Funnel
 from recsys.server.answering.served import Served, histories_of, no_times, no_tower
 from recsys.server.answering.stock import Stock, Wanted
@@ -85,7 +86,8 @@ class Answering:
                 # Users of the bundle may have times, which guests have not: never one for all.
                 source = row.source if row.ranked else None
                 if row.error is None:
-                    groups[self._key(row, row.request.filter_seen), source].append(row)
+                    key = self._key(row, row.request.filter_seen), row.request.diversity
+                    groups[key, source].append(row)
         for group in groups.values():
             seen = group[0].request.filter_seen
             if group[0].ranked:
@@ -275,14 +277,18 @@ class Answering:
         """Fills the lists of requests that can share a search."""
         request, start = group[0].request, time.perf_counter()
         try:
-            funnel = open_funnel(request.k, request.granularity, request.stages, self.limits)
+            wanted, limits = self._counted(request)
+            funnel = open_funnel(wanted, request.granularity, request.stages, limits)
             if group[0].vector is None:
                 self._vectors(group)
             if group[0].allowed is None or len(group[0].allowed):
                 kept = max(1, min(funnel.stages[0].keep, len(self.served.items)))
                 at_once = int(np.clip(_CANDIDATES // kept, 1, 1024))
                 for lo in range(0, len(group), at_once):
-                    self._piece(group[lo : lo + at_once], funnel, seen=seen, unit=unit)
+                    part, order = group[lo : lo + at_once], None
+                    if group[0].ranked:
+                        order = partial(self._ranked, part, wanted)
+                    self._piece(part, funnel, Wanted(wanted, seen, unit, order))
         except RecsysError as error:
             for row in group:
                 row.error = error
@@ -290,9 +296,22 @@ class Answering:
         for row in group:
             row.seconds, row.together = seconds, len(group)
 
-    def _piece(self, group: list[_Row], funnel: Funnel, *, seen: bool, unit: bool) -> None:
+    def _counted(self, request: Any) -> tuple[int, Limits]:
+        """How many items are searched for, and the limits that allow it.
+
+        Raises:
+            ConfigError: the list is longer than the operator allows.
+        """
+        diversity = getattr(request, "diversity", None)
+        if diversity is None or request.k > self.limits.k:  # which the funnel refuses
+            return request.k, self.limits
+        self.stock.categories(diversity.by)
+        count = candidates_for(request.k, len(self.stock))
+        return count, self.limits.model_copy(update={"k": max(count, self.limits.k)})
+
+    def _piece(self, group: list[_Row], funnel: Funnel, wanted: Wanted) -> None:
         vectors = np.stack([row.vector for row in group])  # type: ignore[misc]
-        if unit:
+        if wanted.unit:
             last = vectors[:, : funnel.stages[-1].granularity]
             vectors = vectors / np.linalg.norm(last, axis=1, keepdims=True).clip(1e-12)
         had = [np.concatenate([row.history, row.blocked]) for row in group]
@@ -303,24 +322,28 @@ class Answering:
             self.told(step, now - last_told[0], candidates)
             last_told[0] = now
 
-        order = partial(self._ranked, group, vectors) if group[0].ranked else None
-        found = self.stock.search(
-            funnel, vectors, had, group[0].allowed, Wanted(group[0].request.k, seen, unit, order),
-            watch,
-        )  # fmt: skip
+        found = self.stock.search(funnel, vectors, had, group[0].allowed, wanted, watch)
+        request = group[0].request
+        if (diversity := getattr(request, "diversity", None)) is not None:
+            categories = self.stock.categories(diversity.by)
+            chosen = diversified(
+                found.items, found.scores, categories, diversity.strength, request.k
+            )
+            found = replace(found, items=chosen[0], scores=chosen[1])
+            watch("diversity", found.items.size)
         counts = (found.items >= 0).sum(axis=1)
         for row, items, scores, count in zip(group, found.items, found.scores, counts, strict=True):
             row.found, row.scores = items[:count], scores[:count].tolist()
 
-    def _ranked(self, group: list[_Row], vectors: Float32, found: Candidates) -> Candidates:
+    def _ranked(self, group: list[_Row], k: int, found: Candidates) -> Candidates:
         """The first k of the ranker's order."""
+        vectors = np.stack([row.vector for row in group])  # type: ignore[misc]
         users = np.array([row.user for row in group])
         # The ranker knows nothing of items that were added since.
         held = [row.history[row.history < self.stock.num_held] for row in group]
         histories = histories_of(held, users)
         if group[0].source == "user":
             histories = self.served.engine.own_histories(users)  # with times, where they are known
-        k = group[0].request.k
         items, scores = self.served.engine.ranker.best(histories, vectors, found.items, k)
         return replace(found, items=items, scores=scores)
 

@@ -54,6 +54,15 @@ class Content:
         """Column -> the values that can be filtered by."""
         return {name: sorted(places) for name, places in self._categories.items()}
 
+    def column(self, name: str) -> pl.Series:
+        """A column of the items.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        self.check([name])
+        return self.frame[name]
+
     def rows(self, items: Int64, names: Sequence[str]) -> list[dict[str, Any]]:
         """One mapping for each of some items."""
         if not names:

@@ -109,7 +109,7 @@ class Served:
             self.bundle.norms(size)
         if manifest.users:
             self.engine.own_histories(np.arange(min(1, len(users))))
-            self.bundle.users.decode(slice(0, 1), 0, self.bundle.dim)
+            self.bundle.user_vectors(slice(0, 1), self.bundle.dim)
         self.tradeoff = _tradeoff(self.bundle)
         self.item_tower = (
             open_item_tower(self.bundle.folder) if ITEM_TOWER in manifest.files else None

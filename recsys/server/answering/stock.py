@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from recsys.arrays import Float32, Int64
 from recsys.data.histories import Histories
 from recsys.kernels.best_places import best_places
+from recsys.rankers.lists.categories import ItemCategories
 from recsys.retrieval.filters import Filters, make_filters
 from recsys.retrieval.funnel import Candidates, Funnel, Watch
 from recsys.server.answering.added import Added
@@ -53,6 +55,7 @@ class Stock:
         """
         self.served, self.added, self.deleted, self.waiting = served, added, deleted, waiting
         self.num_held = served.bundle.num_items
+        self._by_column: dict[str, ItemCategories] = {}
 
     def __len__(self) -> int:
         return self.num_held + (0 if self.added is None else len(self.added))
@@ -107,6 +110,19 @@ class Stock:
             return found
         return np.concatenate([found, self.num_held + self.added.content.where(wanted)])
 
+    def categories(self, column: str) -> ItemCategories:
+        """The categories of all items, by a column.
+
+        Raises:
+            ConfigError: there is no such column.
+        """
+        if column not in self._by_column:
+            values = self.served.content.column(column)
+            if self.added is not None:
+                values = pl.concat([values, self.added.content.column(column)])
+            self._by_column[column] = ItemCategories.of(values)
+        return self._by_column[column]
+
     def titled(self, text: str, limit: int) -> Int64:
         """Items by the words of their titles, as `Content.search`; added ones are least popular."""
         found, begins = self.served.content.matching(text, limit + len(self.deleted))
@@ -141,7 +157,7 @@ class Stock:
         return found
 
     def users(self, histories: Histories, own: bool) -> Float32:
-        """`[B, D]`.
+        """`[B, D]`, or `[B, I, D]` of several interests.
 
         Raises:
             DataError: the bundle has no user tower.

@@ -34,6 +34,7 @@ def describe(stock: Stock, settings: ServerSettings) -> dict[str, Any]:
         "deleted": len(stock.deleted),
         "waiting": stock.waiting,
         "users": len(served.users),
+        "interests": bundle.interests,
         "histories": served.has_tower,
         "reads_time": served.reads_time,
         "user_columns": [] if served.engine.columns is None else list(served.engine.columns.names),
@@ -42,7 +43,7 @@ def describe(stock: Stock, settings: ServerSettings) -> dict[str, Any]:
             "size": last,
             "bytes": round((funnel.hot_bytes + funnel.cold_bytes) / max(1, bundle.num_items), 1),
             "hot_bytes": round(funnel.hot_bytes / max(1, bundle.num_items), 1),
-            "multiply_adds": funnel.multiply_adds(),
+            "multiply_adds": funnel.multiply_adds(interests=bundle.interests),
             "allowed": True,
         },
         "granularities": [
@@ -50,7 +51,7 @@ def describe(stock: Stock, settings: ServerSettings) -> dict[str, Any]:
                 "size": size,
                 "bytes": prefix_bytes(served, size),
                 "hot_bytes": prefix_bytes(served, size, ("ram",)),
-                "multiply_adds": float(bundle.num_items * size),
+                "multiply_adds": float(bundle.interests * bundle.num_items * size),
                 "allowed": size in allowed,
             }
             for size in bundle.sizes

@@ -99,9 +99,22 @@ class Person(Body):
         return self
 
 
+class Diversity(Body):
+    """How much items of other categories than those before them are worth more."""
+
+    by: Column
+    """A column of the bundle with categories: lists, or text with `|` between them."""
+    strength: float = Field(default=0.05, ge=0, le=1_000)
+    """What each earlier item of another category adds to a score, where the best of the candidates
+    has 1 and the worst 0."""
+
+
 class RecommendRequest(Narrowing, Person):
     """Items for a history or a user."""
 
+    diversity: Diversity | None = None
+    """Choose the list from five times as many candidates, for scores and for categories; null: by
+    scores alone. The scores that are told need not fall then."""
     filter_seen: bool = Field(default=True, strict=True)
     """Leave out what is in the history."""
     ranker: bool | None = Field(default=None, strict=True)
@@ -162,9 +175,10 @@ class FoundItem(BaseModel):
     item_id: str | int
     rank: int
     score: float
-    """A dot product, or a cosine times the length of the user's vector; the ranker's, where
-    `ranked` is true. Interactions, where the source is `popularity`. The cosine of two items'
-    vectors, where the source is `item`."""
+    """A dot product, or a cosine times the length of the user's vector (of users of several
+    vectors, the best of these products or cosines); the ranker's, where `ranked` is true.
+    Interactions, where the source is `popularity`. The cosine of two items' vectors, where the
+    source is `item`."""
     columns: dict[str, Any] | None = None
     """What was asked to be told of it."""
 
@@ -293,6 +307,8 @@ class Bundle(BaseModel):
     waiting: int
     """Items that were put and that this version cannot serve."""
     users: int
+    interests: int
+    """Vectors of each user; a score is the best of theirs."""
     histories: bool
     """Whether the bundle turns histories into users."""
     reads_time: str

@@ -6,7 +6,8 @@ that keeps its k largest outputs; here each item's atoms are sought by matching 
 Zhang, 1993) and the atoms are fitted in closed form (Engan et al., MOD, 1999), which reconstructs
 the given items better; and users stay dense, so nothing is lost on their side.
 
-Items are centred: what all items share moves a user's scores by one number and ranks nothing.
+Items are centred: what all items share moves a user's scores by one number and ranks nothing
+(unless a user has several vectors, each of whose scores would be moved otherwise).
 
 Shape legend: N items, D coordinates, H atoms, k atoms of an item, B items of a block.
 """
@@ -45,11 +46,13 @@ class SparseCodes:
         return BYTES_PER_ENTRY * self.indices.shape[1]
 
     def decode(self) -> Tensor:
-        """`[N, D]` float32: the centred items, as the codes have them."""
+        """`[N, D]` float32: the items (centred, if they were), as the codes have them."""
         return _combine(self.indices, self.values.float(), self.atoms)
 
 
-def fit_sparse_codes(items: Tensor, k: int, num_atoms: int, seed: int) -> SparseCodes:
+def fit_sparse_codes(
+    items: Tensor, k: int, num_atoms: int, seed: int, *, centred: bool = True
+) -> SparseCodes:
     """Learns atoms for `items [N, D]` and codes each item with k of them.
 
     Args:
@@ -57,19 +60,20 @@ def fit_sparse_codes(items: Tensor, k: int, num_atoms: int, seed: int) -> Sparse
         k: atoms of an item, at most `num_atoms`.
         num_atoms: H, at most `MAX_ATOMS`.
         seed: which items the atoms start from.
+        centred: whether items may be centred.
     """
     if not 1 <= k <= num_atoms <= min(MAX_ATOMS, len(items)):
         raise ValueError(
             f"k {k} of {num_atoms} atoms for {len(items)} items: must ascend, up to {MAX_ATOMS}"
         )
-    centred = items.float() - items.float().mean(0)
+    coded = items.float() - items.float().mean(0) if centred else items.float()
     order = torch.randperm(len(items), generator=torch.Generator().manual_seed(seed))
-    atoms = torch.nn.functional.normalize(centred[order[:num_atoms]], dim=1)
+    atoms = torch.nn.functional.normalize(coded[order[:num_atoms]], dim=1)
     with progress() as bar:
         for _ in bar.track(range(_ROUNDS), description=f"atoms, {k} of {num_atoms}"):
-            indices, values = _pursue(centred, atoms, k)
-            atoms = _fit_atoms(centred, indices, values, atoms)
-    indices, values = _pursue(centred, atoms, k)
+            indices, values = _pursue(coded, atoms, k)
+            atoms = _fit_atoms(coded, indices, values, atoms)
+    indices, values = _pursue(coded, atoms, k)
     return SparseCodes(indices.int(), values.half(), atoms)
 
 

@@ -32,6 +32,7 @@ MODELS = {
     "sasrec": {"encoder": {"nested": True, "num_layers": 2}},
     "items": {"encoder": {"nested": True}, "items": {"features": ["text"]}},
     "ligr": {"encoder": {"nested": True, "layer": "ligr", "num_heads": 2}, "positions": "none"},
+    "comirec": {"name": "comirec", "num_interests": 2},
 }
 
 
@@ -86,7 +87,7 @@ def test_every_cut_models_vectors_are_the_prefixes(whole, tmp_path):
             assert run.model.granularities.sizes == tuple(s for s in SIZES if s <= size)
             for found, wanted in (
                 (run.model.item_vectors(), items[:, :size]),
-                (run.model.user_vectors(histories), users[:, :size]),
+                (run.model.user_vectors(histories), users[..., :size]),
             ):
                 assert found.shape == wanted.shape
                 torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)

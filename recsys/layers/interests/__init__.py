@@ -1,0 +1,1 @@
+"""Several vectors of each user, made of the vectors of a history."""

@@ -1,0 +1,115 @@
+"""Diversity of categories: each place goes to an item that is good and of other categories.
+
+Cen et al., Controllable Multi-Interest Framework for Recommendation (ComiRec), KDD 2020, section
+3.4: greedily the largest `score + strength * (number of items in the list of other categories)`.
+
+Departures from the paper: scores are brought to the range from 0 to 1 first, so that one strength
+means the same to every user; an item may be of several categories, and two items differ if they
+have none in common.
+
+Shape legend: B users, K candidates, k places, N items, G categories, T categories of all items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from recsys.arrays import Bool, Float32, Float64, Int64
+from recsys.rankers.lists.base import Known, Ranked, blocks, relevance
+from recsys.rankers.lists.greedy import filled
+from recsys.rankers.lists.steps import Step
+
+_EACH = 5
+
+
+class CategoriesConfig(Step):
+    """Options of the diversity of categories."""
+
+    name: Literal["categories"] = "categories"
+    strength: float = Field(default=0.05, ge=0)
+    """What an earlier item of another category adds, where the best score is 1 and the worst of the
+    candidates 0. 0: the order of scores."""
+
+    def choose(self, ranked: Ranked, known: Known, k: int) -> Ranked:
+        """See `Step.choose`; needs categories of items."""
+        known.require("categories", "categories")
+        assert known.categories is not None
+        places = np.empty((len(ranked.items), k), np.int64)
+        width = ranked.items.shape[1] * known.categories.shape[1]
+        for rows in blocks(len(places), 2 * max(1, width)):
+            some = ranked.rows(rows)
+            own = known.categories[np.maximum(some.items, 0)]
+            places[rows] = filled(some, k, _Differing(relevance(some.scores), own, self.strength))
+        return ranked.take(places)
+
+
+class _Differing:
+    """`differ` counts, for each candidate, the items of the list that share no category with it."""
+
+    def __init__(self, good: Float64, own: Bool, strength: float) -> None:
+        self.good, self.own, self.strength = good, own, strength
+        self.differ = np.zeros(good.shape)
+
+    def gains(self, place: int) -> Float64:
+        del place
+        worth: Float64 = self.good + self.strength * self.differ
+        return worth
+
+    def took(self, chosen: Int64) -> None:
+        last = self.own[np.arange(len(chosen)), chosen]
+        self.differ = self.differ + ~(self.own & last[:, None]).any(-1)
+
+
+@dataclass(frozen=True)
+class ItemCategories:
+    """Which categories each item has, one after another."""
+
+    codes: Int64
+    """`[T]` from 0 on."""
+    offsets: Int64
+    """`[N + 1]`: those of item n are `codes[offsets[n]:offsets[n + 1]]`."""
+
+    @staticmethod
+    def of(column: pl.Series, separator: str = "|") -> ItemCategories:
+        """Of a column of items: lists, or values, of which text is cut at the separator."""
+        values = column if isinstance(column.dtype, pl.List) else column.cast(pl.String)
+        if not isinstance(values.dtype, pl.List):
+            values = values.str.split(separator)
+        frame = pl.DataFrame({"item": np.arange(len(values)), "value": values}).explode("value")
+        frame = frame.with_columns(pl.col("value").cast(pl.String).str.strip_chars())
+        frame = frame.drop_nulls().filter(pl.col("value") != "").unique().sort("item", "value")
+        codes = frame["value"].rank("dense").to_numpy().astype(np.int64) - 1
+        counts = np.bincount(frame["item"].to_numpy(), minlength=len(values))
+        return ItemCategories(codes, np.concatenate([[0], np.cumsum(counts)]))
+
+    def flags(self, items: Int64) -> Bool:
+        """`[n, G]` of items `[n]`; G are the categories that any of them has, one at least."""
+        lengths = np.diff(self.offsets)[items]
+        edges = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.arange(edges[-1]) + np.repeat(self.offsets[items] - edges[:-1], lengths)
+        names, own = np.unique(self.codes[places], return_inverse=True)
+        found = np.zeros((len(items), max(1, len(names))), bool)
+        found[np.repeat(np.arange(len(items)), lengths), own] = True
+        return found
+
+
+def candidates_for(k: int, num_items: int) -> int:
+    """How many candidates a list of k is chosen from."""
+    return max(k, min(_EACH * k, num_items))
+
+
+def diversified(
+    items: Int64, scores: Float32, categories: ItemCategories, strength: float, k: int
+) -> tuple[Int64, Float32]:
+    """Lists `[B, k]` of the step, from candidates `[B, K]`, best first, -1 behind their end."""
+    distinct, places = np.unique(items.clip(0), return_inverse=True)
+    numbers = np.where(items < 0, -1, places.reshape(items.shape))
+    known = Known(categories=categories.flags(distinct))
+    chosen = CategoriesConfig(strength=strength).choose(Ranked(numbers, scores), known, k)
+    found = np.where(chosen.items < 0, -1, distinct[chosen.items.clip(0)])
+    return found, chosen.scores

@@ -1,0 +1,63 @@
+"""Diversity of categories beside a plain loop, and categories of columns."""
+
+import numpy as np
+import polars as pl
+
+from recsys.rankers.lists.base import Known, Ranked, relevance
+from recsys.rankers.lists.categories import CategoriesConfig, ItemCategories, diversified
+from recsys.rankers.lists.steps import STEPS, last_stage
+
+COLUMN = pl.Series(["a|b", "b", None, "c | a", "", "c", "b", "a"])
+
+
+def cases():
+    rng = np.random.default_rng(0)
+    items = np.stack([rng.permutation(8)[:6] for _ in range(9)])
+    scores = -np.sort(-rng.normal(size=items.shape).astype(np.float32), axis=1)
+    items[4, 3:], scores[4, 3:] = -1, -np.inf
+    return items, scores
+
+
+def test_each_place_goes_to_what_is_worth_most_with_the_list_so_far():
+    items, scores = cases()
+    kinds = [{x.strip() for x in (text or "").split("|")} - {""} for text in COLUMN]
+    for strength in (0.0, 0.1, 2.0):
+        found, told = diversified(items, scores, ItemCategories.of(COLUMN), strength, 4)
+        good = relevance(scores)
+        for row, candidates in enumerate(items.tolist()):
+            listed: list[int] = []
+            while len(listed) < min(4, sum(item >= 0 for item in candidates)):
+                left = [c for c, item in enumerate(candidates) if item >= 0 and item not in listed]
+                worth = [
+                    good[row, c]
+                    + strength * sum(not kinds[x] & kinds[candidates[c]] for x in listed)
+                    for c in left
+                ]
+                listed.append(candidates[left[int(np.argmax(worth))]])
+            assert [item for item in found[row] if item >= 0] == listed
+            own = dict(zip(candidates, scores[row], strict=True))
+            assert [told[row, place] for place in range(len(listed))] == [own[x] for x in listed]
+        if strength == 0:
+            np.testing.assert_array_equal(found, items[:, :4])
+
+
+def test_categories_of_a_column_are_read_as_lists_or_as_text():
+    text = ItemCategories.of(COLUMN)
+    told = [["a", "b"], ["b"], [], ["c", "a"], None, ["c"], ["b"], ["a"]]
+    lists = ItemCategories.of(pl.Series(told))
+    everything = np.arange(8)
+    np.testing.assert_array_equal(text.flags(everything), lists.flags(everything))
+    assert text.flags(everything).tolist()[3] == [True, False, True]
+    assert text.flags(np.array([1, 6])).tolist() == [[True], [True]]
+    nothing = ItemCategories.of(pl.Series([None, None], dtype=pl.String))
+    assert nothing.flags(np.array([1])).sum() == 0
+
+
+def test_it_is_a_step_of_the_last_stage():
+    items, scores = cases()
+    known = Known(categories=ItemCategories.of(COLUMN).flags(np.arange(8)))
+    step = STEPS.find("categories")(strength=0.4)
+    assert isinstance(step, CategoriesConfig)
+    lists = last_stage(Ranked(items, scores), [step], known, 4).items
+    wanted, _ = diversified(items, scores, ItemCategories.of(COLUMN), 0.4, 4)
+    np.testing.assert_array_equal(lists, wanted)
