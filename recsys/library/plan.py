@@ -70,7 +70,7 @@ class Plan:
     popular: Found | None
     """`[1, K]` for those without a history; None: they get nothing."""
     asked_at: int | None = None
-    """When it is asked for, in seconds; None: now."""
+    """When it is asked for, in seconds; None: now, to models that read it."""
 
     def check(self, asked: Asked) -> None:
         """Refuses histories that nothing can be said of, before anything is done.
@@ -123,7 +123,8 @@ class Plan:
             # A history that is given is what the user is made of, also of one who is known.
             users = asked.users if self.engine.by_index else np.full(len(asked), -1)
             found = Histories(users, asked.items, asked.offsets, asked.times)
-        return asked_now(found, self.asked_at) if self.engine.reads_time == "request" else found
+        timed = self.engine.reads_time == "request" or self.asked_at is not None
+        return asked_now(found, self.asked_at) if timed else found
 
     def frame(self, asked: Asked) -> pl.DataFrame:
         """user_id, item_id, rank and score of one batch, in its order."""

@@ -57,12 +57,12 @@ class Person(Body):
     most popular items."""
     times: Annotated[list[Second], Field(max_length=MOST)] | None = None
     """When each item of the history was, in seconds since 1970; needed where the bundle's
-    `reads_time` is history or request."""
+    `reads_time` is history or request, and read by a ranker."""
     user: Id | None = None
     """A user of the bundle; an unknown one gets the most popular items."""
     at: Second | None = None
-    """When the items are asked for, in seconds since 1970; null: now. Read where the bundle's
-    `reads_time` is request."""
+    """When the items are asked for, in seconds since 1970; read where the bundle's `reads_time` is
+    request (null: now), and by a ranker (null: not known)."""
 
     @model_validator(mode="after")
     def _one_person(self) -> Person:
