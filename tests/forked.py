@@ -153,4 +153,5 @@ if __name__ == "__main__":
     import recsys.recipes.training.tune
     import recsys.studies  # noqa: F401
 
+    os.fsync = lambda descriptor: None  # as in conftest.py
     _serve()

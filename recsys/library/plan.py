@@ -73,7 +73,7 @@ class Plan:
     popular: Found | None
     """`[1, K]` for those without a history; None: they get nothing."""
     asked_at: int | None = None
-    """When it is asked for, in seconds; None: now."""
+    """When it is asked for, in seconds; None: now, to models that read it."""
     reopen: Callable[[int], Lister] | None = None
     """The same lister for lists of another length."""
 
@@ -147,7 +147,8 @@ class Plan:
     def histories(self, asked: Asked, *, own: bool) -> Histories:
         """Of rows of one of the `groups`."""
         found = self.engine.own_histories(asked.users) if own else self._given(asked)
-        return asked_now(found, self.asked_at) if self.engine.reads_time == "request" else found
+        timed = self.engine.reads_time == "request" or self.asked_at is not None
+        return asked_now(found, self.asked_at) if timed else found
 
     def _given(self, asked: Asked) -> Histories:
         """A history that is given is what the user is made of, also of one who is known; so are

@@ -126,8 +126,10 @@ class Recommender:
             ranker: order the candidates by the ranker of a bundle; None: where the bundle has one,
                 and neither granularity nor stages are given.
             order: `given`: rows of a frame of histories stand in their order.
-            at: when the items are asked for: seconds since 1970, a datetime or ISO text; None: now.
-                Of models that read the time of the request (`model.time: request`).
+            at: when the items are asked for: seconds since 1970, a datetime or ISO text. Models
+                that read the time of the request (`model.time: request`) and rankers go by it.
+                None: now, to such models; a ranker behind other models is told no moment, and
+                takes the end of what it knows.
             diversity: `recsys.Diversity(by="genres", strength=0.1)`: items of other categories than
                 those before them are worth more; scores need not fall then.
 

@@ -92,7 +92,9 @@ class ELSA(Model):
         own = nn.functional.embedding(places, items)
         users = history_sums(histories, own)
         lengths = to_indices(histories.lengths, self.device)
-        rows = torch.arange(len(lengths), device=self.device).repeat_interleave(lengths)
+        rows = torch.arange(len(lengths), device=self.device).repeat_interleave(
+            lengths, output_size=len(places)
+        )
         norms = prefix_norms(items, self.granularities) if self.granularities.normalize else None
         scored, itself, squares = self._of_history(users[rows], own, norms, places, users, items)
         others = scored - itself

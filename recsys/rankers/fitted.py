@@ -162,6 +162,8 @@ def read_ranker_manifest(folder: Path, *, verify: bool = True) -> RankerManifest
             f"{folder} has schema_version {tree.get('schema_version')!r}, this version reads 1; "
             f"{REMEDY}"
         )
+    if isinstance(features := tree.get("features"), dict):
+        features.setdefault("most_categories", 1)  # as rankers read items before this option
     try:
         manifest = parse(RankerManifest, tree, str(folder / MANIFEST), stored=True)
     except ConfigError as error:

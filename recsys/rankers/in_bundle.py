@@ -77,12 +77,13 @@ class BundleRanker:
         """`[B, k]` items and scores of candidates `[B, K]`, best first.
 
         Args:
-            histories: of the users; those of the bundle's own users may have times.
+            histories: of the users; they may have times, and the time of the request.
             vectors: `[B, D]` of the users.
             candidates: in the funnel's order, -1 behind the end.
             k: length of the lists.
         """
-        return self._ranking.best(Requests(vectors, histories, candidates), k)
+        asked = Requests(vectors, histories, candidates, histories.asked_at)
+        return self._ranking.best(asked, k)
 
     def with_times(self, histories: Histories, positions: Int64) -> Histories:
         """The bundle's own histories with the times at `positions [T]` of all, where known."""

@@ -28,7 +28,7 @@ from recsys.training.optimizers import OptimizerConfig
 from recsys.training.trainer import TrainerConfig, _Loop
 
 SIZES = (4, 8, 32)
-STEPS = 20
+STEPS = 8
 RATE = 0.1
 """Of the table."""
 SETTINGS = TrainerConfig(optimizer=OptimizerConfig(learning_rate=0.01, warmup_steps=5))

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 from torch.utils.backend_registration import (
     _DummyBackendModule,
     _setup_privateuseone_for_python_backend,
@@ -71,8 +70,13 @@ class PretendTensor(torch.Tensor):
 def _run(op: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """The operation on the CPU tensors inside, and its results wrapped."""
     op = _AT_ONCE.get(op, op)
-    flat = pytree.tree_leaves((args, kwargs))
-    tensors = [leaf for leaf in flat if isinstance(leaf, torch.Tensor)]
+    tensors: list[torch.Tensor] = []
+
+    def held(tensor: torch.Tensor) -> torch.Tensor:
+        tensors.append(tensor)
+        return tensor.held if isinstance(tensor, PretendTensor) else tensor
+
+    inside_args, inside = _mapped(held, args), _mapped(held, kwargs)
     _note_wait(op, args, kwargs)
     if op not in _COPIES:
         _refuse_mixed(op, tensors)
@@ -81,7 +85,6 @@ def _run(op: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     wrappers = {id(t.held): t for t in tensors if isinstance(t, PretendTensor)}
     # A view of what is no inference tensor is none either.
     inference = torch.is_inference_mode_enabled() and all(t.is_inference() for t in tensors)
-    inside_args, inside = pytree.tree_map_only(PretendTensor, lambda t: t.held, (args, kwargs))
     if wanted is not None:
         inside["device"] = torch.device("cpu")
     result = op(*inside_args, **inside)
@@ -98,7 +101,20 @@ def _run(op: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         with torch.inference_mode(inference):
             return PretendTensor(tensor)
 
-    return pytree.tree_map_only(torch.Tensor, wrap, result)
+    return _mapped(wrap, result)
+
+
+def _mapped(change: Any, given: Any) -> Any:
+    """The same with every tensor in it changed; of lists, tuples and mappings alone, which is many
+    times as fast as torch's trees.
+    """
+    if isinstance(given, torch.Tensor):
+        return change(given)
+    if type(given) in (list, tuple):
+        return type(given)([_mapped(change, each) for each in given])
+    if type(given) is dict:
+        return {name: _mapped(change, each) for name, each in given.items()}
+    return given
 
 
 def _refuse_mixed(op: Any, tensors: list[torch.Tensor]) -> None:
@@ -195,7 +211,7 @@ def _autocast(op: Any) -> Any:
         def rounded(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.bfloat16() if tensor.dtype == torch.float32 else tensor
 
-        args, kwargs = pytree.tree_map_only(torch.Tensor, rounded, (args, kwargs))
+        args, kwargs = _mapped(rounded, args), _mapped(rounded, kwargs)
         with torch._C._ExcludeDispatchKeyGuard(key):
             return op(*args, **kwargs)
 

@@ -17,9 +17,11 @@ from recsys.recipes.training.clusters import assign_clusters
 from recsys.runs.loading import build_model, place, tell_rows
 from recsys.serving.export import source_of
 from recsys.tables import note_events, note_progress, penalty_of
+from recsys.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from recsys.training.feed import Feed
 from recsys.training.optimizers import build_optimizer, clip_gradients
 from recsys.training.trainer import _events_of
+from tests.pretend.device import NAME
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,11 @@ class Found:
     gradients: dict[str, torch.Tensor]
     """Of the last step, before the optimizer has taken them away."""
     weights: dict[str, torch.Tensor]
-    vectors: dict[str, np.ndarray]
-    """Of items and of users, as an export writes them."""
-    ranks: np.ndarray
+    vectors: dict[str, np.ndarray] | None = None
+    """Of items and of users, as an export writes them; None: steps are all that was asked for."""
+    ranks: np.ndarray | None = None
     """`[G, M]`."""
-    gaps: np.ndarray
+    gaps: np.ndarray | None = None
     """`[G, M]` how far the score of a target is from the nearest other, of the largest."""
 
 
@@ -102,8 +104,8 @@ def weights_of(model):
     return {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
 
 
-def figures(config, device, steps=2):
-    """What some steps, an evaluation and an export give."""
+def figures(config, device, steps=2, whole=True):
+    """What some steps give; `whole`: and an evaluation and an export after them."""
     dataset, split, model, feed = ready(config, device)
     optimizer = steady(model, config)
     model.train()
@@ -116,12 +118,14 @@ def figures(config, device, steps=2):
                 gradients[name] = parameter.grad.cpu().to_dense().clone()
 
     losses = [step(model, next(feeds), optimizer, number, look).cpu() for number in range(steps)]
+    told = torch.stack(losses).numpy(), gradients, weights_of(model)
+    if not whole:
+        return Found(*told)
     model.eval()
     ranking = rank_held_out(model, dataset, split, part="valid", filter_seen=False, lists=True)
     source = source_of(model, dataset, with_users=True, model_card={}, protocol={})
     vectors = {"items": source.items, "users": source.users.vectors}
     gaps = gaps_of(model, dataset, ranking.held_out)
-    told = torch.stack(losses).numpy(), gradients, weights_of(model)
     return Found(*told, vectors, ranking.ranks, gaps)
 
 
@@ -161,7 +165,28 @@ def check_alike(one, other):
     np.testing.assert_allclose(one.losses, other.losses, rtol=1e-5, atol=1e-6)
     check_weights(one.gradients, other.gradients)
     check_weights(one.weights, other.weights)
+    if one.vectors is None:
+        return
     for side, vectors in one.vectors.items():
         np.testing.assert_allclose(vectors, other.vectors[side], rtol=1e-4, atol=1e-5)
     moved = one.ranks != other.ranks
     assert (one.gaps[moved] < 1e-4).all(), one.gaps[moved]
+
+
+def check_checkpoints_cross(config, folder):
+    """A step on one device, a checkpoint, and the next step on either: the same figures."""
+    for number, (here, there) in enumerate([("cpu", NAME), (NAME, "cpu")]):
+        found = []
+        for device in (here, there):
+            _, _, model, feed = ready(config, device)
+            optimizer = steady(model.train(), config)
+            first, second, *_ = feed.epoch(0, 0, 0)
+            if device == here:
+                step(model, first, optimizer, 0)
+                save_checkpoint(folder / str(number), model, optimizer, TrainState(step=1))
+            else:
+                assert load_checkpoint(folder / str(number), model, optimizer).step == 1
+            losses = step(model, second, optimizer, 1).cpu()
+            found.append((losses, weights_of(model)))
+        torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-5, atol=1e-6)
+        check_weights(found[0][1], found[1][1])

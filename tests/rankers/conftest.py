@@ -57,6 +57,11 @@ def data(place):
     write_categories(
         here, "kind", (names % 2)[names % 10 > 0].astype(np.int32), offsets, ["even", "odd"], origin
     )
+    tags = [[t for t in range(4) if name >> t & 1] for name in names]
+    edges = np.cumsum([0, *map(len, tags)])
+    write_categories(
+        here, "tags", np.concatenate(tags).astype(np.int32), edges, list("abcd"), origin
+    )
     angles = names / NUM_ITEMS * 2 * np.pi
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     write_vectors(here, "ring", vectors, np.ones(n, bool), origin)

@@ -6,6 +6,7 @@ from fastapi.testclient import TestClient
 
 import recsys
 from recsys.errors import ConfigError, DataError
+from recsys.rankers.fitted import Ranking
 from recsys.retrieval.bundle.loading import load_bundle, verify_bundle
 from recsys.retrieval.bundle.manifest import write_manifest
 from recsys.server.app import make_app
@@ -98,3 +99,40 @@ def test_times_of_the_bundles_own_users_reach_their_features(shelf, ranked, data
         [data.timestamps[data.offsets[u] : data.offsets[u + 1]] for u in (3, 0)]
     )
     np.testing.assert_array_equal(found.timestamps, wanted)
+
+
+def test_the_moment_that_is_named_reaches_the_ranker_and_no_other_does(shelf, ranked, monkeypatch):
+    told, best = [], Ranking.best
+
+    def spy(self, requests, k):
+        moments, times = requests.moments, requests.histories.timestamps
+        told.append((moments, times))
+        return best(self, requests, k)
+
+    def moments():
+        found = [None if moments is None else moments.tolist() for moments, _ in told]
+        told.clear()
+        return found
+
+    def names(answer):
+        return [item["item_id"] for item in answer["items"]]
+
+    monkeypatch.setattr(Ranking, "best", spy)
+    model = recsys.load(shelf)
+    model.recommend(["u0", "u1"], k=3, at=7200)
+    model.recommend(histories={"a guest": GUEST}, k=3, at="1970-01-01T01:00:00")
+    model.recommend(["u0"], k=3)
+    assert moments() == [[7200, 7200], [3600], None]
+    asked = [
+        {"user": "u1", "at": 3600}, {"user": "u1"}, {"user": "u2", "at": 7200},
+        {"history": GUEST, "times": [1, 2, 3], "at": 9000}, {"history": GUEST},
+    ]  # fmt: skip
+    with TestClient(make_app(ServerSettings(bundle=shelf, threads=1, logs=False))) as client:
+        told.clear()  # a server tries its ranker before the first request
+        alone = [names(client.post("/v1/recommend", json=each).json()) for each in asked]
+        assert told[3][1].tolist() == [1, 2, 3] and told[4][1] is None
+        assert moments() == [[3600], None, [7200], [9000], None]
+        body = {"requests": asked}
+        together = client.post("/v1/recommend/batch", json=body).json()["results"]
+    assert [names(each) for each in together] == alone
+    assert sorted(moments(), key=str) == [None, None, [3600, 7200], [9000]]

@@ -175,6 +175,26 @@ def test_counts_by_one_clock_end_at_the_moment_of_each_request(source):
     assert (counts != changed).any()
 
 
+def test_several_categories_of_an_item_are_columns_of_one_feature(source):
+    loaded = source.loaded
+    requests = askers_of(source, "valid", 20).found_by(source.funnel())
+    ids = loaded.dataset.item_frame()["item_id"]
+    for most, width in ((6, 4), (2, 2), (1, 1)):
+        config = FeaturesConfig(item_categories=("tags",), most_categories=most)
+        known = knowledge_of(loaded.dataset, loaded.split.train_end, config)
+        maker = FeatureMaker(config, known, source.items)
+        names = [f"tags_{place}" for place in range(1, width + 1)] if width > 1 else ["tags"]
+        fields = maker.schema.fields
+        assert [field.name for field in fields] == names
+        assert {(field.size, field.group) for field in fields} == {(5, "tags" * (width > 1))}
+        rows = maker.examples(requests)
+        numbers = [int(ids[int(item)][1:]) for item in rows.items]
+        own = [[t + 1 for t in range(4) if number >> t & 1] for number in numbers]
+        wanted = [[*tags, 0, 0, 0, 0][:width] for tags in own]
+        np.testing.assert_array_equal(rows.fields, wanted)
+        assert max(map(len, own)) == 4 and min(map(len, own)) == 0
+
+
 def test_what_is_known_is_kept(valid, tmp_path):
     _, requests, maker = valid
     maker.knowledge.save(tmp_path)

@@ -122,6 +122,14 @@ def test_doors(run, fit, shelf, tmp_path):
         recsys.rank_evaluate(run, [tmp_path / "odd"])
 
 
+def test_a_ranker_from_before_items_had_several_categories_reads_the_first(fit, tmp_path):
+    folder = shutil.copytree(fit.folder, tmp_path / "ranker")
+    manifest = json.loads((folder / "ranker.json").read_text())
+    assert manifest["features"].pop("most_categories") == 6
+    (folder / "ranker.json").write_text(json.dumps(manifest))
+    assert load_ranker(folder).manifest.features.most_categories == 1
+
+
 def test_the_report_of_the_trade_off_shows_rankers(content, run, tmp_path):
     words = ["granularities=[4]", "indexes=[scan]", "codecs=[fp16]", "keeps=[30]"]
     shown = recsys.tradeoff(run, words, out=tmp_path)
@@ -145,10 +153,13 @@ def test_figures_of_a_results_file(content):
 def test_a_network_takes_the_same_rows_and_is_served_like_trees(run, place):
     words = [
         "candidates.keep=30", "rows.folds=3", "rows.most=200", "ranker.name=din",
-        "ranker.training.epochs=1", "features.item_categories=[kind]", "features.context=[hour]",
+        "ranker.training.epochs=1", "ranker.widths.shares=[1.0]",
+        "features.item_categories=[kind,tags]", "features.context=[hour]",
     ]  # fmt: skip
     found = recsys.rank_fit(run, None, words, out=place / "network")
     again = load_ranker(place / "network")
+    groups = {field.name: field.group for field in again.ranker.schema.fields}
+    assert groups["kind"] == "" and groups["tags_4"] == "tags"
     assert again.ranker.schema.num_items == again.knowledge.num_items
     table = recsys.rank_evaluate(
         run,

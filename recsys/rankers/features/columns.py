@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.arrays import Bool, Float32, Int32, Int64
+from recsys.rankers.examples import Field
 from recsys.rankers.features.config import FeaturesConfig
 from recsys.rankers.features.knowledge import Knowledge
 from recsys.rankers.features.requests import Requests, recent_items
@@ -22,20 +23,20 @@ DAY = 86_400.0
 
 @dataclass
 class Columns:
-    """Named columns; numbers `[Q, K]` or `[Q, 1]`, categories likewise with their sizes."""
+    """Named columns; numbers `[Q, K]` or `[Q, 1]`, categories likewise with their fields."""
 
     numbers: dict[str, Float32] = field(default_factory=dict)
-    categories: dict[str, tuple[Int32, int]] = field(default_factory=dict)
+    categories: dict[str, tuple[Int32, Field]] = field(default_factory=dict)
 
     def add(self, name: str, values: npt.NDArray[np.generic]) -> None:
         """A number for each candidate `[Q, K]`, or for each request `[Q]`."""
         shaped = values[:, None] if values.ndim == 1 else values
         self.numbers[name] = shaped.astype(np.float32, copy=False)
 
-    def add_category(self, name: str, values: npt.NDArray[np.integer], size: int) -> None:
+    def add_category(self, field: Field, values: npt.NDArray[np.integer]) -> None:
         """A category for each candidate `[Q, K]`, or for each request `[Q]`; 0: missing."""
         shaped = values[:, None] if values.ndim == 1 else values
-        self.categories[name] = shaped.astype(np.int32, copy=False), size
+        self.categories[field.name] = shaped.astype(np.int32, copy=False), field
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,10 @@ class FeaturesConfig(StrictModel):
     """Features of the data set, as `recsys columns` makes them: the number, and its distance from
     the history's mean."""
     item_categories: tuple[str, ...] = ()
-    """The first category of the item, and how much of the history shares the item's categories."""
+    """The categories of the item, and how much of the history shares them. Where items have
+    several, each stands in a column of its own; networks average the vectors of all."""
+    most_categories: int = Field(default=6, ge=1)
+    """Columns of an item's categories at most; further ones count in the history's share alone."""
     item_vectors: tuple[str, ...] = ()
     """Cosines of the item's vector with the mean of the last items' and with the last item's."""
     user_numbers: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,20 @@ class Categories:
     offsets: Int64
     size: int
     """C."""
+
+    @cached_property
+    def most(self) -> int:
+        """Categories of the item that has most of them."""
+        return int(np.diff(self.offsets).max(initial=0))
+
+    def codes(self, items: Int64, width: int) -> Int32:
+        """`[..., width]` the first categories of items, from 1; 0: there are no more."""
+        if not len(self.values):
+            return np.zeros((*items.shape, width), np.int32)
+        first, places = self.offsets[items][..., None], np.arange(width)
+        there = places < (self.offsets[items + 1][..., None] - first)
+        found = self.values[np.where(there, first + places, 0)] + 1
+        return np.where(there, found, 0).astype(np.int32)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from recsys.arrays import Int64
 from recsys.data.histories import Histories
 from recsys.progress import progress
-from recsys.rankers.examples import Examples, Field, Schema, joined
+from recsys.rankers.examples import Examples, Schema, joined
 from recsys.rankers.features.columns import Block, Columns
 from recsys.rankers.features.config import FeaturesConfig
 from recsys.rankers.features.knowledge import Knowledge
@@ -52,7 +52,7 @@ class FeatureMaker:
         columns = self._columns(_no_requests(items.items.dim))
         self.schema = Schema(
             numbers=tuple(columns.numbers),
-            fields=tuple(Field(name, size) for name, (_, size) in columns.categories.items()),
+            fields=tuple(field for _, field in columns.categories.values()),
             num_items=knowledge.num_items,
         )
 

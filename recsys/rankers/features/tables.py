@@ -9,22 +9,20 @@ import numpy as np
 
 from recsys.arrays import Float32, Int64
 from recsys.data.histories import jagged_positions
+from recsys.rankers.examples import Field
 from recsys.rankers.features.columns import Block, Columns, mean_of
 from recsys.rankers.features.knowledge import Categories
 
 
 def add_items(block: Block, columns: Columns) -> None:
-    """`year`, `year_step`; `genres`, `genres_shared`; `text_like_recent`, `text_like_last`."""
+    """`year`, `year_step`; `genres_1`, ..., `genres_shared`; `text_like_recent`, `..._last`."""
     known, recent = block.knowledge, block.recent(block.config.recent)
     for name, numbers in known.item_numbers.items():
         own = numbers[block.candidates]
         columns.add(name, own)
         columns.add(f"{name}_step", own - mean_of(numbers, recent)[:, None])
     for name, categories in known.item_categories.items():
-        first = np.zeros(known.num_items, np.int32)
-        some = np.flatnonzero(np.diff(categories.offsets))
-        first[some] = categories.values[categories.offsets[some]] + 1
-        columns.add_category(name, first[block.candidates], categories.size + 1)
+        _add_categories(name, categories, block, columns)
         columns.add(f"{name}_shared", _shared(categories, recent, block.candidates))
     for name, vectors in known.item_vectors.items():
         whole, last = _likeness(vectors, recent, block.candidates)
@@ -39,7 +37,7 @@ def add_users(block: Block, columns: Columns) -> None:
         columns.add(name, np.where(users >= 0, numbers[users.clip(0)], np.nan))
     for name, column in block.knowledge.user_categories.items():
         found = np.where(users >= 0, column.values[users.clip(0)], 0)
-        columns.add_category(name, found, column.size)
+        columns.add_category(Field(name, column.size), found)
 
 
 def add_context(block: Block, columns: Columns) -> None:
@@ -51,7 +49,22 @@ def add_context(block: Block, columns: Columns) -> None:
             hours = moments // 3600
             # 1 January 1970 was a Thursday.
             values = hours % 24 + 1 if name == "hour" else (hours // 24 + 3) % 7 + 1
-        columns.add_category(name, values, size)
+        columns.add_category(Field(name, size), values)
+
+
+def _add_categories(name: str, categories: Categories, block: Block, columns: Columns) -> None:
+    """The categories of each candidate, each in a column: `kind`, if no item has several, else
+    `genres_1`, `genres_2`, ..., one feature of several values (`Field.group`).
+    """
+    width = min(max(1, categories.most), block.config.most_categories)
+    codes, several = categories.codes(block.candidates, width), width > 1
+    for place in range(width):
+        field = Field(
+            f"{name}_{place + 1}" if several else name,
+            categories.size + 1,
+            name if several else "",
+        )
+        columns.add_category(field, codes[..., place])
 
 
 def _shared(categories: Categories, recent: Int64, candidates: Int64) -> Float32:

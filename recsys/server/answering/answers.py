@@ -83,11 +83,9 @@ class Answering:
                 self._popular(row)
             elif row.error is None:
                 self._choose(row)
-                # Users of the bundle may have times, which guests have not: never one for all.
-                source = row.source if row.ranked else None
                 if row.error is None:
                     key = self._key(row, row.request.filter_seen), row.request.diversity
-                    groups[key, source].append(row)
+                    groups[key, _told_of(row) if row.ranked else None].append(row)
         for group in groups.values():
             seen = group[0].request.filter_seen
             if group[0].ranked:
@@ -249,11 +247,7 @@ class Answering:
                 users = np.array([row.user for row in rows])
                 items, times = [row.history for row in rows], [row.times for row in rows]
                 timed = self.served.reads_time != "none"
-                now = int(time.time())
-                moments = [now if row.request.at is None else row.request.at for row in rows]
-                histories = histories_of(
-                    items, users, times if timed else None, np.array(moments, np.int64)
-                )
+                histories = histories_of(items, users, times if timed else None, _moments(rows))
                 histories = replace(histories, added=None if own else self._added(rows))
                 for row, vector in zip(rows, self.stock.users(histories, own), strict=True):
                     row.vector = vector
@@ -339,11 +333,16 @@ class Answering:
         """The first k of the ranker's order."""
         vectors = np.stack([row.vector for row in group])  # type: ignore[misc]
         users = np.array([row.user for row in group])
-        # The ranker knows nothing of items that were added since.
-        held = [row.history[row.history < self.stock.num_held] for row in group]
-        histories = histories_of(held, users)
         if group[0].source == "user":
             histories = self.served.engine.own_histories(users)  # with times, where they are known
+        else:  # the ranker knows nothing of items that were added since
+            held = [row.history < self.stock.num_held for row in group]
+            lists = [row.history[kept] for row, kept in zip(group, held, strict=True)]
+            timed = group[0].request.times is not None
+            times = [row.times[kept] for row, kept in zip(group, held, strict=True) if timed]
+            histories = histories_of(lists, users, times if timed else None)
+        if self.served.reads_time == "request" or group[0].request.at is not None:
+            histories = histories.at(_moments(group))
         items, scores = self.served.engine.ranker.best(histories, vectors, found.items, k)
         return replace(found, items=items, scores=scores)
 
@@ -381,6 +380,18 @@ class Answering:
             "items": [{"item_id": item, "score": score} for item, score in pairs],
             "unknown": list(dict.fromkeys(row.unknown)),
         }
+
+
+def _told_of(row: _Row) -> Hashable:
+    """What those who are ranked together must all be told of, or none of them."""
+    return row.source, row.request.at is None, row.request.times is None
+
+
+def _moments(rows: Sequence[_Row]) -> Int64:
+    """`[B]` when each is asked for, in seconds; now, where nobody says."""
+    now = int(time.time())
+    asked = [row.request.at for row in rows]
+    return np.array([now if at is None else at for at in asked], np.int64)
 
 
 def _own_history(served: Served, user: int) -> tuple[Int64, Int64]:

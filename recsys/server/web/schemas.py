@@ -70,7 +70,7 @@ class Person(Body):
     most popular items."""
     times: Annotated[list[Second], Field(max_length=MOST)] | None = None
     """When each item of the history was, in seconds since 1970; needed where the bundle's
-    `reads_time` is history or request."""
+    `reads_time` is history or request, and read by a ranker."""
     user: Id | None = None
     """A user of the bundle; an unknown one gets the most popular items, unless `user_columns` tell
     more."""
@@ -79,8 +79,8 @@ class Person(Body):
     `user_columns`): text, numbers, lists of texts, null where it is missing. It may stand alone. Of
     a user of the bundle it is not read: the bundle knows it already."""
     at: Second | None = None
-    """When the items are asked for, in seconds since 1970; null: now. Read where the bundle's
-    `reads_time` is request."""
+    """When the items are asked for, in seconds since 1970; read where the bundle's `reads_time` is
+    request (null: now), and by a ranker (null: not known)."""
 
     @model_validator(mode="after")
     def _one_person(self) -> Person:
