@@ -270,7 +270,7 @@ def test_a_killed_study_goes_on_where_it_was(place, run_config):
     path = place / "study.yaml"
     path.write_text(
         f"run: {run_config}\nseeds: [0]\nmethods: [nested]\n"
-        "overrides: [trainer.epochs=60, trainer.patience=60]\nnum_resamples: 100\n"
+        "overrides: [trainer.epochs=20, trainer.patience=20]\nnum_resamples: 100\n"
     )
     child = Child("-m", "recsys", "study", path, "--out", folder)
     log = folder / "nested-s0" / "log.jsonl"
