@@ -285,3 +285,23 @@ def test_parts_of_the_bundle_can_be_written_again(shelf, place):
     np.testing.assert_allclose(
         now.user_vectors(slice(None), 8), before.user_vectors(slice(None), 8), atol=0.05
     )
+
+
+def test_an_item_added_at_run_time_is_scored_by_the_best_interest(shelf, place, client):
+    """A copy of a film's vector stands beside the film, with the film's score."""
+    opened = load_bundle(shelf)
+    films = opened.ids("item")["item_id"].to_list()
+    history, k = ["film 3", "film 9"], 4
+    first = client.post("/v1/recommend", json={"history": history, "k": k}).json()["items"][0]
+    vector = opened.items.decode(np.array([films.index(first["item_id"])]), 0, 8)[0]
+    settings = {"bundle": shelf, "threads": 1, "logs": False, "items": {"folder": place / "log"}}
+    with TestClient(make_app(ServerSettings.model_validate(settings))) as taking:
+        taking.put("/v1/items/copy", json={"vector": vector.tolist()}).raise_for_status()
+        for way in ({}, {"granularity": 4}):
+            body = {"history": history, "k": 30, **way}
+            found = taking.post("/v1/recommend", json=body).json()["items"]
+            told = {row["item_id"]: row["score"] for row in found}
+            assert told["copy"] == pytest.approx(told[first["item_id"]], abs=1e-5)
+        asked = {"history": history, "items": ["copy", first["item_id"]]}
+        scored = [row["score"] for row in taking.post("/v1/score", json=asked).json()["items"]]
+        assert scored[0] == pytest.approx(scored[1], abs=1e-5)
