@@ -33,20 +33,26 @@ def main(
     rectools: Python = None,
     implicit: Python = None,
     lenskit: Python = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="A folder for the figures of each run: a killed comparison goes on."),
+    ] = None,
     seeds: Annotated[str, typer.Option(help="Of models that draw.")] = "0,1,2",
     results: Annotated[
         Path | None, typer.Option(help="Keep for a page: results/NAME.json.")
     ] = None,
 ) -> None:
-    """Compares; takes an hour or so on two cores, most of it for the two SASRecs."""
+    """Compares; takes some hours of a core, most of them for the two SASRecs."""
     given = {"rectools": rectools, "implicit": implicit, "lenskit": lenskit}
     pythons = {"recsys": Path(sys.executable)} | {k: v for k, v in given.items() if v}
     for library, python in pythons.items():
         check_interpreter(library, python)
     drawn = tuple(int(seed) for seed in seeds.split(","))
     dataset = load_dataset(data)
+    commit = machine()["commit"]
     with tempfile.TemporaryDirectory() as folder:
-        lines = compare(Sides(dataset, pythons, Path(folder)), drawn, pythons)
+        sides = Sides(dataset, pythons, Path(folder), kept=keep, commit=commit)
+        lines = compare(sides, drawn, pythons)
     make_console().print(_table(lines))
     if results is not None:
         told = machine()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ import polars as pl
 from benchmarks.libraries.candidates import CANDIDATES, DRAWN
 from recsys.data.dataset import INTERACTIONS, Dataset
 from recsys.errors import InstallationError, RunError
+from recsys.files.atomic import write_json
 from recsys.progress import progress
 from recsys.recipes.evaluating.lists import evaluate_lists
 
@@ -48,15 +50,45 @@ class Sides:
         data: times need not be unlike: rows stand in the order of the data set.
         pythons: library -> the interpreter that has it.
         folder: a scratch folder.
+        kept: figures of each run go there, by all that they depend on, and are not measured again;
+            None: nowhere.
+        commit: of this project's code, for `kept`.
     """
 
-    def __init__(self, data: Dataset, pythons: dict[str, Path], folder: Path) -> None:
+    def __init__(
+        self,
+        data: Dataset,
+        pythons: dict[str, Path],
+        folder: Path,
+        *,
+        kept: Path | None = None,
+        commit: str | None = None,
+    ) -> None:
         self.data, self.pythons, self.folder = data, pythons, folder
+        self.kept, self.commit = kept, commit
+        self.versions = {name: _version(name, python) for name, python in pythons.items()}
         for part, left_out in (("valid", 2), ("test", 1)):
             _rows(data, left_out).write_csv(folder / f"{part}.csv")
 
     def run(self, library: str, part: Part, settings: dict[str, Any], seed: int) -> dict[str, Any]:
         """Figures of one model under one setting, with the version."""
+        if self.kept is None:
+            return self._run(library, part, settings, seed)
+        known = [
+            self.data.manifest.content_hash,
+            self.commit,
+            self.versions[library],
+            code_of(library),
+        ]
+        told = json.dumps([library, part, settings, seed, *known])
+        path = self.kept / f"{library}-{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, self._run(library, part, settings, seed))
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return found
+
+    def _run(self, library: str, part: Part, settings: dict[str, Any], seed: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             place = Path(name)
             (place / "ratings.csv").symlink_to(self.folder / f"{part}.csv")
@@ -130,6 +162,12 @@ def check_interpreter(library: str, python: Path) -> None:
             f"own with `python3 -m venv ENV` and `ENV/bin/pip install {library} pandas`, and give "
             f"--{library} ENV/bin/python"
         )
+
+
+def _version(library: str, python: Path) -> str:
+    code = f"from importlib.metadata import version; print(version({library!r}))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def _rows(data: Dataset, left_out: int) -> pl.DataFrame:

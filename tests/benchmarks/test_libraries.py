@@ -55,6 +55,19 @@ def test_the_best_setting_on_validation_is_measured_on_test(sides, monkeypatch):
     assert line.lines == count_lines("recsys") > 5
 
 
+def test_a_comparison_goes_on_where_it_was_killed(data, tmp_path, monkeypatch):
+    pythons, kept = {"recsys": Path(sys.executable)}, tmp_path / "kept"
+    rules = {"model": "popularity"}
+    found = [Sides(data, pythons, tmp_path, kept=kept).run("recsys", "test", rules, 0)]
+    monkeypatch.setattr(Sides, "_run", lambda *_: pytest.fail("it was measured already"))
+    found.append(Sides(data, pythons, tmp_path, kept=kept).run("recsys", "test", rules, 0))
+    assert found[0] == found[1]
+    for other in ({"commit": "another"}, {}):
+        sides = Sides(data, pythons, tmp_path, kept=kept, **other)
+        with pytest.raises(pytest.fail.Exception):
+            sides.run("recsys", "test", rules, 0 if other else 1)
+
+
 def test_what_fails_is_told(sides):
     with pytest.raises(RunError, match=r"recsys failed with .*no_such_model"):
         sides.run("recsys", "valid", {"model": "no_such_model"}, 0)
