@@ -46,7 +46,7 @@ from recsys.serving.user_tower import UserTower
 LIMIT = 0.05
 """Seconds within which 99 % of the requests must be answered."""
 CONNECTIONS = 32
-"""At most. hey sends from all of them at once: too many would make every tick a burst."""
+"""At most."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +66,25 @@ class Load:
         return not self.failed and self.p99 < LIMIT * 1e3 and self.rate > 0.95 * wanted
 
 
-def send(address: str, body: Path, rate: float, seconds: float) -> Load:
-    """Sends requests at a rate."""
-    connections = int(np.clip(rate / 20, 2, CONNECTIONS))
+def send(address: str, body: Path, rate: float, seconds: float, most: int = CONNECTIONS) -> Load:
+    """Sends requests at a rate, evenly spread over time.
+
+    All connections of one `hey` send at the same ticks, as bursts. So each connection is a process
+    of its own, and they start one after the other within the time between two requests of one.
+    """
+    connections = int(np.clip(rate / 20, 1, most))
     each = rate / connections
-    command = [
-        "hey",
-        "-z",
-        f"{seconds:g}s",
-        "-c",
-        str(connections),
-        "-q",
-        f"{each:g}",
-        "-m",
-        "POST",
-    ]
+    command = ["hey", "-z", f"{seconds:g}s", "-c", "1", "-q", f"{each:g}", "-m", "POST"]
     command += ["-T", "application/json", "-D", str(body), "-o", "csv", f"{address}/v1/recommend"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    rows = list(csv.DictReader(io.StringIO(found)))
+    sending = []
+    for number in range(connections):
+        time.sleep(1 / rate if number else 0)
+        sending.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    rows: list[dict[str, str]] = []
+    for process in sending:
+        rows += csv.DictReader(io.StringIO(process.communicate()[0]))
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
     good = [row for row in rows if row["status-code"] == "200"]
     took = np.array([float(row["response-time"]) for row in good] or [np.inf]) * 1e3
     p50, p95, p99 = (float(np.percentile(took, share)) for share in (50, 95, 99))
@@ -192,8 +193,8 @@ def main(
         }
         found["bare"] = bare(opened, history)
         serving = Serving(shelf, folder, 1)
-        send(serving.address, body, 20, min(5, seconds))
-        found["one"] = vars(send(serving.address, body, 20, seconds))
+        send(serving.address, body, 20, min(5, seconds), 1)
+        found["one"] = vars(send(serving.address, body, 20, seconds, 1))
         serving.stop()
         if alone:
             serving = Serving(shelf, folder, workers, "together=1")

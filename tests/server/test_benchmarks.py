@@ -35,13 +35,15 @@ def test_stores_give_the_lists_that_python_gives(shelf, tmp_path, monkeypatch, s
 def test_a_load_run_is_kept_as_figures():
     load = vars(Load(500.0, 0, 1.5, 2.5, 9.5))
     found = {
-        "items": 30, "workers": 2, "highest": load, "held": load, "mb_before": 200.0,
-        "mb_after": 201.0, "swaps": {"swapped": "10.0", "refused": "2.0"}, "killed": 1,
+        "items": 30, "workers": 2, "bare": load, "one": load, "highest": load, "held": load,
+        "mb_before": 200.0, "mb_after": 201.0, "swaps": {"swapped": "10.0", "refused": "2.0"},
+        "killed": 1,
     }  # fmt: skip
     kept = Results(steps=(Step(command="x"),), seeds=(), rows=tuple(figures_of(found)))
     name = "30 items, 2 workers, held, with swaps"
     assert kept.find(name, None, "p99").value == 9.5
     assert kept.find(name, None, "swapped").value == 10
+    assert kept.find("30 items, one request at a time, without HTTP", None, "p50").value == 1.5
 
 
 def test_an_environment_with_torch_is_refused():

@@ -22,6 +22,10 @@ _WAITING = 64
 """Changes that may wait for the disk."""
 _MORE: dict[int | str, dict[str, Any]] = {
     403: {"model": Problem, "description": "This server takes no run-time items."},
+    404: {
+        "model": Problem,
+        "description": "No path holds a line break; put or delete such an id in a batch.",
+    },
     409: {"model": Problem, "description": "There are as many as the operator allows."},
 }
 Name = Annotated[str, Path(min_length=1, max_length=1_000, description="External id of the item.")]

@@ -93,7 +93,7 @@ def test_versions_of_other_items_are_compared_by_ids(good, place, tmp_path):
     folder = write_dataset(tmp_path / "data", other, name="others").folder
     before = recsys.train(config(folder, trainer={"epochs": 12}), out=tmp_path / "before")
     shelf = tmp_path / "b"
-    recsys.export(before, shelf, tiers=FP32, tower=False)
+    recsys.export(before, shelf, tiers=FP32)
     recsys.export(good, shelf, tiers=FP32, tower=False, gate="recall@10 >= 0.01 * current")
     (told,) = gates(shelf)
     old, new = recsys.load(shelf / "v000001"), recsys.load(good)
