@@ -70,9 +70,10 @@ def send(address: str, body: Path, rate: float, seconds: float, most: int = CONN
     """Sends requests at a rate, evenly spread over time.
 
     All connections of one `hey` send at the same ticks, as bursts. So each connection is a process
-    of its own, and they start one after the other within the time between two requests of one.
+    of its own, and they start one after the other within the time between two requests of one. Many
+    connections, as each stays with the worker that took it.
     """
-    connections = int(np.clip(rate / 20, 1, most))
+    connections = int(np.clip(rate, 1, most))
     each = rate / connections
     command = ["hey", "-z", f"{seconds:g}s", "-c", "1", "-q", f"{each:g}", "-m", "POST"]
     command += ["-T", "application/json", "-D", str(body), "-o", "csv", f"{address}/v1/recommend"]
