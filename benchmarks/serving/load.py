@@ -131,8 +131,8 @@ def prepare(shelf: Path) -> dict[str, str]:
     if load_bundle(shelf, verify=False).manifest.index is None:
         other = recsys.export(shelf, shelf, tiers=_flat(shelf))
     else:
-        other = shutil.copytree(good, shelf / "v000008")
-    bad = shutil.copytree(good, shelf / "v000009")
+        other = shutil.copytree(good, shelf / "v999998")
+    bad = shutil.copytree(good, shelf / "v999999")
     victim = max(
         (path for path in (bad / "items").rglob("*") if path.is_file()),
         key=lambda p: p.stat().st_size,

@@ -47,7 +47,7 @@ class Lookup:
         found = np.full(len(ids), -1, np.int64)
         if not len(ids) or not len(self.names):
             return found
-        # Python's own hashes: an expression of polars takes .1 ms, for a single id too.
+        # Python's own hashes: an expression of polars costs the same for one id as for many.
         text = [str(each) for each in ids]
         first = np.searchsorted(self._hashes, _hashes(text))
         for step in range(self._most):  # one, unless two ids have the same hash
