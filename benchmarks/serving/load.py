@@ -211,6 +211,7 @@ def main(
         others.start()
         found["held"] = vars(send(serving.address, body, max(1.0, 0.9 * rate), length))
         others.join()
+        serving.wait_for(workers)
         figures = httpx.get(f"{serving.address}/metrics").text
         swaps = dict(re.findall(r'recsys_swaps_total{result="(\w+)"} ([\d.]+)', figures))
         found |= {"mb_after": serving.megabytes(), "swaps": swaps, **told}

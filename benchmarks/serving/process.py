@@ -68,6 +68,18 @@ class Serving:
         workers = [each for each, name in names.items() if b"spawn_main" in name]
         return workers or [pid]
 
+    def wait_for(self, workers: int) -> None:
+        """Waits until as many work again; the server looks for killed ones now and then.
+
+        Raises:
+            RuntimeError: they do not come back.
+        """
+        for _ in range(120):
+            if len(self.pids()) == workers and self._ready():
+                return
+            time.sleep(0.5)
+        raise RuntimeError(f"{len(self.pids())} of {workers} workers: {self.log.read_text()}")
+
     def megabytes(self) -> float:
         """Memory of all workers, what they share counted once."""
         texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids()]

@@ -17,4 +17,6 @@ def open_session(model: str | bytes, *, threads: int = 0) -> Any:
         import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Threads that wait for the next call would otherwise take whole cores from what comes between.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

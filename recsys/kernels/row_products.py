@@ -22,6 +22,7 @@ from recsys.kernels.lanes import LANES, Lanes, Stored, piece
 from recsys.kernels.threads import in_parts
 
 _AHEAD, _LINE = 4, 64  # rows requested before they are read; bytes
+_NEIGHBOURS = 4096  # least rows of a thread
 _TO_FLOAT_EXPONENT = float(2**112)
 """float32 counts exponents from 127, float16 from 15."""
 
@@ -49,6 +50,32 @@ def add_stored(
         threads: each takes users of its own.
     """
     in_parts(_add, len(items), threads, stored, dim, first, users, items, scales, sums)
+
+
+def add_neighbours(
+    stored: npt.NDArray[Any],
+    dim: int,
+    first: int,
+    users: Float32,
+    start: int,
+    scales: Float32,
+    sums: Float32,
+    threads: int = 1,
+) -> None:
+    """As `add_stored`, for the rows `start .. start + n - 1` of all users; the same bits.
+
+    Args:
+        stored: as there.
+        dim: likewise.
+        first: likewise.
+        users: likewise.
+        start: the first row.
+        scales: `[N]` by which products are multiplied; or empty.
+        sums: `[B, n]`, changed in place.
+        threads: each takes rows of its own.
+    """
+    arguments = (stored, dim, first, users, start, scales, sums)
+    in_parts(_add_neighbours, sums.shape[1], threads, *arguments, unit=_NEIGHBOURS)
 
 
 def add_decoded(
@@ -164,6 +191,18 @@ def _add(rows, stored, dim, first, users, items, scales, sums):
             item = items[row, place]
             if item < 0:
                 continue
+            product = dot(stored, item * dim + first, flat, row * width, width // 16)
+            sums[row, place] += product * scales[item] if len(scales) else product
+
+
+@kernel
+def _add_neighbours(places, stored, dim, first, users, start, scales, sums):
+    """See `add_neighbours`: the sums `places[0] .. places[1] - 1` of each user."""
+    width = users.shape[1]
+    flat = users.reshape(users.size)
+    for place in range(places[0], places[1]):
+        item = start + place
+        for row in range(len(users)):
             product = dot(stored, item * dim + first, flat, row * width, width // 16)
             sums[row, place] += product * scales[item] if len(scales) else product
 

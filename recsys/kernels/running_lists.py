@@ -131,7 +131,7 @@ def enter(row, score, item, hidden, seen, offsets, keep, scores, items, counts, 
 
 @kernel
 def enter_chunk(
-    rows, base, near, slack, factors, norms, vectors, users,
+    rows, base, near, slack, factors, norms, stored, dim, origin, users, scales,
     hidden, seen, offsets, keep, scores, items, counts, floors,
 ):  # fmt: skip
     """Lets a chunk of items enter the lists of the users `rows[0] .. rows[1] - 1`.
@@ -147,8 +147,11 @@ def enter_chunk(
         slack: `[B]` how far these times `factors` may be from a score.
         factors: `[C]` float32: one over the norm; or empty.
         norms: `[C]` float32 that scores are divided by; or empty.
-        vectors: flat float32 `[C, d]`, d a multiple of 16.
-        users: flat float32 `[B, d]`.
+        stored: flat rows of which `row_products.add_stored` reads the same.
+        dim: coordinates of a row.
+        origin: the index of the item whose row is the first.
+        users: `[B, d]` float32, d a multiple of 16.
+        scales: by which products are multiplied, of the same rows; or empty.
         hidden: `[N]` uint8, 1 for items nobody shall get; or empty.
         seen: items of each row, ascending; or empty.
         offsets: `[B + 1]`: those of row b are `seen[offsets[b]:offsets[b + 1]]`.
@@ -158,14 +161,18 @@ def enter_chunk(
         counts: `[B]` int64: how many are in each list.
         floors: `[B]` float32: what a score must exceed.
     """
-    width = len(vectors) // near.shape[1]
+    width = users.shape[1]
+    flat = users.reshape(users.size)
     for row in range(rows[0], rows[1]):
         limit = floors[row] - slack[row]
         for item in range(near.shape[1]):
             about = near[row, item] * factors[item] if len(factors) else near[row, item]
             if about <= limit:
                 continue
-            score = dot(vectors, item * width, users, row * width, width // 16)
+            place = base + item - origin
+            score = dot(stored, place * dim, flat, row * width, width // 16)
+            if len(scales):
+                score *= scales[place]
             if len(norms):
                 score /= norms[item]
             if score > floors[row]:
@@ -174,6 +181,33 @@ def enter_chunk(
                     hidden, seen, offsets, keep, scores, items, counts, floors,
                 )  # fmt: skip
                 limit = floors[row] - slack[row]
+
+
+@kernel
+def enter_scores(
+    rows, base, sums, norms, hidden, seen, offsets, keep, scores, items, counts, floors
+):
+    """Lets a chunk of items enter the lists of the users `rows[0] .. rows[1] - 1` by exact scores.
+
+    Args:
+        rows: of the batch.
+        base: the first item's index.
+        sums: `[B, C]` float32.
+        norms: `[N]` float32 that scores are divided by; or empty.
+        hidden: the rest as `enter_chunk`.
+    """
+    for row in range(rows[0], rows[1]):
+        floor = floors[row]
+        for item in range(sums.shape[1]):
+            score = sums[row, item]
+            if len(norms):
+                score /= norms[base + item]
+            if score > floor:
+                enter(
+                    row, score, base + item,
+                    hidden, seen, offsets, keep, scores, items, counts, floors,
+                )  # fmt: skip
+                floor = floors[row]
 
 
 @kernel

@@ -11,16 +11,27 @@ from functools import cached_property
 import numpy as np
 
 from recsys.arrays import Float32, Int64
-from recsys.kernels.row_products import padded
-from recsys.kernels.running_lists import enter_chunk, make_lists, taken_of
+from recsys.kernels.row_products import add_neighbours, padded
+from recsys.kernels.running_lists import (
+    Lists,
+    enter_chunk,
+    enter_scores,
+    make_lists,
+    taken_of,
+)
 from recsys.kernels.threads import in_parts
 from recsys.retrieval.bundle.tiers import Tiers
 from recsys.retrieval.codecs.base import blocks_of
 from recsys.retrieval.filters import Filters
+from recsys.retrieval.tier_products import StoredRows, stored_of
 
 _CHUNK = 2048
 _ELEMENTS = 1 << 19
 """Coordinates of a chunk that is larger because few users share it."""
+_SCORES = 1 << 15
+"""Items whose scores are held at once where rows are read as they are stored."""
+FEW = 6
+"""Users for whom that is faster than a product of matrices."""
 
 
 class Scan:
@@ -64,7 +75,8 @@ class Scan:
         """`[B]` how far two sums of the same products may be from each other, whatever their order.
 
         Each is off by d 2^-24 of the sum of the products' sizes at most, which the norms bound
-        (Cauchy and Schwarz); a little more for factors, and for what is too small for float32.
+        (Cauchy and Schwarz); a little more for factors, for scales that are multiplied with the
+        coordinates or with the sum, and for what is too small for float32.
         """
         lengths = np.linalg.norm(users.astype(np.float64), axis=1)
         slack = (2 * self.size + 8) * 2.0**-24 * 1.001 * self.longest * lengths
@@ -79,16 +91,44 @@ class Scan:
             keep: how many.
             filters: of these users.
         """
-        lists, slack, own = make_lists(len(users), keep), self.slack_of(users), padded(users)
+        lists, tier = make_lists(len(users), keep), self.tiers.parts[0]
+        stored = None
+        if tier.spec.hi >= self.size:
+            stored = stored_of(tier.vectors, 0, self.size, users)
+        if stored is None or len(users) > FEW:
+            self._multiply(users, stored, lists, filters)
+        else:
+            self._read(stored, lists, filters)
+        return taken_of(lists, self.threads)
+
+    def _read(self, stored: StoredRows, lists: Lists, filters: Filters) -> None:
+        """Reads the rows as they are stored: nothing is decoded, no product of matrices made."""
+        norms = np.empty(0, np.float32) if self._norms is None else np.asarray(self._norms)
+        hiding = (filters.hidden, filters.seen, filters.offsets)
+        users, rows = stored.users, (stored.rows, stored.dim, 0, stored.users)
+        for start in range(0, len(self.tiers), _SCORES):
+            sums = np.zeros((len(users), min(_SCORES, len(self.tiers) - start)), np.float32)
+            add_neighbours(*rows, start, stored.scales, sums, self.threads)
+            chunk = (start, sums, norms, *hiding, *lists.arguments)
+            in_parts(enter_scores, len(users), self.threads, *chunk)
+
+    def _multiply(
+        self, users: Float32, stored: StoredRows | None, lists: Lists, filters: Filters
+    ) -> None:
+        """Decodes chunks of rows and multiplies matrices."""
+        slack, none = self.slack_of(users), np.empty(0, np.float32)
         hiding = (filters.hidden, filters.seen, filters.offsets)
         many = max(_CHUNK, _ELEMENTS // (self.size * max(1, len(users))))
         for lo in range(0, len(self.tiers), many):
             rows = slice(lo, min(lo + many, len(self.tiers)))
             vectors = self.tiers.decode(rows, 0, self.size)
             near = users @ vectors.T
-            none = np.empty(0, np.float32)
             norms = none if self._norms is None else np.array(self._norms[rows])
             factors = none if self._norms is None else np.float32(1) / norms
-            chunk = (rows.start, near, slack, factors, norms, padded(vectors).ravel(), own.ravel())
+            if stored is None:
+                whole = padded(vectors)
+                exact = (whole.ravel(), whole.shape[1], lo, padded(users), none)
+            else:
+                exact = (stored.rows, stored.dim, 0, stored.users, stored.scales)
+            chunk = (lo, near, slack, factors, norms, *exact)
             in_parts(enter_chunk, len(users), self.threads, *chunk, *hiding, *lists.arguments)
-        return taken_of(lists, self.threads)

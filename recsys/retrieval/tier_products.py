@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,15 +37,41 @@ def add_products(
     Returns:
         Whether it was done: there are no kernels for every codec, and only for multiples of 16.
     """
-    stored = _view(vectors)
-    if stored is None or (last - first) % LANES:
+    stored = stored_of(vectors, first, last, users)
+    if stored is None:
         return False
+    add_stored(stored.rows, stored.dim, first, stored.users, items, stored.scales, sums, threads)
+    return True
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows of a tier as kernels read them: a score is `scales[row]` times the product of `users`
+    with the row.
+    """
+
+    rows: npt.NDArray[Any]
+    """Flat `[N * dim]`, of the type that tells a kernel how to read them."""
+    dim: int
+    """Coordinates of a row."""
+    users: Float32
+    """`[B, d]` contiguous, times what all rows share."""
+    scales: Float32
+    """`[N]`; or empty."""
+
+
+def stored_of(vectors: Encoded, first: int, last: int, users: Float32) -> StoredRows | None:
+    """The coordinates `first..last-1` of a tier for users `[B, last - first]`; None: decode them.
+
+    There are no kernels for every codec, and only for multiples of 16 coordinates.
+    """
+    rows = _view(vectors)
+    if rows is None or (last - first) % LANES:
+        return None
     if "scales" in vectors.shared:
         users = users * vectors.shared["scales"][first:last]
     scales = np.asarray(vectors.rows.get("scales", np.empty(0, np.float32)))
-    users = np.ascontiguousarray(users)
-    add_stored(stored, vectors.dim, first, users, items, scales, sums, threads)
-    return True
+    return StoredRows(rows, vectors.dim, np.ascontiguousarray(users), scales)
 
 
 def _view(vectors: Encoded) -> npt.NDArray[Any] | None:

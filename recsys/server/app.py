@@ -7,6 +7,7 @@ import logging
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from ipaddress import ip_address
@@ -19,6 +20,7 @@ from recsys.retrieval.bundle.manifest import read_manifest
 from recsys.retrieval.bundle.versions import find_bundle
 from recsys.server.answering.batching import Batcher
 from recsys.server.items.log import ItemLog
+from recsys.server.memory import settle
 from recsys.server.settings import ItemSettings, ServerSettings
 from recsys.server.versions import SHARED, Versions
 from recsys.server.web.gate import Gate
@@ -45,8 +47,12 @@ _POLICY = {
 logger = logging.getLogger("recsys.server")
 
 
-def make_app(settings: ServerSettings) -> FastAPI:
+def make_app(settings: ServerSettings, *, alone: bool = False) -> FastAPI:
     """The application; it opens and warms the bundle before it takes the first request.
+
+    Args:
+        settings: of the server.
+        alone: its process does nothing else, so threads and garbage collection are set up for it.
 
     Raises:
         ConfigError: the file of the key cannot be read, or run-time items cannot be taken so.
@@ -60,6 +66,8 @@ def make_app(settings: ServerSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(versions.open)
+        if alone:
+            settle()
         batcher.start()  # an application may be started again
         watching = [
             asyncio.create_task(_again_and_again(versions.renew, settings.watch)),
@@ -90,7 +98,7 @@ def make_app(settings: ServerSettings) -> FastAPI:
 
 def from_environment() -> FastAPI:
     """The application of a worker process."""
-    return make_app(ServerSettings.model_validate_json(os.environ[_SETTINGS]))
+    return make_app(ServerSettings.model_validate_json(os.environ[_SETTINGS]), alone=True)
 
 
 def key_of(settings: ServerSettings) -> str | None:
@@ -165,18 +173,25 @@ def run(settings: ServerSettings) -> None:
             log_config=log_config(),
             timeout_keep_alive=20,
             timeout_graceful_shutdown=round(settings.grace),
-            timeout_worker_healthcheck=60,
+            timeout_worker_healthcheck=20,  # one killed while it is asked is missed for so long
         )
 
 
 async def _again_and_again(look: Callable[[], bool], seconds: float) -> None:
-    """Looks for what is new, every so many seconds (0: never); the searches go on meanwhile."""
-    while seconds:
-        await asyncio.sleep(seconds)
-        try:
-            await asyncio.to_thread(look)
-        except Exception:  # the next look may succeed
-            logger.exception("the look for something new failed")
+    """Looks for what is new, every so many seconds (0: never); the searches go on meanwhile.
+
+    In one thread: versions opened in many would each leave memory with their own.
+    """
+    loop, thread = asyncio.get_running_loop(), ThreadPoolExecutor(1, "recsys-looks")
+    try:
+        while seconds:
+            await asyncio.sleep(seconds)
+            try:
+                await loop.run_in_executor(thread, look)
+            except Exception:  # the next look may succeed
+                logger.exception("the look for something new failed")
+    finally:
+        thread.shutdown(wait=False)
 
 
 def _pause_of(items: ItemSettings) -> float:

@@ -69,6 +69,9 @@ class ServerSettings(StrictModel):
     """Most requests that are searched together; 1: each alone."""
     watch: float = Field(default=1.0, ge=0)
     """Seconds between two looks at `current`; 0: the first version is served for good."""
+    turns: int = Field(default=100, ge=0)
+    """Every so many answers of a worker, one closes its connection: clients that keep theirs open
+    spread over the workers again after one was started anew. 0: never."""
     grace: float = Field(default=20.0, ge=0)
     """Seconds that running requests have when the server is stopped."""
     page: bool = True

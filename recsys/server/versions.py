@@ -14,6 +14,7 @@ import numpy as np
 from recsys.errors import ConfigError, DataError, RecsysError
 from recsys.retrieval.bundle.manifest import MANIFEST
 from recsys.retrieval.bundle.versions import find_bundle
+from recsys.retrieval.scan import FEW
 from recsys.server.answering.added import Added
 from recsys.server.answering.answers import Answering, Told
 from recsys.server.answering.served import Served
@@ -21,6 +22,7 @@ from recsys.server.answering.stock import Stock
 from recsys.server.items.encoding import Content
 from recsys.server.items.log import ItemLog
 from recsys.server.items.state import ItemState
+from recsys.server.memory import give_back
 from recsys.server.settings import ServerSettings
 from recsys.server.web.metrics import Metrics
 from recsys.server.web.schemas import RecommendRequest, ScoreRequest, SimilarRequest
@@ -94,6 +96,7 @@ class Versions:
             self._refuse(folder, error)
             return False
         self.metrics.swaps.labels("swapped").inc()
+        give_back()
         return True
 
     def change(self, put: Mapping[str, Content], delete: Sequence[str]) -> dict[str, Any]:
@@ -226,7 +229,8 @@ def warm(answering: Answering) -> None:
     entry = served.bundle.manifest.ranker
     k = min(10, answering.limits.k, *([entry.keep] if entry is not None else []))
     more = [each.model_copy(update={"k": k} | way) for way in ways for each in people]
-    _raise(answering.recommend(more))
+    times = -(-(FEW + 1) // len(people))  # many are scanned for in another way than few
+    _raise(answering.recommend(more * times))
     for each in more[: len(people)]:  # alone
         _raise(answering.recommend([each]))
     _raise(answering.similar([SimilarRequest(item=item, k=k)]))

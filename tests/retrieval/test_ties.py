@@ -11,8 +11,6 @@ from recsys.retrieval.funnel import Funnel, Stage
 from recsys.retrieval.scan import Scan
 from tests.retrieval.bundles import vectors
 
-FLOATS = ["fp32", "fp16", "bf16", "int4", "int2", "binary", "pq"]
-
 
 def bundle_of(items, tiers, normalize=False):
     return InMemory(items, parse_tiers(tiers, items.shape[1]), (8, 11, 32), normalize=normalize)
@@ -44,7 +42,7 @@ def test_equal_rows_among_others_have_equal_scores(codec):
             assert len(set(scores[same.ravel() == group].tolist())) == 1
 
 
-@pytest.mark.parametrize("codec", FLOATS)
+@pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("normalize", [False, True])
 def test_a_shorter_list_is_the_beginning_of_a_longer_one_to_the_last_bit(codec, normalize):
     rows = vectors(3000)

@@ -29,6 +29,16 @@ def test_an_application_that_is_started_again_answers_again(shelf):
             assert opened.post("/v1/recommend", json=ASKED).status_code == 200
 
 
+@pytest.mark.parametrize("turns", [0, 3])
+def test_one_answer_of_so_many_closes_its_connection(shelf, turns):
+    settings = ServerSettings(bundle=shelf, threads=1, logs=False, turns=turns)
+    with TestClient(make_app(settings)) as opened:
+        told = [
+            opened.post("/v1/recommend", json=ASKED).headers.get("connection") for _ in range(7)
+        ]
+    assert [place for place, word in enumerate(told, 1) if word == "close"] == [3, 6][: 2 * turns]
+
+
 def test_batches_give_what_single_requests_give(client):
     paths = {
         "/v1/recommend": [ASKED, {"user": "u1"}, {"history": []}],

@@ -14,6 +14,8 @@ import polars as pl
 from recsys.arrays import Int64
 from recsys.errors import DataError
 
+_FEW = 64
+
 
 class Lookup:
     """The items or the users of a bundle; the position of an id is its index.
@@ -52,7 +54,7 @@ class Lookup:
         first = np.searchsorted(self._hashes, _hashes(text))
         for step in range(self._most):  # one, unless two ids have the same hash
             there = self._order[np.minimum(first + step, len(self.names) - 1)]
-            named = self._text[there].to_list()
+            named = _some(self._text, there)
             same = [one == other for one, other in zip(named, text, strict=True)]
             found[same] = there[same]
         return found
@@ -64,7 +66,14 @@ class Lookup:
 
     def ids(self, indices: Int64) -> list[Any]:
         """External ids of indices."""
-        return self.names[indices].to_list()
+        return _some(self.names, indices)
+
+
+def _some(series: pl.Series, places: Int64) -> list[Any]:
+    """Values of a long series; few are taken one by one, which costs a tenth of an expression."""
+    if len(places) <= _FEW:
+        return [series[place] for place in places.tolist()]
+    return series[places].to_list()
 
 
 def _hashes(texts: Iterable[str]) -> Int64:

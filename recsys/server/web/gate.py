@@ -53,6 +53,7 @@ class Gate:
         """
         self.app, self.settings, self.metrics = app, settings, metrics
         self._key = None if key is None else key.encode()
+        self._answered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -66,7 +67,7 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = [*_HEADERS, (b"x-request-id", name.encode())]
+                own = [*_HEADERS, (b"x-request-id", name.encode()), *self._ending()]
                 message = {**message, "headers": [*message.get("headers", []), *own]}
             await send(message)
 
@@ -79,6 +80,12 @@ class Gate:
             await _refuse(refused, sending)
         finally:
             self._tell(scope, status, time.perf_counter() - start, name)
+
+    def _ending(self) -> list[tuple[bytes, bytes]]:
+        """What closes the connection after an answer; of many, one does (`turns`)."""
+        self._answered += 1
+        turns = self.settings.turns
+        return [(b"connection", b"close")] if turns and not self._answered % turns else []
 
     def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
         if self._key is None or path in OPEN or path.startswith(_PAGE):
