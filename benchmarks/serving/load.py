@@ -147,12 +147,15 @@ def prepare(shelf: Path) -> dict[str, str]:
 def disturb(
     serving: Serving, shelf: Path, names: dict[str, str], seconds: float, told: dict[str, Any]
 ) -> None:
-    """Publishes five good versions and a damaged one, and kills a worker."""
+    """Publishes five good versions and a damaged one, kills a worker, and tells of memory."""
     pause = seconds / 8
+    sizes = []
     for number in range(5):
         time.sleep(pause)
+        sizes.append(serving.megabytes())
         point_to(shelf, names["good" if number % 2 else "other"])
     time.sleep(pause)
+    told |= {"mb_first_swap": sizes[1], "mb_last_swap": serving.megabytes()}
     point_to(shelf, names["bad"])
     time.sleep(pause)
     point_to(shelf, names["other"])
@@ -242,7 +245,12 @@ def figures_of(found: dict[str, Any]) -> Iterator[Figure]:
         for share in ("p50", "p95", "p99"):
             yield Figure(name=place, metric=share, unit="ms", value=load[share])
     place = f"{name}, {loads['held']}"
-    for key, metric in (("mb_before", "MB before"), ("mb_after", "MB after")):
+    for key, metric in (
+        ("mb_before", "MB before"),
+        ("mb_first_swap", "MB after the first swap"),
+        ("mb_last_swap", "MB after the last swap"),
+        ("mb_after", "MB after"),
+    ):
         yield Figure(name=place, metric=metric, unit="count", value=found[key])
     for result, count in found["swaps"].items():
         yield Figure(name=place, metric=result, unit="count", value=float(count))

@@ -36,13 +36,15 @@ def test_a_load_run_is_kept_as_figures():
     load = vars(Load(500.0, 0, 1.5, 2.5, 9.5))
     found = {
         "items": 30, "workers": 2, "bare": load, "one": load, "highest": load, "held": load,
-        "mb_before": 200.0, "mb_after": 201.0, "swaps": {"swapped": "10.0", "refused": "2.0"},
+        "mb_before": 200.0, "mb_first_swap": 203.0, "mb_last_swap": 202.0, "mb_after": 201.0,
+        "swaps": {"swapped": "10.0", "refused": "2.0"},
         "killed": 1,
     }  # fmt: skip
     kept = Results(steps=(Step(command="x"),), seeds=(), rows=tuple(figures_of(found)))
     name = "30 items, 2 workers, held, with swaps"
     assert kept.find(name, None, "p99").value == 9.5
     assert kept.find(name, None, "swapped").value == 10
+    assert kept.find(name, None, "MB after the last swap").value == 202
     assert kept.find("30 items, one request at a time, without HTTP", None, "p50").value == 1.5
 
 
