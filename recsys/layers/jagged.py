@@ -89,13 +89,28 @@ def attend(
         dropout: share of the attention weights that is dropped.
         bias: `[H, L]` added to the scores of tokens 0, 1, ... L - 1 steps back.
     """
+    return _attend(queries, keys, values, None if bias is None else _by_distance(bias), dropout)
+
+
+def attend_both_ways(
+    queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, *, dropout: float
+) -> Tensor:
+    """As `attend`, where tokens see all of their row: the first `lengths [B]` of it."""
+    real = torch.arange(keys.shape[2], device=keys.device) < lengths[:, None]
+    return _attend(queries, keys, values, real[:, None, None], dropout)
+
+
+def _attend(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, dropout: float
+) -> Tensor:
+    """`mask`: added to the scores, or where there are some; None: causal."""
     if not is_host(queries.device):
         return nn.functional.scaled_dot_product_attention(
             queries,
             keys,
             values,
-            attn_mask=None if bias is None else _by_distance(bias).to(queries.dtype),
-            is_causal=bias is None,
+            attn_mask=_of_kind(mask, queries),
+            is_causal=mask is None,
             dropout_p=dropout,
         )
     with torch.autocast(queries.device.type, enabled=False):
@@ -103,10 +118,15 @@ def attend(
             queries.float(),
             keys.float(),
             values.float(),
-            attn_mask=None if bias is None else _by_distance(bias),
-            is_causal=bias is None,
+            attn_mask=mask,
+            is_causal=mask is None,
             dropout_p=dropout,
         )
+
+
+def _of_kind(mask: Tensor | None, queries: Tensor) -> Tensor | None:
+    """What is added to scores has their type; what tells where there are some is of booleans."""
+    return mask if mask is None or mask.dtype == torch.bool else mask.to(queries.dtype)
 
 
 def _by_distance(bias: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class NestedAttention(nn.Module):
     def last(self, queries: Tensor, context: Tensor, layout: JaggedLayout) -> Tensor:
         """`[B, D], [T, D] -> [B, D]`: `forward` at each user's last token, without dropout.
 
-        As in the plain attention, no key or value is made: see `CausalAttention.last`.
+        As in the plain attention, no key or value is made: see `SelfAttention.last`.
         """
         grid = layout.pad(context)
         beyond = torch.arange(layout.longest, device=grid.device) >= layout.lengths[:, None]

@@ -1,4 +1,4 @@
-"""Causal transformer layers over jagged histories.
+"""Transformer layers over jagged histories, causal unless said otherwise.
 
 References: Kang and McAuley, SASRec, ICDM 2018; Borisyuk et al., LiGR, 2025 (gated residuals) and
 Tikhonovich et al., eSASRec, RecSys 2025, which puts them into SASRec; Zhai et al., HSTU, ICML 2024
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel
 from recsys.layers.dropout import Dropout
-from recsys.layers.jagged import JaggedLayout, attend
+from recsys.layers.jagged import JaggedLayout, attend, attend_both_ways
 from recsys.layers.nested import halves, linear, norm, scaled
 from recsys.layers.nested_attention import NestedAttention
 from recsys.layers.precision import forward_in
@@ -54,11 +54,16 @@ class TransformerConfig(StrictModel):
     prefixes of what that model gives: better ones than a model of their own width would."""
 
 
-class CausalAttention(nn.Module):
-    """Multi-head causal self-attention; queries may come from a tensor of their own."""
+class SelfAttention(nn.Module):
+    """Multi-head self-attention, causal or to both sides; queries may come from a tensor of their
+    own.
+    """
 
-    def __init__(self, dim: int, config: TransformerConfig, *, timed: bool = False) -> None:
+    def __init__(
+        self, dim: int, config: TransformerConfig, *, timed: bool = False, causal: bool = True
+    ) -> None:
         super().__init__()
+        self.causal = causal
         self.num_heads, self.dropout = config.num_heads, config.attention_dropout
         self.times = TimeBias(config.num_heads) if timed else None
         self.query = nn.Linear(dim, dim)
@@ -76,14 +81,19 @@ class CausalAttention(nn.Module):
         return nn.functional.embedding(places, self.distance_bias.T).movedim(-1, 0)
 
     def forward(self, queries: Tensor, context: Tensor, layout: JaggedLayout) -> Tensor:
-        """`[T, D], [T, D] -> [T, D]`: token t sees the tokens of its user up to t."""
+        """`[T, D], [T, D] -> [T, D]`: token t sees the tokens of its user up to t; if not causal,
+        all of them.
+        """
         packed = torch.cat([self.query(queries), self.key_value(context)], dim=1)
         grid = layout.pad(packed)
         heads = grid.view(*grid.shape[:2], 3, self.num_heads, -1)
         heads = heads.permute(2, 0, 3, 1, 4)  # [3, B, H, L, D / H]
         dropout = self.dropout if self.training else 0.0
         bias = self._bias(torch.arange(layout.longest, device=grid.device))
-        if self.times is None and fits(heads[0], dropout, bias):
+        if not self.causal:
+            seen = attend_both_ways(heads[0], heads[1], heads[2], layout.lengths, dropout=dropout)
+            seen = seen.transpose(1, 2).flatten(2)
+        elif self.times is None and fits(heads[0], dropout, bias):
             seen = attend(heads[0], heads[1], heads[2], dropout=dropout, bias=bias)
             seen = seen.transpose(1, 2).flatten(2)
         else:
@@ -161,16 +171,18 @@ class SwiGLU(nn.Module):
 class TransformerLayer(nn.Module):
     """One layer: attention and a feed-forward net, joined as `config.layer` says."""
 
-    def __init__(self, sizes: Sequence[int], config: TransformerConfig, *, timed: bool) -> None:
+    def __init__(
+        self, sizes: Sequence[int], config: TransformerConfig, *, timed: bool, causal: bool
+    ) -> None:
         super().__init__()
         self.kind, nested = config.layer, config.nested
         self.attention_norm, self.feed_norm = norm(sizes, nested=nested), norm(sizes, nested=nested)
-        self.attention: CausalAttention | NestedAttention
+        self.attention: SelfAttention | NestedAttention
         if nested:
             heads, dropout = config.num_heads, config.attention_dropout
             self.attention = NestedAttention(sizes, heads, dropout, timed=timed)
         else:
-            self.attention = CausalAttention(sizes[-1], config, timed=timed)
+            self.attention = SelfAttention(sizes[-1], config, timed=timed, causal=causal)
         self.feed = (SwiGLU if self.kind == "ligr" else FeedForward)(sizes, config)
         self.dropout = Dropout(config.dropout)
         if self.kind == "ligr":
@@ -202,16 +214,24 @@ class Transformer(nn.Module):
     """`num_layers` layers and a final LayerNorm."""
 
     def __init__(
-        self, sizes: Sequence[int], config: TransformerConfig, *, timed: bool = False
+        self,
+        sizes: Sequence[int],
+        config: TransformerConfig,
+        *,
+        timed: bool = False,
+        causal: bool = True,
     ) -> None:
         """Args:
         sizes: those that have a model of their own; only the last counts if not `nested`.
         config: of the layers.
         timed: scores have a bias by the time between two tokens.
+        causal: tokens see those before them; false: all of their user, of plain attention without
+            `distances` alone.
         """
         super().__init__()
         self.layers = nn.ModuleList(
-            TransformerLayer(sizes, config, timed=timed) for _ in range(config.num_layers)
+            TransformerLayer(sizes, config, timed=timed, causal=causal)
+            for _ in range(config.num_layers)
         )
         self.norm = norm(sizes, nested=config.nested)
         self.bf16 = config.bf16

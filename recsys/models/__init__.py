@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from recsys.models.base import Model, ModelConfig, lacks_of_model
+from recsys.models.bert4rec import BERT4Rec, BERT4RecConfig
 from recsys.models.comirec import ComiRec, ComiRecConfig
 from recsys.models.elsa import ELSA, ELSAConfig
 from recsys.models.fmrlrec import FMRLRec, FMRLRecConfig
@@ -21,6 +22,8 @@ __all__ = [
     "IALS",
     "MODELS",
     "AnyModelConfig",
+    "BERT4Rec",
+    "BERT4RecConfig",
     "ComiRec",
     "ComiRecConfig",
     "ELSAConfig",
@@ -45,6 +48,7 @@ MODELS: Registry[type[Model]] = Registry(
     "recsys.models",
     {
         "sasrec": "recsys.models.sasrec:SASRec",
+        "bert4rec": "recsys.models.bert4rec:BERT4Rec",
         "comirec": "recsys.models.comirec:ComiRec",
         "fmrlrec": "recsys.models.fmrlrec:FMRLRec",
         "fuxi": "recsys.models.fuxi:FuXi",

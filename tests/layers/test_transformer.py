@@ -5,7 +5,7 @@ import torch
 from recsys.data.histories import Histories
 from recsys.layers.dropout import Dropout
 from recsys.layers.jagged import layout_of
-from recsys.layers.transformer import CausalAttention, Transformer, TransformerConfig
+from recsys.layers.transformer import SelfAttention, Transformer, TransformerConfig
 
 LENGTHS = [3, 1, 5]
 
@@ -95,7 +95,7 @@ def test_the_last_tokens_alone_are_the_last_tokens_of_all(encoder):
 def test_a_distance_bias_is_added_by_steps_back_and_shared_beyond_its_end():
     config = TransformerConfig(num_heads=2, distances=3, layer="prenorm")
     torch.manual_seed(0)
-    attention = CausalAttention(8, config)
+    attention = SelfAttention(8, config)
     bias = torch.randn(2, 3)
     attention.distance_bias.data.copy_(bias)
     x = torch.randn(5, 8)

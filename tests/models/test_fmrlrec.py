@@ -160,7 +160,7 @@ def test_a_feature_that_is_not_there_or_is_no_vectors_is_refused_with_what_to_do
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"name": "sasrek"}, "no model named 'sasrek'; known: sasrec, comirec, fmrlrec"),
+        ({"name": "sasrek"}, "no model named 'sasrek'; known: sasrec, bert4rec, comirec, fmrlrec"),
         ({"name": "fmrlrec", "encoder": {"layer": "ligr"}}, r"model\.encoder\.layer: unknown key"),
         ({"encodr": {}}, r"model\.encodr: unknown key; did you mean 'encoder'"),
         ({"name": "fmrlrec", "features": []}, "neither features nor ids"),

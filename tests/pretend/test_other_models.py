@@ -21,6 +21,7 @@ TIMED = {
     "sasrec, nested": ("sasrec", {"time": "request", "encoder": STILL, "history_dropout": 0.0}),
     "hstu": ("hstu", {"time": "request"}),
     "fuxi": ("fuxi", {"time": "request"}),
+    "bert4rec": ("bert4rec", {}),  # reads none
 }
 SOLVED = {"ials": {}, "spectral": {"granularities": {"sizes": [4, 8], "normalize": False}}}
 

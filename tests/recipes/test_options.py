@@ -69,6 +69,7 @@ def table(name, *options):
 HSTU = "model={name: hstu, granularities: {sizes: [4, 8]}, history_length: 6}"
 FUXI = HSTU.replace("hstu", "fuxi")
 COMIREC = HSTU.replace("hstu", "comirec")
+BERT4REC = HSTU.replace("hstu", "bert4rec")
 CAPSULES = COMIREC.replace("}, hi", "}, encoder: {kind: dynamic_routing}, hi")
 ASKED = "protocol=request-time"
 POINTWISE = (
@@ -226,6 +227,13 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
         for name, beside, changed in POINTWISE[:-3]
         if name != "repeat_bias"
     },
+    **{
+        f"BERT4RecConfig.{name}": ([BERT4REC, *beside], [changed])
+        for name, beside, changed in POINTWISE
+        if name not in ("seen_negatives", "repeat_bias", "time", "gap_vectors", "encoder")
+    },
+    "BERT4RecConfig.encoder": ([BERT4REC], ["model.encoder={num_layers: 2}"]),
+    "BERT4RecConfig.hidden_share": ([BERT4REC], ["model.hidden_share=0.6"]),
     "ComiRecConfig.num_interests": ([COMIREC], ["model.num_interests=2"]),
     "ComiRecConfig.encoder": ([COMIREC], ["model.encoder={hidden_ratio: 2}"]),
     "InterestsConfig.kind": ([COMIREC], ["model.encoder.kind=dynamic_routing"]),
@@ -391,6 +399,11 @@ STAYS: dict[str, tuple[list[str], list[str]]] = {
 ELSEWHERE = {
     "SplitRule.valid_share": "drawn when the data set is prepared: tests/data_prep",
     "SplitRule.seed": "drawn when the data set is prepared: tests/data_prep",
+    **{
+        f"BERT4RecConfig.{name}": "refused: tests/models/test_bert4rec.py"
+        for name in ("seen_negatives", "repeat_bias", "time")
+    },
+    "BERT4RecConfig.gap_vectors": "needs time, which is refused",
     "ComiRecConfig.repeat_bias": "refused: tests/models/test_comirec.py",
     "ComiRecConfig.time": "refused: tests/models/test_comirec.py",
     "ComiRecConfig.gap_vectors": "needs time, which is refused",

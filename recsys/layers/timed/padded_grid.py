@@ -18,7 +18,8 @@ from recsys.layers.jagged import TimeGrid
 class PaddedGrid:
     """A replacement of JaggedLayout where every cell of the padded grid is a token.
 
-    Cells behind the end of a history hold nonsense; attention is causal, so nobody reads it.
+    Cells behind the end of a history hold nonsense; attention is causal, or told the lengths, so
+    nobody reads it.
     """
 
     num_rows: Any
