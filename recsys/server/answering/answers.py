@@ -183,12 +183,13 @@ class Answering:
         except RecsysError as error:
             row.error = error
             return
-        if row.source == "popularity" and any(each is not None for each in row.columns.values()):
+        told = any(each is not None for each in row.columns.values())
+        if told and (row.source == "popularity" or not self.served.has_tower):
             row.source = "columns"
 
     def _check_history(self, row: _Row) -> None:
         """Refuses a history that this bundle cannot read."""
-        if not self.served.has_tower and row.columns is None:
+        if not self.served.has_tower:
             row.error = row.error or no_tower(self.served)
         elif self.served.reads_time != "none" and row.request.times is None:
             row.error = row.error or no_times(self.served)
