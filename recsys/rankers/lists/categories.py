@@ -13,6 +13,8 @@ Shape legend: B users, K candidates, k places, N items, G categories, T categori
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +24,7 @@ from pydantic import Field
 
 from recsys.arrays import Bool, Float32, Float64, Int64
 from recsys.data.features.columns import category_lists
+from recsys.errors import ConfigError
 from recsys.rankers.lists.base import Known, Ranked, blocks, relevance
 from recsys.rankers.lists.greedy import filled
 from recsys.rankers.lists.steps import Step
@@ -110,6 +113,19 @@ class ItemCategories:
 def candidates_for(k: int, num_items: int) -> int:
     """How many candidates a list of k is chosen from."""
     return max(k, min(_EACH * k, num_items))
+
+
+@contextmanager
+def more_candidates(k: int, count: int) -> Iterator[None]:
+    """Tells why so many candidates were asked for, where they cannot be had."""
+    try:
+        yield
+    except ConfigError as error:
+        if count == k:
+            raise
+        raise ConfigError(
+            f"for diversity lists of {k} are chosen from {count} candidates, and {error}"
+        ) from error
 
 
 def diversified(

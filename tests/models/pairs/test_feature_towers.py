@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 import recsys
 from recsys.data.features.manifest import FeatureOrigin
-from recsys.data.features.writing import write_categories, write_numbers
 from recsys.data.features.user_columns import user_features
+from recsys.data.features.writing import write_categories, write_numbers
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.library.engines.bundle_engine import BundleEngine
@@ -181,6 +181,14 @@ def test_the_bundle_makes_users_of_columns_as_the_model_does(both, shelf, place)
         np.testing.assert_allclose(found[1], wanted[1], atol=1e-4)
         lists = [each.recommend(**case, k=6).drop("score") for each in (model, bundle)]
         assert lists[0].equals(lists[1]) and len(lists[0]) == 6 * len(wanted[0])
+    # Who is known and has no history here stays as he is: what he has had is not forgotten.
+    for each in (model, bundle):
+        plain = each.recommend(["u78"], k=6)["item_id"].to_list()
+        beside = each.recommend(users=new, histories=history, k=6)
+        assert beside.filter(pl.col("user_id") == "u78")["item_id"].to_list() == plain
+        nothing = new.head(1).with_columns(club=None, age=None, town=None)
+        beside = each.recommend(users=nothing, histories=history, k=6)
+        assert beside.filter(pl.col("user_id") == "u78")["item_id"].to_list() == plain
     guests = model.user_vectors(histories=history)[1]
     told = model.user_vectors(users=new, histories=history)[1]
     assert np.abs(guests[0] - told[0]).max() > 0.01
@@ -274,13 +282,13 @@ HUGE = {"whole": 10**400, "float": 1e300, "text": "1e300", "negative": -1e39}
 @pytest.mark.parametrize("value", HUGE.values(), ids=HUGE.keys())
 def test_a_number_beyond_32_bits_is_refused_of_that_user_alone(value, untrained):
     """Later it would be refused with all requests that are answered together."""
-    with pytest.raises(DataError, match="age of the user is .* a finite number is expected"):
+    with pytest.raises(DataError, match=r"age of the user is .* a finite number is expected"):
         untrained.row({"age": value}, "the user")
 
 
 @pytest.mark.parametrize("value", [{"c1"}, object(), {"c1": 1}])
 def test_what_is_no_category_is_refused(value, untrained):
-    with pytest.raises(DataError, match="club of the user is .* a text or a list of texts"):
+    with pytest.raises(DataError, match=r"club of the user is .* a text or a list of texts"):
         untrained.row({"club": value}, "the user")
 
 
