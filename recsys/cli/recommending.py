@@ -64,8 +64,9 @@ def recommend(
         str | None, typer.Option(help="Column of categories, of which lists shall have several.")
     ] = None,
     diversity: Annotated[
-        float, typer.Option(help="How much more, of the range of scores; with --diverse-by.")
-    ] = 0.05,
+        float | None,
+        typer.Option(help="How much more, of the range of scores; with --diverse-by [0.05]."),
+    ] = None,
     data: DataOption = None,
     device: DeviceOption = None,
 ) -> None:
@@ -73,6 +74,12 @@ def recommend(
     from recsys.library.diversity import Diversity
     from recsys.library.verb import recommend as write
 
+    if diversity is not None and diverse_by is None:
+        raise typer.BadParameter(
+            "it says how much the categories of a column count; name the column by --diverse-by",
+            param_hint="--diversity",
+        )
+    more = {} if diversity is None else {"strength": diversity}
     path = write(
         source,
         out,
@@ -91,7 +98,7 @@ def recommend(
         fallback=fallback,
         ranker=ranker,
         at=at,
-        diversity=None if diverse_by is None else Diversity(diverse_by, diversity),
+        diversity=None if diverse_by is None else Diversity(diverse_by, **more),
     )
     print(f"recommended: {path}")
 

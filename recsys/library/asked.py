@@ -43,6 +43,10 @@ class Asked:
     """`[T]` seconds, where the histories came with times."""
     columns: pl.DataFrame | None = None
     """`[B]` rows: what the model reads of users, as it was given with them; None: nothing was."""
+    listed: Bool | None = None
+    """`[B]` who is among the histories; the others were told of by columns beside them. None: all
+    are.
+    """
 
     def __len__(self) -> int:
         return len(self.users)
@@ -54,6 +58,14 @@ class Asked:
             return np.zeros(len(self), np.bool_)
         return told_of(self.columns)
 
+    @property
+    def stays(self) -> Bool:
+        """`[B]`: known users who stand beside histories without one: they are as they are."""
+        if self.listed is None:
+            return np.zeros(len(self), np.bool_)
+        found: Bool = ~self.listed & (self.users >= 0)
+        return found
+
     def rows(self, rows: Int64) -> Asked:
         """Some of them."""
         ids, users = self.ids.gather(pl.Series(rows)), self.users[rows]
@@ -64,7 +76,8 @@ class Asked:
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
         times = None if self.times is None else self.times[places]
-        return Asked(ids, users, self.unknown, self.items[places], offsets, times, columns)
+        listed = None if self.listed is None else self.listed[rows]
+        return Asked(ids, users, self.unknown, self.items[places], offsets, times, columns, listed)
 
     def slice(self, lo: int, hi: int) -> Asked:
         """Those from `lo` to before `hi`; nothing is copied."""
@@ -75,7 +88,9 @@ class Asked:
         edges = self.offsets[lo : hi + 1]
         items = self.items[edges[0] : edges[-1]]
         times = None if self.times is None else self.times[edges[0] : edges[-1]]
-        return Asked(ids, users, self.unknown, items, edges - edges[0], times, columns)
+        listed = None if self.listed is None else self.listed[lo:hi]
+        offsets = edges - edges[0]
+        return Asked(ids, users, self.unknown, items, offsets, times, columns, listed)
 
     def parts(self, size: int) -> Iterator[Asked]:
         """All, in pieces of `size`."""
@@ -116,8 +131,8 @@ def asked_histories(
         order: `given`: rows of a frame stand in their order.
         users: those that the model knows.
         items: likewise.
-        about: what is known of the users of the histories, and of others, who then have an empty
-            one.
+        about: what is known of the users of the histories, and of others: they have an empty one,
+            and those of them whom the model knows stay as they are.
 
     Raises:
         DataError: it is none of these, an id is none, or nothing says how rows are ordered.
@@ -128,6 +143,7 @@ def asked_histories(
     else:
         given, owners, ids, times = _of_frame(histories, order)
     text = id_series(given, "users of the histories")
+    listed = text.n_unique()
     if about is not None:
         given = _joined(given, about.ids)
         text = pl.concat([text, about.text.alias(text.name)])
@@ -147,6 +163,7 @@ def asked_histories(
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         None if times is None else times[stays],
         None if about is None else _columns_of(about, distinct),
+        None if about is None else np.arange(len(distinct)) < listed,
     )
 
 

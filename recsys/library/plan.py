@@ -23,7 +23,7 @@ from recsys.library.engines.engine import Engine, Found, Lister
 from recsys.library.ids import Ids, id_series
 from recsys.library.output import list_frame
 from recsys.progress import console
-from recsys.rankers.lists.categories import ItemCategories, candidates_for
+from recsys.rankers.lists.categories import ItemCategories, candidates_for, more_candidates
 
 FALLBACKS = ("popularity",)
 
@@ -87,7 +87,7 @@ class Plan:
         self.check_times(asked)
         if asked.offsets is None or self.popular is not None:
             return
-        empty = np.flatnonzero((np.diff(asked.offsets) == 0) & ~asked.told)
+        empty = np.flatnonzero((np.diff(asked.offsets) == 0) & ~asked.told & ~asked.stays)
         if len(empty):
             shown = ", ".join(repr(name) for name in asked.ids.gather(pl.Series(empty[:3])))
             raise DataError(
@@ -100,19 +100,23 @@ class Plan:
         """The same with lists that are chosen for diversity of categories as well; None: as it is.
 
         Raises:
-            ConfigError: the items have no such column, or the candidates cannot be had.
+            ConfigError: it is no `Diversity`, the items have no such column, or the candidates
+                cannot be had.
         """
         if diversity is None:
             return self
+        if not isinstance(diversity, Diversity):
+            raise ConfigError(
+                f"diversity is {diversity!r}; recsys.Diversity(by='a column of the items') is "
+                "expected"
+            )
         assert self.reopen is not None  # of `make_plan`
         column = column_of(self.engine.item_frame(), diversity.by, "this model")
         count = candidates_for(self.k, self.engine.num_items)
-        lister = DiverseLister(
-            self.reopen(count),
-            ItemCategories.of(column),
-            diversity.strength,
-            self.engine.num_items,
-        )
+        with more_candidates(self.k, count):
+            inner = self.reopen(count)
+        categories, strength = ItemCategories.of(column), diversity.strength
+        lister = DiverseLister(inner, categories, strength, self.engine.num_items)
         return replace(self, lister=lister)
 
     def at(self, moment: object) -> Plan:
@@ -139,8 +143,9 @@ class Plan:
         if asked.offsets is None:
             groups = [(known, True), (~known & told, False)]
         else:
-            some = np.diff(asked.offsets) > 0
-            groups = [((some & known if self.engine.by_index else some) | told, False)]
+            some, stays = np.diff(asked.offsets) > 0, asked.stays
+            given = (some & known if self.engine.by_index else some) | told
+            groups = [(stays, True), (given & ~stays, False)]
         found = [(np.flatnonzero(rows), own) for rows, own in groups]
         return [(rows, own) for rows, own in found if len(rows)]
 

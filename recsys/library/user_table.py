@@ -27,7 +27,8 @@ class UserTable:
     text: pl.Series
     """`[B]` the same as text."""
     columns: pl.DataFrame | None
-    """`[B]` rows of the columns that the model reads; None: none of them was given."""
+    """`[B]` rows of the columns that the model reads, null where they tell it nothing; None: none
+    of them was given."""
 
 
 def read_users(users: Any, columns: ColumnUsers | None) -> UserTable:
@@ -39,7 +40,8 @@ def read_users(users: Any, columns: ColumnUsers | None) -> UserTable:
         columns: what the model reads of users; None: it reads nothing.
 
     Raises:
-        DataError: it is none of these, an id is none, or a mapping names another column.
+        DataError: it is none of these, an id is none, a column cannot be read, or a mapping names
+            another one.
     """
     table, names = None, () if columns is None else columns.names
     if isinstance(users, Mapping):
@@ -49,6 +51,7 @@ def read_users(users: Any, columns: ColumnUsers | None) -> UserTable:
         frame = as_frame(users, "the users")
         check_column(frame, "user_id", "users")
         users, table = frame["user_id"], frame.select([n for n in names if n in frame.columns])
+        table = table if columns is None else columns.known(table)
     given = as_series(users, "users").alias("user_id")
     text = id_series(given, "users")
     first = text.is_first_distinct()

@@ -50,6 +50,22 @@ class InterestsConfig(StrictModel):
     nested_from: int = Field(default=0, ge=0)
     """The smallest granularity with a model of its own; 0: the smallest of all."""
 
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> "InterestsConfig":
+        for kind, names in _OPTIONS.items():
+            fields = type(self).model_fields
+            changed = [name for name in names if getattr(self, name) != fields[name].default]
+            if changed and kind != self.kind:
+                raise ValueError(
+                    f"{' and '.join(changed)}: of {kind} alone, and kind is {self.kind}; leave out "
+                    f"what has no effect, or say kind: {kind}"
+                )
+        return self
+
+
+_OPTIONS = {"self_attention": ("hidden_ratio", "distances"), "dynamic_routing": ("iterations",)}
+"""The options that one kind alone reads."""
+
 
 class ComiRecConfig(NextItemConfig):
     """Options of ComiRec."""
@@ -76,9 +92,9 @@ class ComiRecConfig(NextItemConfig):
 
     @model_validator(mode="after")
     def _can_be_built(self) -> "ComiRecConfig":
-        if self.encoder.nested:
-            check_blocks(self.blocks, ratio=self.encoder.hidden_ratio)
-        elif self.encoder.nested_from:
+        blocks = self.blocks if self.encoder.nested else self.blocks[-1:]
+        check_blocks(blocks, ratio=self.encoder.hidden_ratio)
+        if self.encoder.nested_from and not self.encoder.nested:
             raise ValueError("encoder.nested_from has no effect without encoder.nested: true")
         if self.time != "none":
             raise ValueError(f"comirec reads no time, and time is {self.time}; leave it out")

@@ -13,7 +13,8 @@ Shape legend: B users, D embedding_dim.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ from recsys.retrieval.bundle.loading import Bundle
 from recsys.serving.item_tower import NewItemTower, read_tower
 
 USER_COLUMNS = "user_columns.safetensors"
+_LARGEST = float(np.finfo(np.float32).max)
 NOBODY = "nobody"
 """The array of that file beside those of the tower."""
 
@@ -53,6 +55,9 @@ class ColumnUsers:
             given: column -> text, number, truth value, list of texts or None.
             whose: names the user in errors.
 
+        Returns:
+            column -> value; None where it tells nothing, as a category that nobody had in training.
+
         Raises:
             DataError: there is no such column, or it cannot hold such a value.
         """
@@ -75,17 +80,49 @@ class ColumnUsers:
             return None
         many = isinstance(value, Sequence) and not isinstance(value, str | bytes)
         if self.tower.kinds[name] == "categories":
-            each = list(value) if many else [value]
-            texts = pl.Series(name, each, strict=False)
-            return category_lists(texts).explode().to_list() if each else None
+            return self._names(name, list(value) if many else [value], whose)
         if not many and not isinstance(value, bool):
             try:
                 number = float(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 number = math.nan
-            if math.isfinite(number):
+            if abs(number) <= _LARGEST:
                 return number
         raise DataError(f"{name} of {whose} is {value!r}; a finite number is expected, or null")
+
+    def _names(self, name: str, values: list[Any], whose: str) -> list[str] | None:
+        """The categories that are known of those of one user; None: there is none."""
+        lists = None
+        if not any(isinstance(each, Mapping | Set) for each in values):
+            with suppress(DataError, pl.exceptions.PolarsError):
+                lists = category_lists(pl.Series(name, values, strict=False))
+        if lists is None:
+            raise DataError(
+                f"{name} of {whose} is {values[0]!r}; a text or a list of texts is expected, or "
+                "null"
+            )
+        texts = (each.strip() for each in lists.explode().drop_nulls())
+        return [each for each in texts if each in self.tower.categories[name]] or None
+
+    def known(self, users: pl.DataFrame) -> pl.DataFrame:
+        """`[B]` the columns of users, null where they tell the model nothing: what is empty, and
+        categories that nobody had in training.
+
+        Args:
+            users: columns among `names`.
+
+        Raises:
+            DataError: a number is none.
+        """
+        return pl.DataFrame([self._known(column) for column in users])
+
+    def _known(self, column: pl.Series) -> pl.Series:
+        read = self._read(column)
+        if not isinstance(read, pl.Series):
+            return pl.Series(column.name, read).fill_nan(None)
+        text = pl.element().str.strip_chars()
+        lists = read.list.eval(text.filter(text.is_in(self.tower.categories[column.name])))
+        return lists.zip_with(lists.list.len() > 0, pl.Series([None], dtype=lists.dtype))
 
     def added(self, users: pl.DataFrame) -> Float32:
         """`[B, D]` what columns add to the vectors of B users.

@@ -89,3 +89,9 @@ def test_importing_the_package_loads_no_verb():
     code = "import sys, recsys; print([n for n in sys.modules if n.startswith('recsys.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_strength_of_diversity_without_its_column_is_refused(tmp_path):
+    command = ["recommend", "run", "--out", str(tmp_path / "x.csv"), "--all", "--diversity", "0.3"]
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == 2 and "--diverse-by" in found.output

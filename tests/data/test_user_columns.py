@@ -13,7 +13,8 @@ FORMS = {
     "text": (["a|b", None, " a ", ""], [["a", "b"], [], ["a"], []]),
     "whole numbers": ([25, None, 3, 25], [["25"], [], ["3"], ["25"]]),
     "whole floats": ([25.0, None, 3.0, float("nan")], [["25"], [], ["3"], []]),
-    "floats": ([2.5, None, 3.0, 2.5], [["2.5"], [], ["3.0"], ["2.5"]]),
+    "floats": ([2.5, None, 3.0, 2.5], [["2.5"], [], ["3"], ["2.5"]]),
+    "huge floats": ([1e300, None, 3.0, float("inf")], [["1e+300"], [], ["3"], ["inf"]]),
     "truth": ([True, None, False, True], [["true"], [], ["false"], ["true"]]),
     "lists": ([["b", "b"], None, [], ["c|d"]], [["b"], [], [], ["c|d"]]),
     "nothing": ([None] * 4, [[]] * 4),
@@ -30,6 +31,16 @@ def test_categories_of_any_form_are_lists_of_texts(form):
     assert category_lists(pl.Series("x", values)).dtype == pl.List(pl.String)
 
 
+def test_a_value_is_the_same_category_whatever_stands_beside_it():
+    alone = category_lists(pl.Series("x", [3.0])).to_list()
+    assert category_lists(pl.Series("x", [3.0, 2.5])).to_list()[:1] == alone == [["3"]]
+
+
+def test_lists_of_lists_are_no_categories():
+    with pytest.raises(DataError, match=r"column x holds List.* lists of texts are expected"):
+        category_lists(pl.Series("x", [[["a"]]]))
+
+
 def test_a_category_of_few_rows_is_missing_and_counted():
     found = read_categories(pl.Series(["a", "a|b", "c", "b", "d"]), min_count=2)
     assert found.names == ("a", "b") and found.left_out == 2
@@ -44,6 +55,8 @@ def test_numbers_are_read_from_text_and_what_is_none_is_refused():
             read_numbers(pl.Series(["1", wrong]), "x")
     with pytest.raises(DataError, match="x holds inf"):
         read_numbers(pl.Series([1.0, float("inf")]), "x")
+    with pytest.raises(DataError, match=r"x holds 1e\+300"):
+        read_numbers(pl.Series([1.0, 1e300]), "x")  # infinite in 32 bits
 
 
 def test_features_of_users_mark_what_is_missing_and_have_a_hash_of_their_own():

@@ -52,6 +52,10 @@ RECOMMEND = {
     "a fallback that is none": (
         {"users": ["u1"], "fallback": "random"}, ConfigError, r"not among \('popularity',\)",
     ),
+    "a diversity that is none": (
+        {"users": ["u1"], "diversity": "genres"}, ConfigError,
+        r"diversity is 'genres'; recsys.Diversity\(by='a column of the items'\) is expected",
+    ),
     "nothing allowed": ({"users": ["u1"], "allow": ["bad"]}, DataError, "no item is left"),
 }  # fmt: skip
 

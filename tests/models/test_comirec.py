@@ -129,6 +129,12 @@ def test_the_interest_that_scores_the_target_best_is_trained_at_every_prefix(nor
         ({"time": "history"}, "comirec reads no time"),
         ({"repeat_bias": True}, "models with one vector a user"),
         ({"encoder": {"nested": False, "nested_from": 8}}, "nested_from has no effect"),
+        ({"encoder": {"iterations": 5}}, "iterations: of dynamic_routing alone"),
+        (
+            {"encoder": {"kind": "dynamic_routing", "distances": False, "hidden_ratio": 4}},
+            "hidden_ratio and distances: of self_attention alone",
+        ),
+        ({"encoder": {"nested": False, "hidden_ratio": 0.0001}}, "no hidden unit"),
     ],
 )
 def test_what_it_cannot_do_is_refused(changed, told):

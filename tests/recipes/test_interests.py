@@ -178,6 +178,13 @@ def test_lists_may_trade_scores_for_other_categories(model, bundle, client):
         model.recommend(["u1"], diversity=recsys.Diversity("colour"))
     with pytest.raises(ConfigError, match="strength is -1"):
         recsys.Diversity("genres", -1)
+    told = "for diversity lists of 5 are chosen from 25 candidates, and .*keeps must not"
+    for each in (model, bundle):
+        with pytest.raises(ConfigError, match=told):
+            each.recommend(["u1"], k=5, stages="4:9,8", diversity=recsys.Diversity("genres"))
+    asked = {"user": "u1", "k": 5, "stages": "4:9,8", "diversity": {"by": "genres"}}
+    wrong = client.post("/v1/recommend", json=asked)
+    assert wrong.status_code == 422 and "chosen from 25 candidates, and" in wrong.text
 
 
 def test_the_command_line_writes_the_same_lists(shelf, bundle, place):

@@ -35,17 +35,33 @@ def category_lists(values: pl.Series, delimiter: str = DELIMITER) -> pl.Series:
     """`[n]` lists of texts; empty or null where a row has no category.
 
     Text is cut at the delimiter, lists are taken as they are, and anything else is one category, a
-    whole number that stands as 25.0 the same as 25.
+    whole number that stands as 25.0 the same as 25, whatever stands beside it.
+
+    Raises:
+        DataError: they are lists of lists, or of what cannot be written as text.
     """
-    if isinstance(values.dtype, pl.List | pl.Array):
-        lists = values.arr.to_list() if isinstance(values.dtype, pl.Array) else values
+    lists = values.arr.to_list() if isinstance(values.dtype, pl.Array) else values
+    if isinstance(lists.dtype, pl.List):
+        if isinstance(lists.dtype.inner, pl.List | pl.Array):
+            raise DataError(
+                f"column {values.name} holds {values.dtype}; texts or lists of texts are expected"
+            )
         return lists.cast(pl.List(pl.String))
-    if values.dtype.is_float():
-        whole = values.is_null() | values.is_nan() | (values == values.round(0))
-        values = values.fill_nan(None)
-        values = values.cast(pl.Int64) if whole.all() else values
-    text = values.cast(pl.String)
+    if isinstance(lists.dtype, pl.Object):
+        raise DataError(
+            f"column {values.name} holds objects such as {values[0]!r}; texts or lists of texts "
+            "are expected"
+        )
+    text = _whole_as_integers(values) if values.dtype.is_float() else values.cast(pl.String)
     return text.str.split(delimiter)
+
+
+def _whole_as_integers(values: pl.Series) -> pl.Series:
+    """`[n]` texts of floats; NaN is none."""
+    values = values.fill_nan(None)
+    integers = values.cast(pl.Int64, strict=False)  # null where they are too large
+    whole = (integers.cast(pl.Float64) == values.cast(pl.Float64)).fill_null(False)
+    return integers.cast(pl.String).zip_with(whole, values.cast(pl.String))
 
 
 def read_categories(
@@ -87,17 +103,18 @@ def read_numbers(values: pl.Series, what: str) -> Float32:
         what: of the column, in errors.
 
     Raises:
-        DataError: a value is no number, or infinite.
+        DataError: a value is no number, or infinite in 32 bits.
     """
     numbers = values.cast(pl.Float64, strict=False)
     lost = values.is_not_null() & numbers.is_null()
     if isinstance(values.dtype, pl.String):
         lost &= values.str.strip_chars() != ""
-    lost |= numbers.is_infinite().fill_null(False)
+    with np.errstate(over="ignore"):
+        found: Float32 = numbers.fill_null(float("nan")).to_numpy().astype(np.float32)
+    lost |= pl.Series(np.isinf(found))
     if lost.any():
         raise DataError(
             f"{what} holds {values.filter(lost)[0]!r}; finite numbers are expected, and null where "
             "there is none"
         )
-    found: Float32 = numbers.fill_null(float("nan")).to_numpy().astype(np.float32)
     return found

@@ -5,13 +5,16 @@ Cen et al., Controllable Multi-Interest Framework for Recommendation (ComiRec), 
 
 Departures from the paper: scores are brought to the range from 0 to 1 first, so that one strength
 means the same to every user; an item may be of several categories, and two items differ if they
-have none in common.
+have none in common. An item of which no category is known differs from none: else it would be worth
+more than all others.
 
 Shape legend: B users, K candidates, k places, N items, G categories, T categories of all items.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +23,8 @@ import polars as pl
 from pydantic import Field
 
 from recsys.arrays import Bool, Float32, Float64, Int64
+from recsys.data.features.columns import category_lists
+from recsys.errors import ConfigError
 from recsys.rankers.lists.base import Known, Ranked, blocks, relevance
 from recsys.rankers.lists.greedy import filled
 from recsys.rankers.lists.steps import Step
@@ -49,10 +54,13 @@ class CategoriesConfig(Step):
 
 
 class _Differing:
-    """`differ` counts, for each candidate, the items of the list that share no category with it."""
+    """`differ` counts, for each candidate, the items of the list that share no category with it;
+    items without any do not count.
+    """
 
     def __init__(self, good: Float64, own: Bool, strength: float) -> None:
         self.good, self.own, self.strength = good, own, strength
+        self.known = own.any(-1)
         self.differ = np.zeros(good.shape)
 
     def gains(self, place: int) -> Float64:
@@ -61,8 +69,10 @@ class _Differing:
         return worth
 
     def took(self, chosen: Int64) -> None:
-        last = self.own[np.arange(len(chosen)), chosen]
-        self.differ = self.differ + ~(self.own & last[:, None]).any(-1)
+        rows = np.arange(len(chosen))
+        last = self.own[rows, chosen]
+        apart = ~(self.own & last[:, None]).any(-1)
+        self.differ = self.differ + (apart & self.known & self.known[rows, chosen, None])
 
 
 @dataclass(frozen=True)
@@ -76,12 +86,14 @@ class ItemCategories:
 
     @staticmethod
     def of(column: pl.Series, separator: str = "|") -> ItemCategories:
-        """Of a column of items: lists, or values, of which text is cut at the separator."""
-        values = column if isinstance(column.dtype, pl.List) else column.cast(pl.String)
-        if not isinstance(values.dtype, pl.List):
-            values = values.str.split(separator)
+        """Of a column of items: lists, or values, of which text is cut at the separator.
+
+        Raises:
+            DataError: it holds lists of lists.
+        """
+        values = category_lists(column, separator)
         frame = pl.DataFrame({"item": np.arange(len(values)), "value": values}).explode("value")
-        frame = frame.with_columns(pl.col("value").cast(pl.String).str.strip_chars())
+        frame = frame.with_columns(pl.col("value").str.strip_chars())
         frame = frame.drop_nulls().filter(pl.col("value") != "").unique().sort("item", "value")
         codes = frame["value"].rank("dense").to_numpy().astype(np.int64) - 1
         counts = np.bincount(frame["item"].to_numpy(), minlength=len(values))
@@ -101,6 +113,19 @@ class ItemCategories:
 def candidates_for(k: int, num_items: int) -> int:
     """How many candidates a list of k is chosen from."""
     return max(k, min(_EACH * k, num_items))
+
+
+@contextmanager
+def more_candidates(k: int, count: int) -> Iterator[None]:
+    """Tells why so many candidates were asked for, where they cannot be had."""
+    try:
+        yield
+    except ConfigError as error:
+        if count == k:
+            raise
+        raise ConfigError(
+            f"for diversity lists of {k} are chosen from {count} candidates, and {error}"
+        ) from error
 
 
 def diversified(

@@ -23,6 +23,7 @@ from recsys.tables import (
     MappedConfig,
     ShardedConfig,
 )
+from recsys.towers.modalities import CategoryModality
 
 _REMEDY = "train anew (`recsys train`), or once with model.table: {name: dense}, whose rows grow"
 
@@ -110,11 +111,34 @@ def grown_tensor(name: str, old: Tensor, fresh: Tensor, growth: Growth) -> Tenso
     if rows not in (growth.items, growth.users) or old.shape[1:] != fresh.shape[1:]:
         raise ConfigError(
             f"{name} is {tuple(old.shape)} in the run and {tuple(fresh.shape)} with the new data, "
-            "so its weights cannot go on. Features must have the columns, categories and bins they "
-            "had (take them over with `recsys attach`), and model options stay as they were; or "
-            "train anew"
+            "so its weights cannot go on. Features must have the columns and bins they had (take "
+            "them over with `recsys attach`), and model options stay as they were; or train anew"
         )
     return torch.cat([old, fresh[len(old) :]])
+
+
+def category_rows(old: Model, new: Model) -> dict[str, Tensor]:
+    """Where rows of categories stood, by the name of their weights: `[C]` rows of the old model, -1
+    of categories that it does not know.
+
+    Categories stand in the order in which a table names them first, which is another one as soon as
+    a user or an item has changed.
+    """
+    before = dict(old.named_modules())
+    found = {}
+    for name, part in new.named_modules():
+        other = before.get(name)
+        if isinstance(part, CategoryModality) and isinstance(other, CategoryModality):
+            places = {each: row for row, each in enumerate(other.feature.names)}
+            rows = [places.get(each, -1) for each in part.feature.names]
+            found[f"{name}.weight"] = torch.tensor(rows)
+    return found
+
+
+def _of_categories(old: Tensor, fresh: Tensor, rows: Tensor) -> Tensor:
+    """Rows of the old values where there are some, else of the fresh ones."""
+    known = (rows >= 0).to(old.device)
+    return torch.where(known[:, None], old[rows.clamp_min(0).to(old.device)], fresh.to(old.device))
 
 
 def grow_weights(old: Model, new: Model, growth: Growth) -> None:
@@ -129,18 +153,29 @@ def grow_weights(old: Model, new: Model, growth: Growth) -> None:
             f"the run's model and the new one differ in {', '.join(strange[:3])}; model options "
             "stay as they were in an update: leave them out, or train anew"
         )
-    grown = {name: grown_tensor(name, before[name], fresh[name], growth) for name in fresh}
+    rows = category_rows(old, new)
+    grown = {
+        name: _of_categories(before[name], fresh[name], rows[name])
+        if name in rows
+        else grown_tensor(name, before[name], fresh[name], growth)
+        for name in fresh
+    }
     new.load_state_dict(grown)
 
 
-def grow_moments(slots: Mapping[str, Tensor], model: Model, growth: Growth) -> dict[str, Tensor]:
-    """Optimizer state by `slot/parameter`, with zeros for new rows."""
-    shapes = dict(model.named_parameters())
+def grow_moments(
+    slots: Mapping[str, Tensor], old: Model, new: Model, growth: Growth
+) -> dict[str, Tensor]:
+    """Optimizer state of the old model by `slot/parameter`, with zeros for new rows."""
+    shapes, rows = dict(new.named_parameters()), category_rows(old, new)
     grown = {}
     for key, tensor in slots.items():
-        parameter = shapes.get(key.partition("/")[2])
-        if parameter is None:
+        name = key.partition("/")[2]
+        if name not in shapes:
             continue
-        fresh = torch.zeros_like(parameter) if tensor.dim() else tensor
-        grown[key] = grown_tensor(key, tensor, fresh.detach(), growth)
+        fresh = (torch.zeros_like(shapes[name]) if tensor.dim() else tensor).detach()
+        if name in rows and tensor.dim():
+            grown[key] = _of_categories(tensor, fresh, rows[name])
+        else:
+            grown[key] = grown_tensor(key, tensor, fresh, growth)
     return grown

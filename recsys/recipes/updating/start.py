@@ -256,4 +256,4 @@ def _moments(parent: LoadedRun, model: Model, growth: Growth) -> dict[str, Tenso
         for slot, tensor in optimizer.state.get(parameter, {}).items()
     }
     parent.model.load_state_dict(weights)  # the best ones again
-    return grow_moments(slots, model, growth)
+    return grow_moments(slots, parent.model, model, growth)

@@ -17,7 +17,7 @@ import numpy as np
 
 from recsys.arrays import Float32, Int64
 from recsys.errors import DataError, RecsysError
-from recsys.rankers.lists.categories import candidates_for, diversified
+from recsys.rankers.lists.categories import candidates_for, diversified, more_candidates
 from recsys.retrieval.funnel import Candidates, Funnel
 from recsys.server.answering.served import Served, histories_of, no_times, no_tower
 from recsys.server.answering.stock import Stock, Wanted
@@ -183,12 +183,13 @@ class Answering:
         except RecsysError as error:
             row.error = error
             return
-        if row.source == "popularity" and any(each is not None for each in row.columns.values()):
+        told = any(each is not None for each in row.columns.values())
+        if told and (row.source == "popularity" or not self.served.has_tower):
             row.source = "columns"
 
     def _check_history(self, row: _Row) -> None:
         """Refuses a history that this bundle cannot read."""
-        if not self.served.has_tower and row.columns is None:
+        if not self.served.has_tower:
             row.error = row.error or no_tower(self.served)
         elif self.served.reads_time != "none" and row.request.times is None:
             row.error = row.error or no_times(self.served)
@@ -272,7 +273,8 @@ class Answering:
         request, start = group[0].request, time.perf_counter()
         try:
             wanted, limits = self._counted(request)
-            funnel = open_funnel(wanted, request.granularity, request.stages, limits)
+            with more_candidates(request.k, wanted):
+                funnel = open_funnel(wanted, request.granularity, request.stages, limits)
             if group[0].vector is None:
                 self._vectors(group)
             if group[0].allowed is None or len(group[0].allowed):

@@ -189,8 +189,8 @@ class ListAnswer(BaseModel):
     version: str
     """Of the bundle that answered."""
     source: str
-    """What the list was made of: `history`, `columns` of a user without one, `user`, `item` or
-    `popularity`."""
+    """What the list was made of: `history`, `columns` of a user without one (of anyone, where the
+    bundle reads no histories), `user`, `item` or `popularity`."""
     ranked: bool = False
     """The bundle's ranker has ordered it."""
     items: list[FoundItem]

@@ -6,6 +6,7 @@ last eight items are had at the very end, after the training part.
 """
 
 import json
+import math
 
 import numpy as np
 import polars as pl
@@ -16,11 +17,13 @@ from pydantic import ValidationError
 
 import recsys
 from recsys.data.features.manifest import FeatureOrigin
+from recsys.data.features.user_columns import user_features
 from recsys.data.features.writing import write_categories, write_numbers
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.library.engines.bundle_engine import BundleEngine
-from recsys.models.pairs.feature_towers import FeatureTowersConfig
+from recsys.library.user_table import read_users, told_of
+from recsys.models.pairs.feature_towers import FeatureTowers, FeatureTowersConfig
 from recsys.retrieval.bundle.loading import load_bundle
 from recsys.runs.config import RunConfig
 from recsys.server.answering.answers import Answering
@@ -28,6 +31,7 @@ from recsys.server.answering.served import Served
 from recsys.server.answering.stock import Stock
 from recsys.server.settings import Limits
 from recsys.server.web.schemas import RecommendRequest, ScoreRequest
+from recsys.serving.item_tower_export import column_users_of
 from recsys.studies.verb import study
 
 KNOWN, USERS, ITEMS, OLD, KINDS = 80, 100, 48, 40, 4
@@ -177,6 +181,14 @@ def test_the_bundle_makes_users_of_columns_as_the_model_does(both, shelf, place)
         np.testing.assert_allclose(found[1], wanted[1], atol=1e-4)
         lists = [each.recommend(**case, k=6).drop("score") for each in (model, bundle)]
         assert lists[0].equals(lists[1]) and len(lists[0]) == 6 * len(wanted[0])
+    # Who is known and has no history here stays as he is: what he has had is not forgotten.
+    for each in (model, bundle):
+        plain = each.recommend(["u78"], k=6)["item_id"].to_list()
+        beside = each.recommend(users=new, histories=history, k=6)
+        assert beside.filter(pl.col("user_id") == "u78")["item_id"].to_list() == plain
+        nothing = new.head(1).with_columns(club=None, age=None, town=None)
+        beside = each.recommend(users=nothing, histories=history, k=6)
+        assert beside.filter(pl.col("user_id") == "u78")["item_id"].to_list() == plain
     guests = model.user_vectors(histories=history)[1]
     told = model.user_vectors(users=new, histories=history)[1]
     assert np.abs(guests[0] - told[0]).max() > 0.01
@@ -197,6 +209,14 @@ def test_a_bundle_of_columns_alone_has_no_tower_and_answers_columns(alone, place
     assert bundle.recommend(new, k=5)["item_id"].equals(wanted)
     with pytest.raises(DataError, match="has no user tower"):
         bundle.recommend(histories={"a": ["i1"]})
+    served = Served(place / "columns" / "current", verify=True, threads=1, shared=False)
+    answering = Answering(Stock(served), Limits(), lambda *_: None)
+    told, untold = (
+        answering.recommend([RecommendRequest(history=["i1"], user_columns=columns)])[0]
+        for columns in ({"club": "c1"}, {"club": None})
+    )
+    assert told["source"] == "columns"  # its history tells this bundle nothing
+    assert isinstance(untold, DataError) and "has no user tower" in str(untold)
 
 
 def test_the_server_answers_columns_as_the_library_does(shelf, place):
@@ -222,8 +242,9 @@ def test_the_server_answers_columns_as_the_library_does(shelf, place):
     assert scored["source"] == "columns" and first > second
     refused = answering.recommend([RecommendRequest(user_columns={"height": 3})])[0]
     assert isinstance(refused, DataError) and "reads club, town, age of users" in str(refused)
-    nothing = answering.recommend([RecommendRequest(user_columns={"club": None})])[0]
-    assert nothing["source"] == "popularity"
+    for told in ({"club": None}, {"club": "never heard of"}, {"club": [], "town": ""}, {}):
+        nothing = answering.recommend([RecommendRequest(user_columns=told)])[0]
+        assert nothing["source"] == "popularity"
 
 
 REFUSED = {
@@ -243,6 +264,51 @@ def test_what_cannot_be_told_of_a_user_is_refused(what, both):
     given, text = REFUSED[what]
     with pytest.raises(DataError, match=text):
         recsys.load(both).recommend(**given)
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    """What an untrained model makes of columns."""
+    frame = pl.DataFrame({"club": ["c1", "c1", "c2", "c2"], "age": [20.0, 30.0, 40.0, 50.0]})
+    tree = {"columns": {"categories": ["club"], "numbers": ["age"]}}
+    config = FeatureTowersConfig.model_validate(tree | {"granularities": {"sizes": [2, 4]}})
+    features = user_features(frame, config.columns, "a test")
+    return column_users_of(FeatureTowers(config, 5, user_features=features).eval())
+
+
+HUGE = {"whole": 10**400, "float": 1e300, "text": "1e300", "negative": -1e39}
+
+
+@pytest.mark.parametrize("value", HUGE.values(), ids=HUGE.keys())
+def test_a_number_beyond_32_bits_is_refused_of_that_user_alone(value, untrained):
+    """Later it would be refused with all requests that are answered together."""
+    with pytest.raises(DataError, match=r"age of the user is .* a finite number is expected"):
+        untrained.row({"age": value}, "the user")
+
+
+@pytest.mark.parametrize("value", [{"c1"}, object(), {"c1": 1}])
+def test_what_is_no_category_is_refused(value, untrained):
+    with pytest.raises(DataError, match=r"club of the user is .* a text or a list of texts"):
+        untrained.row({"club": value}, "the user")
+
+
+SAYS_NOTHING = [
+    {"age": [math.nan]},
+    {"club": ["never heard of"]},
+    {"club": [" "], "age": [None]},
+    {"club": [[]]},
+    {"club": [["never heard of", None]]},
+]
+
+
+@pytest.mark.parametrize("told", SAYS_NOTHING)
+def test_columns_that_say_nothing_are_as_none(told, untrained):
+    read = read_users(pl.DataFrame({"user_id": ["new"], **told}), untrained)
+    assert told_of(read.columns).tolist() == [False]
+    row = {name: value for name, (value,) in told.items() if value == value}
+    assert set(untrained.row(row, "the user").values()) <= {None}
+    known = pl.DataFrame({"user_id": ["a", "b"], "club": ["c2| never heard of", "c1"]})
+    assert read_users(known, untrained).columns["club"].to_list() == [["c2"], ["c1"]]
 
 
 def test_columns_for_a_model_that_reads_none_are_refused(place):

@@ -2,7 +2,9 @@
 
 import numpy as np
 import polars as pl
+import pytest
 
+from recsys.errors import DataError
 from recsys.rankers.lists.base import Known, Ranked, relevance
 from recsys.rankers.lists.categories import CategoriesConfig, ItemCategories, diversified
 from recsys.rankers.lists.steps import STEPS, last_stage
@@ -18,6 +20,18 @@ def cases():
     return items, scores
 
 
+def differ(one, other):
+    """Of what has no category nothing is known, so it is not known to differ either."""
+    return bool(one and other and not one & other)
+
+
+def test_items_without_a_category_are_not_favoured():
+    column = pl.Series(["a", "a", "b", None, ""])
+    items, scores = np.arange(5)[None], -np.arange(5, dtype=np.float32)[None]
+    found, _ = diversified(items, scores, ItemCategories.of(column), 10.0, 3)
+    assert found.tolist() == [[0, 2, 1]]
+
+
 def test_each_place_goes_to_what_is_worth_most_with_the_list_so_far():
     items, scores = cases()
     kinds = [{x.strip() for x in (text or "").split("|")} - {""} for text in COLUMN]
@@ -30,7 +44,7 @@ def test_each_place_goes_to_what_is_worth_most_with_the_list_so_far():
                 left = [c for c, item in enumerate(candidates) if item >= 0 and item not in listed]
                 worth = [
                     good[row, c]
-                    + strength * sum(not kinds[x] & kinds[candidates[c]] for x in listed)
+                    + strength * sum(differ(kinds[x], kinds[candidates[c]]) for x in listed)
                     for c in left
                 ]
                 listed.append(candidates[left[int(np.argmax(worth))]])
@@ -49,6 +63,10 @@ def test_categories_of_a_column_are_read_as_lists_or_as_text():
     np.testing.assert_array_equal(text.flags(everything), lists.flags(everything))
     assert text.flags(everything).tolist()[3] == [True, False, True]
     assert text.flags(np.array([1, 6])).tolist() == [[True], [True]]
+    fixed = pl.Series([["a", "b"], ["b", "b"]], dtype=pl.Array(pl.String, 2))
+    assert ItemCategories.of(fixed).flags(np.arange(2)).tolist() == [[True, True], [False, True]]
+    with pytest.raises(DataError, match="column x holds List"):
+        ItemCategories.of(pl.Series("x", [[["a"]]]))
     nothing = ItemCategories.of(pl.Series([None, None], dtype=pl.String))
     assert nothing.flags(np.array([1])).sum() == 0
 

@@ -14,9 +14,12 @@ import recsys
 from recsys.cli import app
 from recsys.data.dataset import Dataset
 from recsys.data.features.manifest import FeatureOrigin
+from recsys.data.features.user_columns import user_features
 from recsys.data.features.writing import write_vectors
 from recsys.errors import ConfigError, ProtocolError, RunError
+from recsys.models.pairs.feature_towers import FeatureTowers, FeatureTowersConfig
 from recsys.recipes.training.train import train
+from recsys.recipes.updating.growing import Growth, grow_moments, grow_weights
 from recsys.recipes.updating.start import ROWS
 from recsys.recipes.updating.update import update, update_config
 from recsys.runs.config import RunConfig
@@ -326,3 +329,27 @@ def test_the_command_updates_and_says_what_was_new(trained, new, tmp_path):
     assert "new x old" in found.output and "updated: " in found.output
     told = json.loads((tmp_path / "on" / "compatibility.json").read_text())
     assert {row["granularity"] for row in told["rows"]} == {4, 8}
+
+
+def towers(clubs):
+    """Users of one column alone, with weights that tell the categories apart."""
+    tree = {"columns": {"categories": ["club"], "min_count": 1}, "history": False}
+    config = FeatureTowersConfig.model_validate(tree | {"granularities": {"sizes": [2, 4]}})
+    features = user_features(pl.DataFrame({"club": clubs}), config.columns, "a test")
+    return FeatureTowers(config, 5, user_features=features).eval()
+
+
+def test_categories_go_on_by_their_names_whatever_their_order():
+    """Names stand in the order of the first users who have them, and a user may change."""
+    old, new = towers(["a", "b", "c", "c"]), towers(["c", "b", "new", "a", "c"])
+    growth = Growth((5, 5), (4, 5))
+    fresh = new.columns.encode(torch.tensor([2]))
+    grow_weights(old, new, growth)
+    before, after = (each.columns.encode(torch.arange(4)) for each in (old, new))
+    torch.testing.assert_close(after[[3, 1, 0]], before[[0, 1, 2]])
+    torch.testing.assert_close(after[2:3], fresh)
+    name = "columns.modalities.club.weight"
+    moments = {f"exp_avg/{name}": torch.arange(12.0).view(3, 4), f"step/{name}": torch.tensor(7.0)}
+    grown = grow_moments(moments, old, new, growth)
+    assert grown[f"exp_avg/{name}"][:, 0].tolist() == [8, 4, 0, 0]
+    assert grown[f"step/{name}"] == 7
