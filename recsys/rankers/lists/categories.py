@@ -60,7 +60,7 @@ class _Differing:
 
     def __init__(self, good: Float64, own: Bool, strength: float) -> None:
         self.good, self.own, self.strength = good, own, strength
-        self.known = own.any(-1)
+        self.known: Bool = np.asarray(own.any(-1))
         self.differ = np.zeros(good.shape)
 
     def gains(self, place: int) -> Float64:
