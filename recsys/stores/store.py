@@ -134,11 +134,17 @@ STORES: Registry[type[Store]] = Registry(
 )
 
 
-def open_store(target: str, name: str) -> Store:
+def open_store(target: str, name: str, *, asked: bool = False) -> Store:
     """Connects to `STORE:LOCATION`, as `qdrant:http://localhost:6333` or `duckdb:stores`.
 
+    Args:
+        target: the store, and where it is.
+        name: the alias that readers use.
+        asked: it is to be `Answering`; one that is not is refused before anything is made there.
+
     Raises:
-        ConfigError: the target or the name is not of the right form, or there is no such store.
+        ConfigError: the target or the name is not of the right form, or there is no such store, or
+            it cannot be asked and should be.
         InstallationError: its client is not installed.
         StoreError: it does not answer.
     """
@@ -154,6 +160,11 @@ def open_store(target: str, name: str) -> Store:
             "beginning with a letter"
         )
     found = STORES.find(kind)
+    if asked and not issubclass(found, Answering):
+        raise ConfigError(
+            f"{target} is written as files, so there is nothing to ask yet; push without "
+            "--check, load the files as LOAD.txt beside them says, and ask the store itself"
+        )
     with told(found, f"{kind} at {without_password(location)}"):
         return found(location, name)
 

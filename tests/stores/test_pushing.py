@@ -198,6 +198,8 @@ def test_the_verb_prints_what_was_found(bundle, tmp_path):
     assert "2,500 items, 2,500 of them written now" in told
     assert "lists of 10 for 20 users: 20 identical to the funnel's" in told
     assert "items leads to items_v1_" in told
-    assert "error: vespa:x is written as files" in call(
-        "push", bundle, "vespa:x", "--check", 5, code=1
+    feed = tmp_path / "feed"
+    assert f"error: vespa:{feed} is written as files" in call(
+        "push", bundle, f"vespa:{feed}", "--check", 5, code=1
     )
+    assert not feed.exists()

@@ -73,14 +73,9 @@ def push(
             raise ConfigError(f"{option} is {number}; {least} or more is expected")
     opened = load_bundle(bundle)
     plan = make_plan(opened, stages, index)
-    store = open_store(target, name)
+    store = open_store(target, name, asked=check > 0)
     with told(store, without_password(target)):
         try:
-            if check and not isinstance(store, Answering):
-                raise ConfigError(
-                    f"{target} is written as files, so there is nothing to ask yet; push without "
-                    "--check, load the files as LOAD.txt beside them says, and ask the store itself"
-                )
             version = version_for(store, name, plan)
             written = write_version(store, version, opened)
             checked = None
