@@ -60,3 +60,5 @@ CANDIDATES: dict[str, dict[str, list[dict[str, Any]]]] = {
 }
 DRAWN = {"sasrec", "SASRecModel", "als", "ImplicitMF"}
 """Models whose figures depend on a seed."""
+SEED_OPTIONS = {"sasrec": "trainer.seed"}
+"""Models that draw from random numbers of their own, and the option that seeds them."""

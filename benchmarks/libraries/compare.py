@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from benchmarks.libraries.candidates import CANDIDATES, DRAWN
+from benchmarks.libraries.candidates import CANDIDATES, DRAWN, SEED_OPTIONS
 from recsys.data.dataset import INTERACTIONS, Dataset
 from recsys.errors import InstallationError, RunError
 from recsys.files.atomic import write_json
@@ -120,7 +120,9 @@ def compare(sides: Sides, seeds: Iterable[int], libraries: Iterable[str]) -> lis
                 bar.advance(task)
             best, settings = max(tried, key=lambda one: one[0])
             drawn = list(seeds) if model in DRAWN else [0]
-            runs = [sides.run(library, "test", settings, seed) for seed in drawn]
+            runs = [
+                sides.run(library, "test", settings | _seeding(model, seed), seed) for seed in drawn
+            ]
             found.append(
                 Line(
                     library=library,
@@ -133,6 +135,11 @@ def compare(sides: Sides, seeds: Iterable[int], libraries: Iterable[str]) -> lis
                 )
             )
     return found
+
+
+def _seeding(model: str, seed: int) -> dict[str, int]:
+    """What seeds a model that does not draw from the random numbers of its process."""
+    return {SEED_OPTIONS[model]: seed} if model in SEED_OPTIONS else {}
 
 
 def code_of(library: str) -> str:

@@ -55,6 +55,18 @@ def test_the_best_setting_on_validation_is_measured_on_test(sides, monkeypatch):
     assert line.lines == count_lines("recsys") > 5
 
 
+def test_each_seed_is_a_fit_of_its_own(sides, monkeypatch):
+    """This library draws from its own random numbers, whatever the process was seeded with."""
+    options = {"trainer.epochs": 1, "model.granularities.sizes": [4, 8], "threads": 1}
+    monkeypatch.setitem(CANDIDATES, "recsys", {"sasrec": [{"model": "sasrec", **options}]})
+    ran, run = [], sides._run
+    monkeypatch.setattr(sides, "_run", lambda *told: ran.append((told[1], told[2])) or run(*told))
+    (line,) = compare(sides, [0, 1], ["recsys"])
+    assert [told.get("trainer.seed") for part, told in ran if part == "test"] == [0, 1]
+    assert line.test["ndcg"][0] != line.test["ndcg"][1]
+    assert "trainer.seed" not in line.settings
+
+
 def test_a_comparison_goes_on_where_it_was_killed(data, tmp_path, monkeypatch):
     pythons, kept = {"recsys": Path(sys.executable)}, tmp_path / "kept"
     rules = {"model": "popularity"}
