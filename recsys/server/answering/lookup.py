@@ -70,7 +70,7 @@ class Lookup:
 
 
 def _some(series: pl.Series, places: Int64) -> list[Any]:
-    """Values of a long series; few are taken one by one, which costs a tenth of an expression."""
+    """Values of a long series; few are taken one by one, which costs less than an expression."""
     if len(places) <= _FEW:
         return [series[place] for place in places.tolist()]
     return series[places].to_list()
