@@ -95,8 +95,9 @@ class Versions:
         except Exception as error:  # whatever a damaged version does, the old one serves on
             self._refuse(folder, error)
             return False
+        finally:  # one of the two versions that were open is gone
+            give_back()
         self.metrics.swaps.labels("swapped").inc()
-        give_back()
         return True
 
     def change(self, put: Mapping[str, Content], delete: Sequence[str]) -> dict[str, Any]:
