@@ -8,13 +8,20 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from recsys.arrays import Float32
+from recsys.arrays import Float32, Int64
+from recsys.data.histories import Histories
 from recsys.progress import progress
 
 PASSES = 6
 """Of the subspace iteration, where nothing else is said."""
 _MORE = 32
 """Columns that the search takes beside those that are wanted."""
+_NOTHING = 1e-6
+"""The length of an item's vector that is the rounding of the search."""
+START_BYTES = 1 << 30
+"""Of the directions that a model starts from; a larger catalogue gets fewer of them."""
+START_ROWS = 10_000_000
+"""Interactions that they are made of."""
 
 
 def normalized(had: sp.csr_matrix, user_power: float, item_power: float) -> sp.csr_matrix:
@@ -60,3 +67,56 @@ def leading(
     peaks = vectors[np.abs(vectors).argmax(axis=0), np.arange(dim)]
     values = np.sqrt(np.maximum(squares[largest], 0)).astype(np.float32)
     return vectors * np.sign(peaks), values
+
+
+def neighbours_of_order(rows: Histories, num_items: int, window: int) -> sp.csr_matrix:
+    """`[N, N]` float32, symmetric: how often two items stand near each other in histories.
+
+    A pair at distance g counts 1 / g, up to `window`; an item beside itself does not count.
+    """
+    owners = np.repeat(np.arange(len(rows)), rows.lengths)
+    total = sp.csr_matrix((num_items, num_items), dtype=np.float32)
+    for gap in range(1, window + 1):
+        before, after = rows.items[:-gap], rows.items[gap:]
+        near = (owners[:-gap] == owners[gap:]) & (before != after)
+        share = np.full(np.count_nonzero(near), 1.0 / gap, np.float32)
+        total = total + sp.csr_matrix((share, (before[near], after[near])), shape=total.shape)
+    return sp.csr_matrix(total + total.T)
+
+
+def start_rows(
+    rows: Histories, num_items: int, dim: int, *, seed: int, window: int = 5
+) -> tuple[Int64, Float32]:
+    """First vectors of items: leading directions of what stands near what, items of length 1.
+
+    They are the eigenvectors of `D^-1/2 C D^-1/2`, of C as `neighbours_of_order` counts and D its
+    row sums, each item's row divided by its length (Ng, Jordan and Weiss, On Spectral Clustering,
+    NIPS 2001), here with directions weighed by their eigenvalues, so that the first coordinates say
+    most. Items that no direction reaches are left out, as are those without a neighbour. Of more
+    than `START_ROWS` interactions those of evenly spread users are read.
+
+    Args:
+        rows: what may be fitted on, one history for every user (some may be empty).
+        num_items: N.
+        dim: D, directions that are wanted.
+        seed: of the search.
+        window: longest distance of neighbours.
+
+    Returns:
+        `[M]` items, ascending, and `[M, K]` their vectors; K is D, or less where there are fewer
+        items, or so many that D directions take more than `START_BYTES`.
+    """
+    if len(rows.items) > START_ROWS:
+        rows = rows.rows(np.arange(0, len(rows), -(-len(rows.items) // START_ROWS)))
+    near = neighbours_of_order(rows, num_items, window)
+    degrees = np.asarray(near.sum(axis=1)).ravel()
+    roots = sp.diags_array(1.0 / np.sqrt(np.where(degrees > 0, degrees, 1.0), dtype=np.float32))
+    # With ones added to it every eigenvalue is positive, so the leading ones are the largest.
+    matrix = sp.csr_matrix(roots @ near @ roots + sp.eye_array(num_items, dtype=np.float32))
+    count = max(1, min(dim, num_items, START_BYTES // (4 * num_items) - _MORE))
+    vectors, values = leading(matrix, count, seed=seed)
+    vectors *= np.maximum(values - 1.0, 0.0)
+    vectors[degrees == 0] = 0.0
+    lengths = np.linalg.norm(vectors, axis=1)
+    reached = np.flatnonzero(lengths > _NOTHING)
+    return reached, vectors[reached] / lengths[reached, None]

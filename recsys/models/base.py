@@ -5,7 +5,7 @@ Shape legend: B users, K interests of a user, T tokens, N items, D embedding_dim
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -195,9 +195,12 @@ class Model(nn.Module):
         before training and whenever a run is opened; of models that say `reads_rows` alone.
         """
 
-    def begin(self) -> None:
+    def begin(self, rows: Callable[[], Histories]) -> None:
         """Is called once before a training that begins anew, when all else has been told: first
         values that are made of the training rows.
+
+        Args:
+            rows: gives what may be fitted on, one history for each user (some may be empty).
         """
 
 

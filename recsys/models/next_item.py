@@ -7,10 +7,10 @@ Shape legend: B users, T tokens, N items, D embedding_dim, K negatives.
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import Literal, Self, cast
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from recsys.data.batching import Batch
@@ -20,11 +20,12 @@ from recsys.devices import to_indices
 from recsys.granularity import Granularities
 from recsys.layers.dropout import Dropout, RowDropout
 from recsys.layers.jagged import JaggedLayout, Time, layout_of
+from recsys.layers.spectrum import start_rows
 from recsys.layers.timed.buckets import GapVectors
 from recsys.losses.history_candidates import Had, RepeatBias, seen_candidates
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales
 from recsys.models.base import Model, ModelConfig
-from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
+from recsys.tables import DenseConfig, DenseTable, EmbeddingTable, TableConfig, build_table
 from recsys.towers.items import ItemsConfig, ItemTower
 
 COSINE = {"normalize": True, "learned_scale": True, "initial_scale": 15.0}
@@ -81,7 +82,12 @@ class NextItemConfig(ModelConfig):
     """What holds the item vectors."""
     items: ItemsConfig | None = None
     """What item vectors are made of beside ids; None: the table's rows are the item vectors."""
+    init: Literal["normal", "spectral"] | None = None
+    """First values of the item vectors: normal, or the leading directions of who has had what in
+    the training rows, as far as there are such (`layers.spectrum.start_rows`). None: spectral where
+    the item vectors are the rows of a dense table, and normal elsewhere."""
     item_init_std: float = Field(default=0.02, gt=0)
+    """Standard deviation of the first values of item vectors, of either kind."""
     history_dropout: float = Field(default=0.15, ge=0, lt=1)
     """Share of the history's items that training hides from the encoder (their positions stay)."""
     seen_negatives: bool = False
@@ -106,6 +112,23 @@ class NextItemConfig(ModelConfig):
     @classmethod
     def _complete(cls, given: object) -> object:
         return complete(given, _recipe_weights)
+
+    @model_validator(mode="after")
+    def _rows_to_begin_with(self) -> Self:
+        if self.init == "spectral" and not isinstance(self.table, DenseConfig):
+            raise ValueError(
+                f"init: spectral writes the rows of a dense table, and this one is "
+                f"{self.table.name}; use table: {{name: dense}} or init: normal"
+            )
+        if self.init == "spectral" and self.items is not None and not self.items.ids:
+            raise ValueError("init: spectral writes vectors of ids; set items.ids to true")
+        return self
+
+    @property
+    def begins_spectral(self) -> bool:
+        """What `init` comes to."""
+        own_rows = isinstance(self.table, DenseConfig) and self.items is None
+        return self.init == "spectral" or (self.init is None and own_rows)
 
     @property
     def item_features(self) -> tuple[str, ...]:
@@ -154,6 +177,21 @@ class NextItemModel(Model):
             self.table = ItemTower(config.items, ids, features, config.granularities, init_std=std)
         self.history_dropout = RowDropout(config.history_dropout)
         self.output_dropout = Dropout(config.output_dropout)
+
+    @torch.no_grad()
+    def begin(self, rows: Callable[[], Histories]) -> None:
+        """Puts the leading directions into the item vectors, if the config says so. Items that no
+        direction reaches, and coordinates beyond the directions, stay as they are.
+        """
+        if not self.config.begins_spectral:
+            return
+        ids = self.table.ids if isinstance(self.table, ItemTower) else self.table
+        weight, std = cast(DenseTable, ids).weight, self.config.item_init_std
+        seed = int(torch.randint(1 << 31, (1,)))  # of the run's own random numbers
+        items, vectors = start_rows(rows(), *weight.shape, seed=seed)
+        count = vectors.shape[1]
+        first = torch.from_numpy(vectors) * std * count**0.5
+        weight[torch.from_numpy(items), :count] = first.to(weight.device)
 
     def _add_scores(self) -> None:
         """The last part of building: what scores are multiplied by, after the encoder. (The sum of

@@ -11,6 +11,7 @@ from recsys.data.negatives import NegativeSampler
 from recsys.data.splitting import make_split
 from recsys.devices import to_indices
 from recsys.evaluation.evaluate import rank_held_out
+from recsys.evaluation.held_out import fit_histories
 from recsys.losses.softmax import Negatives
 from recsys.prefixes import truncate
 from recsys.recipes.training.clusters import assign_clusters
@@ -51,7 +52,7 @@ def ready(config, device):
     tell_rows(model, dataset, split, "train")
     assign_clusters(model, dataset, split, "train")
     torch.manual_seed(0)
-    model.begin()
+    model.begin(lambda: fit_histories(dataset, split, "train"))
     place(model, device)
     batches = TrainBatches(
         config.batching, dataset, split, fit_on="train",

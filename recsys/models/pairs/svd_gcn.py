@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recsys.data.features.loading import ItemFeatures
+from recsys.data.histories import Histories
 from recsys.errors import ConfigError
 from recsys.layers.graph import BipartiteGraph, leading_directions
 from recsys.losses.pairs.grouped import grouped_softmax
@@ -86,7 +87,7 @@ class SVDGCN(PairModel):
         self.table = nn.Parameter(torch.zeros(num_items, dim)) if config.rows else None
 
     @torch.no_grad()
-    def begin(self) -> None:
+    def begin(self, rows: Callable[[], Histories]) -> None:
         """Takes the directions of the graph."""
         if self._rows is None:
             raise ConfigError("svd_gcn was not told the rows of its graph (note_rows)")

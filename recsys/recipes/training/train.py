@@ -151,7 +151,7 @@ def _train(
     place(model, settings.device)
     if settings.update is None and not resumed:
         torch.manual_seed(settings.trainer.seed)
-        model.begin()
+        model.begin(lambda: fit_histories(dataset, split, settings.fit_on))
     if processes.first:
         create_run(folder, settings, dataset, resume=resume)
     (left,) = processes.any(processes.first and _is_left(folder, settings))

@@ -1,0 +1,81 @@
+"""First vectors of items, against a dense decomposition."""
+
+import numpy as np
+import pytest
+
+from recsys.data.histories import Histories
+from recsys.layers import spectrum
+from recsys.layers.spectrum import neighbours_of_order, start_rows
+
+USERS, ITEMS = 40, 25
+
+
+def some_rows(seed=0):
+    rng = np.random.default_rng(seed)
+    rows = [rng.choice(ITEMS - 2, size=rng.integers(0, 9), replace=False) for _ in range(USERS)]
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    return Histories(np.arange(USERS), np.concatenate(rows).astype(np.int32), offsets)
+
+
+def near(rows, window):
+    counts = np.zeros((ITEMS, ITEMS))
+    for user in range(USERS):
+        row = rows.items[rows.offsets[user] : rows.offsets[user + 1]]
+        for i, one in enumerate(row):
+            for j, other in enumerate(row):
+                if i != j and one != other and abs(i - j) <= window:
+                    counts[one, other] += 1 / abs(i - j)
+    return counts
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_neighbours_are_counted_by_distance(window):
+    rows = some_rows()
+    rows.items.flags.writeable = True
+    rows.items[rows.offsets[4] : rows.offsets[5]] = 3  # repeats of one item
+    found = neighbours_of_order(rows, ITEMS, window).toarray()
+    np.testing.assert_allclose(found, near(rows, window), rtol=1e-6)
+
+
+def test_rows_are_the_weighed_directions_of_length_one():
+    rows = some_rows()
+    items, vectors = start_rows(rows, ITEMS, 6, seed=3, window=2)
+    counts = near(rows, 2)
+    known = np.flatnonzero(counts.sum(1))
+    np.testing.assert_array_equal(items, known)
+    counts = counts[np.ix_(known, known)]
+    values, right = np.linalg.eigh(counts / np.sqrt(np.outer(counts.sum(0), counts.sum(0))))
+    wanted = right[:, ::-1][:, :6] * np.maximum(values[::-1][:6], 0)
+    wanted = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
+    signs = np.sign((vectors * wanted).sum(0))  # a direction has no sign
+    np.testing.assert_allclose(vectors, wanted * signs, atol=2e-3)
+
+
+def test_what_nobody_had_is_left_out():
+    items, _ = start_rows(some_rows(), ITEMS, 4, seed=0)
+    assert ITEMS - 1 not in items and ITEMS - 2 not in items
+
+
+def test_there_are_no_more_directions_than_items_or_memory(monkeypatch):
+    rows = some_rows()
+    assert start_rows(rows, ITEMS, 256, seed=0)[1].shape[1] == ITEMS
+    monkeypatch.setattr(spectrum, "START_BYTES", 4 * ITEMS * (spectrum._MORE + 5))
+    assert start_rows(rows, ITEMS, 256, seed=0)[1].shape[1] == 5
+
+
+@pytest.mark.parametrize("dim", [1, 8])
+def test_no_rows_give_no_vectors(dim):
+    nobody = Histories(np.arange(3), np.empty(0, np.int32), np.zeros(4, np.int64))
+    items, vectors = start_rows(nobody, ITEMS, dim, seed=0)
+    assert not len(items) and not len(vectors)
+
+
+def test_of_many_interactions_some_users_are_read(monkeypatch):
+    rows = some_rows()
+    monkeypatch.setattr(spectrum, "START_ROWS", -(-len(rows.items) // 2))
+    half = rows.rows(np.arange(0, USERS, 2))
+    whole = start_rows(rows, ITEMS, 4, seed=0)
+    monkeypatch.undo()
+    wanted = start_rows(half, ITEMS, 4, seed=0)
+    np.testing.assert_array_equal(whole[0], wanted[0])
+    np.testing.assert_allclose(whole[1], wanted[1])
