@@ -70,12 +70,27 @@ def test_no_rows_give_no_vectors(dim):
     assert not len(items) and not len(vectors)
 
 
-def test_of_many_interactions_some_users_are_read(monkeypatch):
+def test_with_many_pairs_neighbours_are_nearer_and_users_fewer(monkeypatch):
     rows = some_rows()
-    monkeypatch.setattr(spectrum, "START_ROWS", -(-len(rows.items) // 2))
-    half = rows.rows(np.arange(0, USERS, 2))
-    whole = start_rows(rows, ITEMS, 4, seed=0)
-    monkeypatch.undo()
-    wanted = start_rows(half, ITEMS, 4, seed=0)
-    np.testing.assert_array_equal(whole[0], wanted[0])
-    np.testing.assert_allclose(whole[1], wanted[1])
+    for pairs, read, window in (
+        (2 * len(rows.items), rows, 2),
+        (-(-len(rows.items) // 2), rows.rows(np.arange(0, USERS, 2)), 1),
+    ):
+        wanted = start_rows(read, ITEMS, 4, seed=0, window=window)
+        monkeypatch.setattr(spectrum, "START_PAIRS", pairs)
+        found = start_rows(rows, ITEMS, 4, seed=0)
+        monkeypatch.undo()
+        np.testing.assert_array_equal(found[0], wanted[0])
+        np.testing.assert_allclose(found[1], wanted[1])
+
+
+def test_a_basis_of_columns_that_depend_on_each_other():
+    rng = np.random.default_rng(0)
+    columns = rng.standard_normal((500, 6)).astype(np.float32)
+    columns[:, 4] = 3 * columns[:, 1]  # nothing new
+    columns[:, 5] *= 1e-3
+    basis = spectrum._orthonormal(columns)
+    lengths = np.linalg.norm(basis, axis=0)
+    np.testing.assert_allclose(np.sort(lengths), [0, 1, 1, 1, 1, 1], atol=1e-5)
+    back = basis @ (basis.T @ columns)
+    np.testing.assert_allclose(back, columns, atol=1e-4)
