@@ -38,7 +38,7 @@ from recsys.training.checkpoint import WEIGHTS, TrainState, load_weights
 from recsys.training.loggers import About
 from recsys.training.loggers.watching import check_loggers, watched
 from recsys.training.solving import solve_rounds
-from recsys.training.trainer import drop_checkpoints
+from recsys.training.trainer import drop_checkpoints, has_checkpoint
 from recsys.training.trainer import train as train_loop
 
 
@@ -149,7 +149,7 @@ def _train(
     else:
         start = begin(settings, folder, model, (dataset, split), batches, processes)
     place(model, settings.device)
-    if settings.update is None and not resumed:
+    if settings.update is None and not (resumed and _has_begun(folder)):
         torch.manual_seed(settings.trainer.seed)
         model.begin(lambda: fit_histories(dataset, split, settings.fit_on))
     if processes.first:
@@ -181,6 +181,11 @@ def _data_of(settings: RunConfig, folder: Path) -> Path:
     named = settings.data if settings.data != load_config(folder).data else None
     there = named is not None and named.exists()
     return find_data(settings, folder, named if there else None)
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a run has weights beyond its first ones: a killed one may have no checkpoint yet."""
+    return has_checkpoint(folder) or load_run_info(folder)["state"] == "finished"
 
 
 def _is_left(folder: Path, config: RunConfig) -> bool:
