@@ -76,5 +76,5 @@ def test_a_column_of_too_many_categories_is_refused(monkeypatch):
         user="user", item="item", order="given", items=pl.DataFrame(items),
     )  # fmt: skip
     monkeypatch.setattr(knowing, "MOST_CELLS", 8)
-    with pytest.raises(ConfigError, match="3 categories of 3 items; 2 can be held .* coarser"):
+    with pytest.raises(ConfigError, match=r"3 categories of 3 items; 2 can be held .* coarser"):
         item_categories(made, "title", "|")
