@@ -23,7 +23,12 @@ from recsys.library.engines.engine import Engine, Found, Lister
 from recsys.library.ids import Ids, id_series
 from recsys.library.output import list_frame
 from recsys.progress import console
-from recsys.rankers.lists.categories import ItemCategories, candidates_for, more_candidates
+from recsys.rankers.lists.categories import (
+    ItemCategories,
+    candidates_for,
+    diversified,
+    more_candidates,
+)
 
 FALLBACKS = ("popularity",)
 
@@ -74,8 +79,8 @@ class Plan:
     """`[1, K]` for those without a history; None: they get nothing."""
     asked_at: int | None = None
     """When it is asked for, in seconds; None: now, to models that read it."""
-    reopen: Callable[[int], Lister] | None = None
-    """The same lister for lists of another length."""
+    reopen: Callable[[int], tuple[Lister, Found | None]] | None = None
+    """The same lister, and popular items, for lists of another length."""
 
     def check(self, asked: Asked) -> None:
         """Refuses histories that nothing can be said of, before anything is done.
@@ -97,7 +102,8 @@ class Plan:
             )
 
     def diverse(self, diversity: Diversity | None) -> Plan:
-        """The same with lists that are chosen for diversity of categories as well; None: as it is.
+        """The same with lists, also of popular items, that are chosen for diversity of categories
+        as well; None: as it is.
 
         Raises:
             ConfigError: it is no `Diversity`, the items have no such column, or the candidates
@@ -114,10 +120,12 @@ class Plan:
         column = column_of(self.engine.item_frame(), diversity.by, "this model")
         count = candidates_for(self.k, self.engine.num_items)
         with more_candidates(self.k, count):
-            inner = self.reopen(count)
+            inner, popular = self.reopen(count)
         categories, strength = ItemCategories.of(column), diversity.strength
         lister = DiverseLister(inner, categories, strength, self.engine.num_items)
-        return replace(self, lister=lister)
+        if popular is not None:
+            popular = diversified(*popular, categories, strength, self.k)
+        return replace(self, lister=lister, popular=popular)
 
     def at(self, moment: object) -> Plan:
         """The same, asked for at that moment (see `seconds_of`); None: now."""
@@ -215,11 +223,14 @@ def make_plan(
     if fallback is not None and fallback not in FALLBACKS:
         raise ConfigError(f"fallback {fallback!r} is not among {FALLBACKS}; None: there is none")
 
-    def opened(count: int) -> Lister:
-        return engine.lister(count, way.granularity, way.stages, allowed, way.ranker)
+    def opened(count: int) -> tuple[Lister, Found | None]:
+        lister = engine.lister(count, way.granularity, way.stages, allowed, way.ranker)
+        if fallback is None:
+            return lister, None
+        return lister, _most_popular(engine.popularity(), allowed, count)
 
-    popular = None if fallback is None else _most_popular(engine.popularity(), allowed, k)
-    return Plan(engine, names, opened(k), k, filter_seen, popular, reopen=opened)
+    lister, popular = opened(k)
+    return Plan(engine, names, lister, k, filter_seen, popular, reopen=opened)
 
 
 def allowed_of(names: Ids, allow: Any, block: Any) -> Int64 | None:

@@ -54,6 +54,11 @@ class Negatives:
     """`[K]` unique item indices, ascending."""
     log_q: Tensor | None
     """`[K]` log of the probability that the item is among the negatives; None: no correction."""
+    whole: bool = False
+    """These are all candidates that there can be: a softmax over them is a full one."""
+    withheld: tuple[Tensor, Tensor] | None = None
+    """`[S]` rows of users and `[S]` items that they have had: no negatives of theirs, as little as
+    their targets are. Of pairs alone, whose users are given once (`losses.pairs.grouped`)."""
 
 
 @dataclass(frozen=True)

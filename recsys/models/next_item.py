@@ -64,8 +64,10 @@ def trained_negatives(table: object, negatives: Negatives | None) -> Negatives |
     if not isinstance(table, ItemTower) or table.all_trained:
         return negatives
     trained = table.trained
-    if negatives is None or not trained[negatives.items].any():
-        return Negatives(trained.nonzero().squeeze(1), None)  # a full softmax over them
+    if negatives is None:
+        return Negatives(trained.nonzero().squeeze(1), None, whole=True)
+    if not trained[negatives.items].any():
+        return Negatives(trained.nonzero().squeeze(1), None)
     kept, log_q = trained[negatives.items], negatives.log_q
     return Negatives(negatives.items[kept], None if log_q is None else log_q[kept])
 

@@ -132,6 +132,28 @@ RULES = (
         "is of users made of two parts; say model.history true and name model.columns",
     ),
     Rule(
+        "model.columns.column_dropout",
+        lambda c: len(c.model.columns.names) == 1,
+        "leaves out some columns of a user and never all; name another in model.columns, or leave "
+        "it out",
+    ),
+    Rule(
+        "model.columns.bins",
+        lambda c: not c.model.columns.numbers,
+        "is of numbers; name some in model.columns.numbers, or leave it out",
+    ),
+    Rule(
+        "model.columns.min_count",
+        lambda c: not c.model.columns.categories,
+        "is of categories; name some in model.columns.categories, or leave it out",
+    ),
+    Rule(
+        "model.items.modality_dropout",
+        lambda c: not c.model.items.ids and len(c.model.items.features) == 1,
+        "leaves out some parts of an item and never all; say model.items.ids true or name another "
+        "feature, or leave it out",
+    ),
+    Rule(
         "model.gap_vectors",
         lambda c: getattr(c.model, "time", "none") != "request",
         "needs model.time: request",

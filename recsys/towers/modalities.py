@@ -14,6 +14,7 @@ C categories, E bins.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -156,13 +157,18 @@ class CategoryModality(_Held):
 
 
 class NumberModality(_Held):
-    """A number, encoded as the filled share of each bin between quantiles, then a linear map."""
+    """A number, encoded as the filled share of each bin between quantiles, then a linear map.
+
+    Weights mean the bins that they were trained with. So weights bring their bins along, also where
+    the numbers of today would make others (`take_bins`); what lies beyond the last ones fills all
+    of them, or none.
+    """
 
     edges: Tensor
 
     def __init__(self, feature: NumericFeature, dim: int, *, bins: int, init_std: float) -> None:
         super().__init__()
-        self.feature = feature
+        self.feature, self.bins = feature, bins
         self.register_buffer("edges", torch.from_numpy(bin_edges(feature, bins)))
         self.weight = nn.Parameter(torch.randn(len(self.edges) - 1, dim) * init_std)
 
@@ -184,6 +190,20 @@ class NumberModality(_Held):
         filled = ((numbers[:, None] - lo) / (hi - lo)).clamp(0, 1) - 0.5
         result: Tensor = filled / len(lo) ** 0.5 @ self.weight[:, :size]
         return result
+
+
+def take_bins(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Gives the numbers of a model as many bins as they have in weights that it is about to load.
+
+    Args:
+        model: made for other numbers, perhaps: there can be fewer different ones than bins.
+        tensors: by name, as in its state dict.
+    """
+    for name, part in model.named_modules():
+        edges = tensors.get(f"{name}.edges") if isinstance(part, NumberModality) else None
+        if edges is not None and edges.dim() == 1 and 1 < len(edges) != len(part.edges):
+            part.edges = part.edges.new_empty(len(edges))
+            part.weight.data = part.weight.new_empty(len(edges) - 1, part.weight.shape[1])
 
 
 def bin_edges(feature: NumericFeature, bins: int) -> Float32:

@@ -26,6 +26,7 @@ from recsys.files.tensor_file import write_tensors
 from recsys.processes import ALONE, Processes
 from recsys.tables import SelfUpdating, self_updating
 from recsys.tables.distributed.plan import sharded_tables
+from recsys.towers.modalities import take_bins
 
 WEIGHTS = "model.safetensors"
 TABLES = "tables"
@@ -74,6 +75,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         RunError: the file is absent, damaged, or of another model.
     """
     tensors = _read(path)
+    take_bins(model, tensors)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != found:

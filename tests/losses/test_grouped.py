@@ -88,6 +88,89 @@ def test_sampled_softmax_takes_what_the_user_has_out_of_the_negatives(vectors, l
     check(found, torch.stack(expected), granularities, users, items)
 
 
+SOME = torch.tensor([0, 1, 4, 5, 6, 7, 9, 10])
+"""Items that may be candidates: of the targets all, or all but 9."""
+
+
+@pytest.mark.parametrize("items_of", [SOME, SOME[SOME != 9]], ids=["targets among them", "not all"])
+@pytest.mark.parametrize("distillation", [0.0, 0.5])
+def test_full_softmax_of_some_items_keeps_what_the_user_has(vectors, items_of, distillation):
+    """As pair by pair: what else a user has is a candidate, and the target is one, once."""
+    users, items, scales = vectors
+    granularities = Granularities(sizes=SIZES, normalize=True)
+    given = (TARGETS, scales, granularities)
+    more = {"negatives": Negatives(items_of, None, whole=True), "distillation": distillation}
+    ours, theirs = (
+        loss(u, torch.cat([items[items_of], items[TARGETS]]), *given, **more, **own)
+        for loss, u, own in (
+            (grouped_softmax, users, {"lengths": LENGTHS}),
+            (nested_softmax, users[OWNERS], {}),
+        )
+    )
+    torch.testing.assert_close(ours.per_granularity, theirs.per_granularity)
+    torch.testing.assert_close(*(gradients(x.total, users, items) for x in (ours, theirs)))
+    expected = []
+    for g in range(len(SIZES)):
+        scores, losses = scores_of(users, items, scales, granularities, g), []
+        for user, target in zip(OWNERS, TARGETS.tolist(), strict=True):
+            candidates = sorted({*items_of.tolist(), target})
+            losses.append(scores[user, candidates].logsumexp(0) - scores[user, target])
+        expected.append(torch.stack(losses).mean())
+    torch.testing.assert_close(ours.per_granularity, torch.stack(expected).detach())
+
+
+def test_a_full_softmax_of_some_items_leaves_out_of_a_target_what_it_leaves_out_elsewhere(vectors):
+    """Dropout makes two rows of an item two vectors; one of them counts, above and below."""
+    users, items, scales = vectors
+    rows = torch.cat([items[SOME], 9 * torch.ones(len(TARGETS), D, dtype=items.dtype)])
+    given = (TARGETS, scales, Granularities(sizes=SIZES, normalize=True))
+    negatives = Negatives(SOME, None, whole=True)
+    found = grouped_softmax(users, rows, *given, lengths=LENGTHS, negatives=negatives)
+    wanted = grouped_softmax(
+        users, torch.cat([items[SOME], items[TARGETS]]), *given, lengths=LENGTHS,
+        negatives=negatives,
+    )  # fmt: skip
+    torch.testing.assert_close(found.per_granularity, wanted.per_granularity)
+
+
+WITHHELD = (torch.tensor([2, 0, 2]), torch.tensor([11, 1, 3]))
+"""Rows of users and what they have had beside their targets; 3 is none of the negatives."""
+
+
+@pytest.mark.parametrize("log_q", [None, LOG_Q])
+@pytest.mark.parametrize("kind", ["softmax", "cosine_contrastive"])
+def test_what_is_withheld_is_no_negative_either(vectors, log_q, kind):
+    """The same as if it stood among the targets, whose own parts of the loss are left out."""
+    users, items, scales = vectors
+    granularities = Granularities(sizes=SIZES, normalize=True)
+    cosine = kind == "cosine_contrastive"
+    own = {user: {*TARGETS[np.array(OWNERS) == user].tolist()} for user in range(U)}
+    for user, item in zip(*(each.tolist() for each in WITHHELD), strict=True):
+        own[user].add(item)
+    loss = CosineContrastive(margin=0.1, negative_weight=7.0) if cosine else grouped_softmax
+    negatives = Negatives(CHOSEN, log_q, withheld=WITHHELD)
+    found = loss(
+        users, rows(items), TARGETS, scales, granularities, negatives=negatives, lengths=LENGTHS
+    )
+    factors = torch.ones_like(scales) if cosine else scales
+    bias = torch.zeros(5, dtype=torch.float64) if log_q is None else -log_q
+    expected = []
+    for g in range(len(SIZES)):
+        scores, losses = scores_of(users, items, factors, granularities, g), []
+        for user, target in zip(OWNERS, TARGETS.tolist(), strict=True):
+            kept = [place for place, item in enumerate(CHOSEN.tolist()) if item not in own[user]]
+            near, target_score = scores[user, CHOSEN[kept]], scores[user, target]
+            if cosine:
+                weight = bias[kept].exp()
+                mean = ((near - 0.1).clamp_min(0) * weight).sum() / weight.sum()
+                losses.append(1 - target_score + 7.0 * mean)
+            else:
+                candidates = torch.cat([target_score[None], near + bias[kept]])
+                losses.append(candidates.logsumexp(0) - target_score)
+        expected.append(torch.stack(losses).mean())
+    check(found, torch.stack(expected), granularities, users, items)
+
+
 @pytest.mark.parametrize("log_q", [None, LOG_Q])
 def test_cosine_contrastive_follows_the_formula_of_simplex(vectors, log_q):
     users, items, scales = vectors

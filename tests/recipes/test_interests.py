@@ -187,6 +187,41 @@ def test_lists_may_trade_scores_for_other_categories(model, bundle, client):
     assert wrong.status_code == 422 and "chosen from 25 candidates, and" in wrong.text
 
 
+def test_popular_items_are_chosen_for_diversity_as_other_lists_are(model, bundle, client, data):
+    """Those without a history, beside a plain loop over the most popular 25."""
+    names = data.item_frame()["item_id"].to_list()
+    counts = model.engine.popularity()
+    order = np.lexsort((np.arange(30), -counts))[:25].tolist()
+    kinds = [set(GENRES[int(name.split()[1]) % 4].split("|")) for name in names]
+    low, high = counts[order].min(), counts[order].max()
+    wanted: list[int] = []
+    while len(wanted) < 5:
+        left = [item for item in order if item not in wanted]
+        worth = [
+            (counts[item] - low) / (high - low)
+            + 0.3 * sum(not kinds[item] & kinds[other] for other in wanted)
+            for item in left
+        ]
+        wanted.append(left[int(np.argmax(worth))])
+    assert wanted != order[:5]
+    diversity = recsys.Diversity("genres", 0.3)
+    for each in (model, bundle):
+        found = each.recommend(
+            histories={"guest": []}, k=5, fallback="popularity", diversity=diversity
+        )
+        assert found["item_id"].to_list() == [names[item] for item in wanted]
+        assert found["score"].to_list() == counts[wanted].tolist()
+    asked = {"history": [], "k": 5, "diversity": {"by": "genres", "strength": 0.3}}
+    told = client.post("/v1/recommend", json=asked).json()
+    assert told["source"] == "popularity"
+    assert [row["item_id"] for row in told["items"]] == [names[item] for item in wanted]
+    assert [row["score"] for row in told["items"]] == counts[wanted].tolist()
+    nothing = client.post("/v1/recommend", json=asked | {"where": {"genres": ["?"]}}).json()
+    assert nothing["items"] == []
+    wrong = client.post("/v1/recommend", json=asked | {"diversity": {"by": "colour"}})
+    assert wrong.status_code == 422 and "no column colour" in wrong.text
+
+
 def test_the_command_line_writes_the_same_lists(shelf, bundle, place):
     out = place / "lists.csv"
     call("recommend", shelf, "--out", out, "--all", "-k", 4)

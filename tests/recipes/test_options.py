@@ -571,6 +571,14 @@ REFUSED = {
         TELLING, PEOPLE, "model.history=false", "model.history_dropout=0.1",
     ],
     "part_dropout of one part": [TELLING, "model.part_dropout=0.1"],
+    "column_dropout of one column": [
+        TELLING, "model.columns={categories: [club], column_dropout: 0.3}",
+    ],
+    "bins without numbers": [TELLING, "model.columns={categories: [club], bins: 3}"],
+    "min_count without categories": [TELLING, "model.columns={numbers: [age], min_count: 3}"],
+    "modality_dropout of one feature": [
+        "model.items={features: [text], ids: false, modality_dropout: 0.3}",
+    ],
     "views without features": [TELLING, VIEWS],
     "table_weight_decay without rows": [SPECTRAL, "trainer.optimizer.table_weight_decay=0.3"],
     "widths by steps": table("widths", "start=200", "ramp=1000"),

@@ -4,9 +4,10 @@ A user without a sequence has one vector for all that he has had, so the scores 
 the same for each of his pairs. Computed once a user instead of once a pair, a step costs as many
 times less as a user has pairs (27 on average in Gowalla).
 
-Sampled negatives: what the user has among the targets of the batch is no negative of his. In
-`nested_softmax` only a pair's own target is taken out, which here would need a sum of its own for
-each pair.
+Sampled negatives: what the user has among the targets of the batch is no negative of his, nor what
+is withheld from them (`Negatives.withheld`). In `nested_softmax` only a pair's own target is taken
+out, which here would need a sum of its own for each pair. A full softmax has all that he has among
+its candidates, also where the candidates are some of the items (`Negatives.whole`).
 
 Shape legend: U users of the batch, T pairs, K sampled negatives, N items, G granularities, D
 embedding_dim.
@@ -100,6 +101,7 @@ def grouped_softmax(
         positive = own_logits(users[owners], chosen, _of_pairs(factors, owners, targets))
     else:
         k = len(negatives.items)
+        skip = None if negatives.whole else own_places(negatives, targets, owners, len(users))
         everything, taught = nested_logsumexp(
             users,
             items[:k],
@@ -107,14 +109,22 @@ def grouped_softmax(
             factors.slices,
             col_scale=factors.of(slice(k)).cols,
             bias=None if negatives.log_q is None else -negatives.log_q,
-            skip=own_places(negatives.items, targets, owners, len(users)),
+            skip=skip,
             means=means,
         )
-        positive = own_logits(users[owners], items[k:], _of_pairs(factors, owners, slice(k, None)))
+        places = _target_places(negatives, targets)
+        positive = own_logits(users[owners], items[places], _of_pairs(factors, owners, places))
     everything = everything[:, owners]
     taught = taught[:, owners] if means else taught
     if negatives is not None:
-        everything, taught = join(everything, taught, positive, positive)
+        joined = join(everything, taught, positive, positive)
+        if isinstance(places, Tensor):  # those that are candidates already count once
+            once = places < k
+            joined = (
+                torch.where(once, everything, joined[0]),
+                torch.where(once, taught, joined[1]) if means else taught,
+            )
+        everything, taught = joined
     return cross_entropy(everything, taught, positive, granularities, distillation)
 
 
@@ -123,18 +133,42 @@ def _of_pairs(factors: PrefixScales, owners: Tensor, items: slice | Tensor) -> P
     return replace(factors.of(items), rows=factors.rows[:, owners])
 
 
-def own_places(negatives: Tensor, targets: Tensor, owners: Tensor, num_users: int) -> Tensor:
-    """`[U, S]` int64: where the targets of each user stand among the negatives, -1 for none.
+def _target_places(negatives: Negatives, targets: Tensor) -> slice | Tensor:
+    """Where `items [K + T, D]` hold the targets: behind the negatives, or, of a full softmax, in
+    `[T]` rows that are candidates, as over all items (those of pairs for what is none).
+    """
+    k = len(negatives.items)
+    if not negatives.whole:
+        return slice(k, None)
+    found = find_places(negatives.items, targets)
+    own = k + torch.arange(len(targets), device=targets.device)
+    return torch.where(found >= 0, found, own)
+
+
+def _had(negatives: Negatives, targets: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+    """`[S]` rows of users, ascending, and `[S]` items that are no negatives of theirs."""
+    if negatives.withheld is None:
+        return owners, targets
+    rows, items = (
+        torch.cat(parts) for parts in zip((owners, targets), negatives.withheld, strict=True)
+    )
+    order = rows.argsort(stable=True)
+    return rows[order], items[order]
+
+
+def own_places(negatives: Negatives, targets: Tensor, owners: Tensor, num_users: int) -> Tensor:
+    """`[U, S]` int64: where what each user has stands among the negatives, -1 for none.
 
     Args:
-        negatives: `[K]` item indices, ascending.
+        negatives: of the batch.
         targets: `[T]` item indices.
         owners: `[T]` the row of each target's user, ascending.
         num_users: U.
     """
-    places = find_places(negatives, targets)
+    rows, items = _had(negatives, targets, owners)
+    places = find_places(negatives.items, items)
     found = places >= 0
-    rows, places = owners[found], places[found]
+    rows, places = rows[found], places[found]
     counts = torch.bincount(rows, minlength=num_users)
     columns = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
     table = torch.full((num_users, int(counts.max())), -1, device=rows.device)
@@ -143,14 +177,15 @@ def own_places(negatives: Tensor, targets: Tensor, owners: Tensor, num_users: in
 
 
 def negative_shares(negatives: Negatives, targets: Tensor, owners: Tensor, users: Tensor) -> Tensor:
-    """`[U, K]` what each negative counts in a user's mean; his own targets count nothing."""
+    """`[U, K]` what each negative counts in a user's mean; what he has counts nothing."""
     k = len(negatives.items)
     weight = users.new_ones(k)
     if negatives.log_q is not None:
         weight = (-negatives.log_q).softmax(0).to(users.dtype)
-    places = find_places(negatives.items, targets)
+    rows, items = _had(negatives, targets, owners)
+    places = find_places(negatives.items, items)
     shares = torch.cat([weight.expand(len(users), -1), users.new_zeros(len(users), 1)], dim=1)
-    # The last column is left out: it takes targets that are none of the negatives.
-    shares[owners, torch.where(places >= 0, places, k)] = 0.0
+    # The last column is left out: it takes items that are none of the negatives.
+    shares[rows, torch.where(places >= 0, places, k)] = 0.0
     shares = shares[:, :k]
     return shares / shares.sum(1, keepdim=True).clamp_min(1e-12)

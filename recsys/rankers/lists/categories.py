@@ -8,7 +8,8 @@ means the same to every user; an item may be of several categories, and two item
 have none in common. An item of which no category is known differs from none: else it would be worth
 more than all others.
 
-Shape legend: B users, K candidates, k places, N items, G categories, T categories of all items.
+Shape legend: B users, K candidates, k places, N items, G categories, T categories of all items, or
+of all candidates of a block of users.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ from pydantic import Field
 
 from recsys.arrays import Bool, Float32, Float64, Int64
 from recsys.data.features.columns import category_lists
+from recsys.data.histories import jagged_positions
 from recsys.errors import ConfigError
 from recsys.rankers.lists.base import Known, Ranked, blocks, relevance
 from recsys.rankers.lists.greedy import filled
 from recsys.rankers.lists.steps import Step
 
 _EACH = 5
+_BYTES = 80
+"""For each category of a candidate, and each candidate, about."""
 
 
 class CategoriesConfig(Step):
@@ -44,13 +48,20 @@ class CategoriesConfig(Step):
         """See `Step.choose`; needs categories of items."""
         known.require("categories", "categories")
         assert known.categories is not None
-        places = np.empty((len(ranked.items), k), np.int64)
-        width = ranked.items.shape[1] * known.categories.shape[1]
-        for rows in blocks(len(places), 2 * max(1, width)):
-            some = ranked.rows(rows)
-            own = known.categories[np.maximum(some.items, 0)]
-            places[rows] = filled(some, k, _Differing(relevance(some.scores), own, self.strength))
-        return ranked.take(places)
+        return _chosen(ranked, ItemCategories.of_flags(known.categories), self.strength, k)
+
+
+def _chosen(ranked: Ranked, categories: ItemCategories, strength: float, k: int) -> Ranked:
+    """Lists of k; what it takes grows with the categories that the candidates have, and not with
+    how many there are of them in all.
+    """
+    places = np.empty((len(ranked.items), k), np.int64)
+    own = np.diff(categories.offsets)[ranked.items.clip(0)].sum()
+    each = _BYTES * (ranked.items.shape[1] + own // max(1, len(places)))
+    for rows in blocks(len(places), int(each)):
+        some = ranked.rows(rows)
+        places[rows] = filled(some, k, _Differing(some, categories, strength))
+    return ranked.take(places)
 
 
 class _Differing:
@@ -58,10 +69,18 @@ class _Differing:
     items without any do not count.
     """
 
-    def __init__(self, good: Float64, own: Bool, strength: float) -> None:
-        self.good, self.own, self.strength = good, own, strength
-        self.known: Bool = np.asarray(own.any(-1))
-        self.differ = np.zeros(good.shape)
+    def __init__(self, ranked: Ranked, categories: ItemCategories, strength: float) -> None:
+        self.good, self.strength = relevance(ranked.scores), strength
+        self.differ = np.zeros(self.good.shape)
+        items, offsets = ranked.items.ravel(), categories.offsets
+        lo = offsets[items.clip(0)]
+        hi = np.where(items < 0, lo, offsets[items.clip(0) + 1])
+        positions, self.edges = jagged_positions(lo, hi)  # [T], [B K + 1]
+        self.known: Bool = (hi > lo).reshape(self.good.shape)
+        users = np.repeat(np.arange(len(items)) // self.good.shape[1], hi - lo)
+        keys = users * (int(categories.codes.max(initial=0)) + 1) + categories.codes[positions]
+        names, self.numbers = np.unique(keys, return_inverse=True)  # of a user's categories
+        self.taken = np.zeros(len(names), bool)
 
     def gains(self, place: int) -> Float64:
         del place
@@ -69,9 +88,12 @@ class _Differing:
         return worth
 
     def took(self, chosen: Int64) -> None:
-        rows = np.arange(len(chosen))
-        last = self.own[rows, chosen]
-        apart = ~(self.own & last[:, None]).any(-1)
+        rows, candidates = np.arange(len(chosen)), self.good.shape[1]
+        at = rows * candidates + chosen
+        self.taken[:] = False
+        self.taken[self.numbers[jagged_positions(self.edges[at], self.edges[at + 1])[0]]] = True
+        shared = np.concatenate([[0], np.cumsum(self.taken[self.numbers])])[self.edges]
+        apart = (shared[1:] == shared[:-1]).reshape(self.good.shape)
         self.differ = self.differ + (apart & self.known & self.known[rows, chosen, None])
 
 
@@ -99,15 +121,11 @@ class ItemCategories:
         counts = np.bincount(frame["item"].to_numpy(), minlength=len(values))
         return ItemCategories(codes, np.concatenate([[0], np.cumsum(counts)]))
 
-    def flags(self, items: Int64) -> Bool:
-        """`[n, G]` of items `[n]`; G are the categories that any of them has, one at least."""
-        lengths = np.diff(self.offsets)[items]
-        edges = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.arange(edges[-1]) + np.repeat(self.offsets[items] - edges[:-1], lengths)
-        names, own = np.unique(self.codes[places], return_inverse=True)
-        found = np.zeros((len(items), max(1, len(names))), bool)
-        found[np.repeat(np.arange(len(items)), lengths), own] = True
-        return found
+    @staticmethod
+    def of_flags(flags: Bool) -> ItemCategories:
+        """Of `[N, G]`, which categories each item has."""
+        counts = flags.sum(axis=1)
+        return ItemCategories(flags.nonzero()[1], np.concatenate([[0], np.cumsum(counts)]))
 
 
 def candidates_for(k: int, num_items: int) -> int:
@@ -132,9 +150,5 @@ def diversified(
     items: Int64, scores: Float32, categories: ItemCategories, strength: float, k: int
 ) -> tuple[Int64, Float32]:
     """Lists `[B, k]` of the step, from candidates `[B, K]`, best first, -1 behind their end."""
-    distinct, places = np.unique(items.clip(0), return_inverse=True)
-    numbers = np.where(items < 0, -1, places.reshape(items.shape))
-    known = Known(categories=categories.flags(distinct))
-    chosen = CategoriesConfig(strength=strength).choose(Ranked(numbers, scores), known, k)
-    found = np.where(chosen.items < 0, -1, distinct[chosen.items.clip(0)])
-    return found, chosen.scores
+    chosen = _chosen(Ranked(items, scores), categories, strength, k)
+    return chosen.items, chosen.scores

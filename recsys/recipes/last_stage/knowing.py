@@ -17,6 +17,9 @@ from recsys.rankers.lists.base import Known, tastes_of
 from recsys.recipes.last_stage.config import LastStageConfig
 from recsys.runs.loading import LoadedRun
 
+MOST_CELLS = 1 << 30
+"""Items times categories: bytes of the table of which item has which."""
+
 
 def known_of(loaded: LoadedRun, histories: Histories, config: LastStageConfig) -> Known:
     """Vectors of the model, categories of the data set, tastes and popularity of the histories.
@@ -39,7 +42,7 @@ def item_categories(dataset: Dataset, column: str, separator: str) -> tuple[Bool
     """`[N, G]` which categories each item has, and their names.
 
     Raises:
-        ConfigError: there is no such column, or it is empty.
+        ConfigError: there is no such column, or it is empty, or it names too many categories.
     """
     items = dataset.item_frame()
     if column not in items.columns:
@@ -57,6 +60,12 @@ def item_categories(dataset: Dataset, column: str, separator: str) -> tuple[Bool
     names = single["value"].unique().sort()
     if not len(names):
         raise ConfigError(f"column {column!r} of {dataset.folder} names no category")
+    if len(items) * len(names) > MOST_CELLS:
+        raise ConfigError(
+            f"column {column!r} of {dataset.folder} names {len(names):,} categories of "
+            f"{len(items):,} items; {MOST_CELLS // len(items):,} can be held of so many: name a "
+            "coarser column (categories=...), or say categories=null"
+        )
     found = np.zeros((len(items), len(names)), bool)
     found[single["item_index"].to_numpy(), names.search_sorted(single["value"]).to_numpy()] = True
     return found, tuple(names.to_list())

@@ -23,6 +23,7 @@ from recsys.runs.config import RunConfig
 from recsys.runs.folder import check_empty, create_run, new_folder
 from recsys.runs.loading import LoadedRun, build_model, open_run
 from recsys.runs.records import update_run_info
+from recsys.towers.modalities import take_bins
 from recsys.training.checkpoint import WEIGHTS, save_weights
 
 TOLERANCE = 1e-5
@@ -117,6 +118,7 @@ def cut_weights(whole: torch.nn.Module, small: torch.nn.Module) -> None:
         ConfigError: a tensor of the smaller model has no counterpart it could be a corner of.
     """
     given, cut_out = whole.state_dict(), {}
+    take_bins(small, given)
     for name, tensor in small.state_dict().items():
         origin = given.get(name)
         if origin is None or origin.dim() != tensor.dim() or not _fits(tensor, origin):

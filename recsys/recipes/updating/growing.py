@@ -23,7 +23,7 @@ from recsys.tables import (
     MappedConfig,
     ShardedConfig,
 )
-from recsys.towers.modalities import CategoryModality
+from recsys.towers.modalities import CategoryModality, NumberModality, take_bins
 
 _REMEDY = "train anew (`recsys train`), or once with model.table: {name: dense}, whose rows grow"
 
@@ -111,8 +111,8 @@ def grown_tensor(name: str, old: Tensor, fresh: Tensor, growth: Growth) -> Tenso
     if rows not in (growth.items, growth.users) or old.shape[1:] != fresh.shape[1:]:
         raise ConfigError(
             f"{name} is {tuple(old.shape)} in the run and {tuple(fresh.shape)} with the new data, "
-            "so its weights cannot go on. Features must have the columns and bins they had (take "
-            "them over with `recsys attach`), and model options stay as they were; or train anew"
+            "so its weights cannot go on. Features must have the columns they had (take them over "
+            "with `recsys attach`), and model options stay as they were; or train anew"
         )
     return torch.cat([old, fresh[len(old) :]])
 
@@ -135,6 +135,26 @@ def category_rows(old: Model, new: Model) -> dict[str, Tensor]:
     return found
 
 
+def _kept_bins(old: Model, new: Model) -> set[str]:
+    """Names of the parameters and buffers of numbers, whose bins stay those of the old model.
+
+    Raises:
+        ConfigError: other bins are asked for.
+    """
+    before, found = dict(old.named_modules()), set()
+    for name, part in new.named_modules():
+        other = before.get(name)
+        if not (isinstance(part, NumberModality) and isinstance(other, NumberModality)):
+            continue
+        if part.bins != other.bins:
+            raise ConfigError(
+                f"{name} has {other.bins} bins in the run and {part.bins} in the update; the "
+                "weights mean those of the run: leave bins as it was, or train anew"
+            )
+        found |= {f"{name}.edges", f"{name}.weight"}
+    return found
+
+
 def _of_categories(old: Tensor, fresh: Tensor, rows: Tensor) -> Tensor:
     """Rows of the old values where there are some, else of the fresh ones."""
     known = (rows >= 0).to(old.device)
@@ -153,13 +173,16 @@ def grow_weights(old: Model, new: Model, growth: Growth) -> None:
             f"the run's model and the new one differ in {', '.join(strange[:3])}; model options "
             "stay as they were in an update: leave them out, or train anew"
         )
-    rows = category_rows(old, new)
-    grown = {
-        name: _of_categories(before[name], fresh[name], rows[name])
-        if name in rows
-        else grown_tensor(name, before[name], fresh[name], growth)
-        for name in fresh
-    }
+    rows, kept = category_rows(old, new), _kept_bins(old, new)
+    grown = {}
+    for name in fresh:
+        if name in kept:
+            grown[name] = before[name].clone()
+        elif name in rows:
+            grown[name] = _of_categories(before[name], fresh[name], rows[name])
+        else:
+            grown[name] = grown_tensor(name, before[name], fresh[name], growth)
+    take_bins(new, grown)
     new.load_state_dict(grown)
 
 

@@ -116,7 +116,13 @@ def begin(
         start = _from_parent(config, model, dataset, split)
         tensors = start.tensors
     rows = tensors["rows"].numpy()
-    size = choose_windows(batches, rows, replay=update.replay, seed=config.trainer.seed)
+    size = choose_windows(
+        batches,
+        rows,
+        replay=update.replay,
+        seed=config.trainer.seed,
+        context=config.model.reads_histories,
+    )
     if start is not None:
         start.told["update"]["epoch"] = asdict(size)
     if update.hold == "anchor":

@@ -349,8 +349,25 @@ class Answering:
         return replace(found, items=items, scores=scores)
 
     def _popular(self, row: _Row) -> None:
-        """The most popular items that the request may get."""
-        row.found, row.scores = self.stock.popular(row.allowed, row.blocked, row.request.k)
+        """The most popular items that the request may get, chosen for diversity where that is asked
+        for.
+        """
+        k, diversity = row.request.k, row.request.diversity
+        try:
+            categories = None if diversity is None else self.stock.categories(diversity.by)
+        except RecsysError as error:
+            row.error = error
+            return
+        count = k if categories is None else candidates_for(k, len(self.stock))
+        items, counts = self.stock.popular(row.allowed, row.blocked, count)
+        if categories is not None and len(items):
+            scores = np.array(counts, np.float32)
+            own = dict(zip(items.tolist(), counts, strict=True))
+            chosen, _ = diversified(
+                items[None], scores[None], categories, diversity.strength, min(k, len(items))
+            )
+            items, counts = chosen[0], [own[item] for item in chosen[0].tolist()]
+        row.found, row.scores = items, counts
 
     def _list(self, row: _Row) -> Answer:
         if row.error is not None:

@@ -14,8 +14,11 @@ import pytest
 import torch
 import yaml
 from pydantic import ValidationError
+from torch.nn.functional import normalize
 
 import recsys
+from recsys.data.batching import Batch
+from recsys.data.features.loading import ItemFeatures, NumericFeature
 from recsys.data.features.manifest import FeatureOrigin
 from recsys.data.features.user_columns import user_features
 from recsys.data.features.writing import write_categories, write_numbers
@@ -381,6 +384,46 @@ def _entry(path):
 
     data = path.read_bytes()
     return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def of_columns(num_items=6):
+    """An untrained model of four users of columns and six items of features; two items are not
+    trained.
+    """
+    people = pl.DataFrame({"club": ["c1", "c1", "c2", "c2"], "age": [20.0, 30.0, 40.0, 50.0]})
+    config = FeatureTowersConfig.model_validate(
+        {
+            "columns": {"categories": ["club"], "numbers": ["age"]},
+            "items": {"features": ["price"]},
+            "history": False,
+            "granularities": {"sizes": [2, 4]},
+        }
+    )
+    prices = NumericFeature(np.arange(num_items, dtype=np.float32), np.ones(num_items, bool))
+    model = FeatureTowers(
+        config, num_items,
+        features=ItemFeatures(num_items, {}, {}, {"price": prices}, ""),
+        user_features=user_features(people, config.columns, "a test"),
+    ).eval()  # fmt: skip
+    model.table.note_trained(np.arange(num_items) % 3)
+    return model
+
+
+def test_a_full_softmax_over_trained_items_has_what_the_user_has_among_them():
+    """As over all items, and as pair by pair."""
+    torch.manual_seed(0)
+    model, items = of_columns(), np.array([1, 4, 5, 2], np.int32)
+    had = Histories(np.array([0, 2]), items, np.array([0, 3, 4]))
+    found = model.loss(Batch(had, items.astype(np.int64)), None)
+    users, vectors, trained = model.user_vectors(had), model.item_vectors(), [1, 2, 4, 5]
+    for g, size in enumerate((2, 4)):
+        u, v = (normalize(x[:, :size], dim=1) for x in (users, vectors))
+        scores = model.scales()[g] * u @ v.T
+        losses = [
+            scores[user, trained].logsumexp(0) - scores[user, item]
+            for user, item in zip([0, 0, 0, 1], items.tolist(), strict=True)
+        ]
+        torch.testing.assert_close(found.per_granularity[g], torch.stack(losses).mean().detach())
 
 
 CONFIGS = {

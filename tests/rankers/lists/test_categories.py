@@ -1,5 +1,7 @@
 """Diversity of categories beside a plain loop, and categories of columns."""
 
+import tracemalloc
+
 import numpy as np
 import polars as pl
 import pytest
@@ -18,6 +20,13 @@ def cases():
     scores = -np.sort(-rng.normal(size=items.shape).astype(np.float32), axis=1)
     items[4, 3:], scores[4, 3:] = -1, -np.inf
     return items, scores
+
+
+def flags(categories):
+    """`[N, G]`."""
+    found = np.zeros((len(categories.offsets) - 1, int(categories.codes.max(initial=0)) + 1), bool)
+    found[np.repeat(np.arange(len(found)), np.diff(categories.offsets)), categories.codes] = True
+    return found
 
 
 def differ(one, other):
@@ -59,23 +68,38 @@ def test_categories_of_a_column_are_read_as_lists_or_as_text():
     text = ItemCategories.of(COLUMN)
     told = [["a", "b"], ["b"], [], ["c", "a"], None, ["c"], ["b"], ["a"]]
     lists = ItemCategories.of(pl.Series(told))
-    everything = np.arange(8)
-    np.testing.assert_array_equal(text.flags(everything), lists.flags(everything))
-    assert text.flags(everything).tolist()[3] == [True, False, True]
-    assert text.flags(np.array([1, 6])).tolist() == [[True], [True]]
+    np.testing.assert_array_equal(flags(text), flags(lists))
+    assert flags(text).tolist()[3] == [True, False, True]
     fixed = pl.Series([["a", "b"], ["b", "b"]], dtype=pl.Array(pl.String, 2))
-    assert ItemCategories.of(fixed).flags(np.arange(2)).tolist() == [[True, True], [False, True]]
+    assert flags(ItemCategories.of(fixed)).tolist() == [[True, True], [False, True]]
     with pytest.raises(DataError, match="column x holds List"):
         ItemCategories.of(pl.Series("x", [[["a"]]]))
     nothing = ItemCategories.of(pl.Series([None, None], dtype=pl.String))
-    assert nothing.flags(np.array([1])).sum() == 0
+    assert nothing.offsets.tolist() == [0, 0, 0]
 
 
 def test_it_is_a_step_of_the_last_stage():
     items, scores = cases()
-    known = Known(categories=ItemCategories.of(COLUMN).flags(np.arange(8)))
+    known = Known(categories=flags(ItemCategories.of(COLUMN)))
     step = STEPS.find("categories")(strength=0.4)
     assert isinstance(step, CategoriesConfig)
     lists = last_stage(Ranked(items, scores), [step], known, 4).items
     wanted, _ = diversified(items, scores, ItemCategories.of(COLUMN), 0.4, 4)
     np.testing.assert_array_equal(lists, wanted)
+
+
+@pytest.mark.parametrize("tags", [1, 3])
+def test_what_lists_take_does_not_grow_with_the_number_of_categories(tags):
+    """By a column of which every item has its own value, a table of the candidates by their
+    categories would take 1.6 GB.
+    """
+    items = np.arange(40_000).reshape(400, 100)
+    scores = np.tile(-np.arange(100, dtype=np.float32), (400, 1))
+    names = [[f"{tag} of {item}" for tag in range(tags)] for item in range(items.size)]
+    categories = ItemCategories.of(pl.Series(names))
+    tracemalloc.start()
+    found, _ = diversified(items, scores, categories, 0.5, 20)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, items[:, :20])  # all differ: the order of scores
+    assert most < 200e6

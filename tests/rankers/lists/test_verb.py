@@ -8,6 +8,7 @@ import yaml
 import recsys
 from recsys.config import parse
 from recsys.errors import ConfigError
+from recsys.recipes.last_stage import knowing
 from recsys.recipes.last_stage.config import PLAIN, LastStageConfig
 from recsys.recipes.last_stage.knowing import item_categories
 from recsys.recipes.last_stage.measure import compare_last_stages
@@ -66,3 +67,14 @@ def test_categories_come_from_a_column_of_items():
     np.testing.assert_array_equal(found[order], [[True, True], [False, False], [True, False]])
     with pytest.raises(ConfigError, match="no column 'kinds' of items; found genres, year"):
         item_categories(made, "kinds", "|")
+
+
+def test_a_column_of_too_many_categories_is_refused(monkeypatch):
+    items = {"item": ["x", "y", "z"], "title": ["one", "two", "three"]}
+    made = recsys.Dataset.from_frame(
+        pl.DataFrame({"user": ["a"] * 3, "item": ["x", "y", "z"]}),
+        user="user", item="item", order="given", items=pl.DataFrame(items),
+    )  # fmt: skip
+    monkeypatch.setattr(knowing, "MOST_CELLS", 8)
+    with pytest.raises(ConfigError, match=r"3 categories of 3 items; 2 can be held .* coarser"):
+        item_categories(made, "title", "|")
