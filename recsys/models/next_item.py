@@ -193,7 +193,8 @@ class NextItemModel(Model):
         items, vectors = start_rows(rows(), *weight.shape, seed=seed)
         count = vectors.shape[1]
         first = torch.from_numpy(vectors) * std * count**0.5
-        weight[torch.from_numpy(items), :count] = first.to(weight.device)
+        reached = torch.from_numpy(items).to(weight.device)
+        weight[reached, :count] = first.to(weight.device)
 
     def _add_scores(self) -> None:
         """The last part of building: what scores are multiplied by, after the encoder. (The sum of
