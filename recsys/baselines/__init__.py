@@ -28,6 +28,7 @@ BASELINES: Registry[type[BaselineConfig]] = Registry(
         "item_knn": "recsys.baselines.item_knn:ItemKNNConfig",
         "sequential_rules": "recsys.baselines.sequential_rules:SequentialRulesConfig",
         "ease": "recsys.baselines.ease:EaseConfig",
+        "slim": "recsys.baselines.slim:SlimConfig",
         "gf_cf": "recsys.baselines.gf_cf:GfCfConfig",
         "als": "recsys.baselines.als:AlsConfig",
         "bpr": "recsys.baselines.als:BprConfig",

@@ -7,6 +7,7 @@ Shape legend: B users of the batch, N items.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal
@@ -17,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from recsys.arrays import Int64
+from recsys.arrays import Float32, Int64
 from recsys.baselines.base import BaselineConfig, Choices
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
@@ -51,48 +52,79 @@ class ItemKNNConfig(BaselineConfig):
 
     def fit(
         self, histories: Histories, num_items: int, features: ItemFeatures | None = None
-    ) -> ItemKNN:
+    ) -> ItemWeights:
         """See `fit_item_knn`."""
         return fit_item_knn(self, histories, num_items)
 
 
 @dataclass(frozen=True)
-class ItemKNN:
-    """Score of an item: the sum of its similarities to the items of the history."""
+class ItemWeights:
+    """Score of an item: the sum of its weights from the items of the history."""
 
-    similarities: sp.csr_matrix
-    """`[N, N]` float32, row i: the neighbours of item i."""
+    weights: sp.csr_matrix
+    """`[N, N]` float32, row i: what item i of a history gives to others."""
 
     def scores(self, histories: Histories) -> Tensor:
         """`[B, N]`."""
         return torch.from_numpy(self.own_scores(histories).toarray())
 
     def shared_scores(self) -> Tensor:
-        """`[N]`: 0 for all that is not a neighbour of the history."""
-        return torch.zeros(self.similarities.shape[0])
+        """`[N]`: 0 for all that has no weight from the history."""
+        return torch.zeros(self.weights.shape[0])
 
     def own_scores(self, histories: Histories) -> sp.csr_matrix:
-        """`[B, N]`: of the neighbours."""
-        found: sp.csr_matrix = histories.to_csr(self.similarities.shape[0]) @ self.similarities
+        """`[B, N]`: of what has."""
+        found: sp.csr_matrix = histories.to_csr(self.weights.shape[0]) @ self.weights
         return found
 
 
-def fit_item_knn(config: ItemKNNConfig, histories: Histories, num_items: int) -> ItemKNN:
+def fit_item_knn(config: ItemKNNConfig, histories: Histories, num_items: int) -> ItemWeights:
     """Similarities `c_ij / (sqrt(c_i c_j) + shrinkage)` of binary rows, the best of each item.
 
     Blocked over items: at most `_BLOCK_BYTES` of similarities before the best are taken.
     """
     users = histories.to_csr(num_items)
-    items = users.T.tocsr()
-    norms = np.sqrt(np.diff(items.indptr)).astype(np.float32)
     kept = []
     with progress() as bar:
         task = bar.add_task("item-kNN", total=num_items)
-        for lo, hi in pairwise(_edges(items, users)):
-            block = (items[lo:hi] @ users).tocsr()
-            kept.append(_neighbours(block, norms, lo, config))
-            bar.advance(task, block.shape[0])
-    return ItemKNN(sp.vstack(kept, format="csr"))
+        for counts in co_occurrences(users):
+            kept.append(counts.nearest(config.neighbours, config.shrinkage))
+            bar.advance(task, counts.together.shape[0])
+    return ItemWeights(sp.vstack(kept, format="csr"))
+
+
+@dataclass(frozen=True)
+class CoOccurrences:
+    """How many users had both of two items, for a block of items."""
+
+    first: int
+    """The first item of the block."""
+    together: sp.csr_matrix
+    """`[n, N]`: row i is item `first + i`."""
+    norms: Float32
+    """`[N]` square roots of how many users had each item."""
+
+    def nearest(self, neighbours: int, shrinkage: float) -> sp.csr_matrix:
+        """`[n, N]`: similarities of the most similar items of each row; equals by item index."""
+        block = self.together
+        rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+        items = rows + self.first
+        values = block.data / (self.norms[items] * self.norms[block.indices] + shrinkage)
+        other = items != block.indices
+        rows, columns, values = rows[other], block.indices[other], values[other]
+        order = np.lexsort((columns, -values, rows))
+        starts = np.searchsorted(rows, np.arange(block.shape[0]))
+        places = np.arange(len(rows)) - starts[rows]
+        best = order[places < neighbours]
+        return sp.csr_matrix((values[best], (rows[best], columns[best])), shape=block.shape)
+
+
+def co_occurrences(users: sp.csr_matrix) -> Iterator[CoOccurrences]:
+    """Counts of all items of `users [U, N]`, a block of items at a time."""
+    items = users.T.tocsr()
+    norms = np.sqrt(np.diff(items.indptr)).astype(np.float32)
+    for lo, hi in pairwise(_edges(items, users)):
+        yield CoOccurrences(lo, (items[lo:hi] @ users).tocsr(), norms)
 
 
 def pairs_of(lengths: Int64) -> float:
@@ -124,19 +156,3 @@ def _edges(items: sp.csr_matrix, users: sp.csr_matrix) -> list[int]:
         before = running[edges[-1] - 1] if edges[-1] else 0.0
         edges.append(max(edges[-1] + 1, int(np.searchsorted(running, before + most, "right"))))
     return edges
-
-
-def _neighbours(
-    block: sp.csr_matrix, norms: np.ndarray, first_item: int, config: ItemKNNConfig
-) -> sp.csr_matrix:
-    """The most similar items of each row of co-occurrences; equals by item index."""
-    rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
-    items = rows + first_item
-    values = block.data / (norms[items] * norms[block.indices] + config.shrinkage)
-    other = items != block.indices
-    rows, columns, values = rows[other], block.indices[other], values[other]
-    order = np.lexsort((columns, -values, rows))
-    starts = np.searchsorted(rows, np.arange(block.shape[0]))
-    places = np.arange(len(rows)) - starts[rows]
-    best = order[places < config.neighbours]
-    return sp.csr_matrix((values[best], (rows[best], columns[best])), shape=block.shape)

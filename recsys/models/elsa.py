@@ -10,6 +10,9 @@ of the history have of themselves. So a step costs one Gram matrix of the items,
 of its users, and the leading corner of that matrix is the one of every prefix. The paper's
 implementation clips negative scores at 0, which this form cannot.
 
+With a table of sparse rows (`recsys.tables.compressed.sparse`) it is Compressed ELSA: Vančura et
+al., Efficient Learning of Sparse Representations from Interactions, WWW 2026.
+
 Shape legend: B users, T items of all histories, N items, D embedding_dim, G granularities.
 """
 
@@ -42,7 +45,8 @@ class ELSAConfig(ModelConfig):
     history_length: int = Field(default=10_000, ge=2)
     """Most recent interactions of a user that are read."""
     table: TableConfig = DenseConfig()
-    """What holds the item vectors, of any length; scores take them as of length 1."""
+    """What holds the item vectors, of any length; scores take them as of length 1. `sparse`: each
+    keeps a few coordinates."""
     init_std: float = Field(default=0.02, gt=0)
 
     @property

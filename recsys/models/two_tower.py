@@ -129,7 +129,7 @@ class TwoTower(Model):
         sizes = config.granularities.sizes
         if config.shared_table:
             counts = {"items": num_items, "users": num_users}
-            self.shared = SharedSpace(config.table, counts, dim, init_std=std)
+            self.shared = SharedSpace(config.table, counts, dim, init_std=std, sizes=sizes)
             rows, users = self.shared.feature("items"), self.shared.feature("users")
             self.user_table: EmbeddingTable = users
             self.table: EmbeddingTable = rows

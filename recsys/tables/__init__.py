@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from recsys.tables.compressed.low_rank import LowRankConfig, LowRankTable
 from recsys.tables.compressed.quantized import QuantizedConfig, QuantizedTable
+from recsys.tables.compressed.ramp import RampedTable
+from recsys.tables.compressed.sparse import SparseConfig, SparseTable
 from recsys.tables.compressed.tensor_train import TensorTrainConfig, TensorTrainTable
 from recsys.tables.compressed.widths import WidthsConfig, WidthsTable
 from recsys.tables.distributed.plan import ShardedConfig
@@ -39,8 +41,11 @@ __all__ = [
     "MappedTable",
     "QuantizedConfig",
     "QuantizedTable",
+    "RampedTable",
     "SelfUpdating",
     "ShardedConfig",
+    "SparseConfig",
+    "SparseTable",
     "TableConfig",
     "TensorTrainConfig",
     "TensorTrainTable",
@@ -53,8 +58,8 @@ __all__ = [
     "note_events",
     "note_progress",
     "penalty_of",
+    "ramped_tables",
     "self_updating",
-    "widths_tables",
 ]
 
 _KINDS: dict[str, Any] = {
@@ -65,6 +70,7 @@ _KINDS: dict[str, Any] = {
     "low_rank": LowRankTable,
     "mapped": MappedTable,
     "quantized": QuantizedTable,
+    "sparse": SparseTable,
     "tensor_train": TensorTrainTable,
     "widths": WidthsTable,
 }
@@ -84,6 +90,7 @@ TableConfig = Annotated[
     | Annotated[MappedConfig, Tag("mapped")]
     | Annotated[QuantizedConfig, Tag("quantized")]
     | Annotated[ShardedConfig, Tag("sharded")]
+    | Annotated[SparseConfig, Tag("sparse")]
     | Annotated[TensorTrainConfig, Tag("tensor_train")]
     | Annotated[WidthsConfig, Tag("widths")],
     Discriminator(
@@ -177,7 +184,8 @@ def build_table(
         num_rows: indices are `0 .. num_rows - 1`.
         embedding_dim: D.
         init_std: standard deviation of the first values.
-        sizes: granularities, ascending: where a sharded table is cut; () is (D,).
+        sizes: granularities, ascending: where a sharded table is cut, and which slices a sparse one
+            keeps a share of; () is (D,).
 
     Raises:
         ConfigError: the settings do not fit that many rows and coordinates.
@@ -188,6 +196,8 @@ def build_table(
         )
 
         return ShardedTable(config, num_rows, embedding_dim, init_std=init_std, sizes=sizes)
+    if isinstance(config, SparseConfig):
+        return SparseTable(config, num_rows, embedding_dim, init_std=init_std, sizes=sizes)
     table: nn.Module = _KINDS[config.name](config, num_rows, embedding_dim, init_std=init_std)
     return table
 
@@ -217,7 +227,7 @@ def note_progress(model: nn.Module, progress: float) -> None:
         model: whatever holds tables.
         progress: where the step that follows stands, 0..1 of what is planned.
     """
-    for _, table in widths_tables(model):
+    for _, table in ramped_tables(model):
         table.note_progress(progress)
 
 
@@ -238,8 +248,8 @@ def clustered_tables(model: nn.Module) -> Iterator[tuple[str, ClusteredTable]]:
             yield name, module
 
 
-def widths_tables(model: nn.Module) -> Iterator[tuple[str, WidthsTable]]:
-    """`(name, table)` of every table of learned widths."""
+def ramped_tables(model: nn.Module) -> Iterator[tuple[str, RampedTable]]:
+    """`(name, table)` of every table whose rows get smaller while training goes on."""
     for name, module in model.named_modules():
-        if isinstance(module, WidthsTable):
+        if isinstance(module, RampedTable):
             yield name, module

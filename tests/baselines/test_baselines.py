@@ -84,16 +84,16 @@ def test_item_knn_equals_a_naive_loop_whatever_its_blocks(users, neighbours, shr
         for j in sorted(similarities, key=lambda j: (-similarities[j], j))[:neighbours]:
             expected[i, j] = similarities[j]
     np.testing.assert_allclose(
-        np.sort(model.similarities.toarray(), axis=1), np.sort(expected, axis=1), rtol=1e-5
+        np.sort(model.weights.toarray(), axis=1), np.sort(expected, axis=1), rtol=1e-5
     )
     scores = model.scores(jagged(users)).numpy()
-    np.testing.assert_allclose(scores, x @ model.similarities.toarray(), rtol=1e-5)
+    np.testing.assert_allclose(scores, x @ model.weights.toarray(), rtol=1e-5)
 
 
 def test_item_knn_by_hand():
     model = fit_baseline(ItemKNNConfig(shrinkage=1), jagged([[0, 1], [0, 1, 2], [2]]), 3)
     # Items 0 and 1: 2 users together of 2 and 2; items 0 and 2: 1 together of 2 and 2.
-    assert model.similarities.toarray() == pytest.approx(
+    assert model.weights.toarray() == pytest.approx(
         np.array([[0, 2 / 3, 1 / 3], [2 / 3, 0, 1 / 3], [1 / 3, 1 / 3, 0]])
     )
 

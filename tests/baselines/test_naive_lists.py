@@ -14,6 +14,7 @@ from recsys.baselines.gf_cf import GfCfConfig
 from recsys.baselines.item_knn import ItemKNNConfig
 from recsys.baselines.popularity import PopularityConfig, RecentPopularityConfig
 from recsys.baselines.sequential_rules import SequentialRulesConfig
+from recsys.baselines.slim import SlimConfig
 from recsys.data.dataset import Dataset
 from recsys.data.features.loading import load_features
 from recsys.data.features.manifest import FeatureOrigin
@@ -24,6 +25,7 @@ from recsys.evaluation.held_out import fit_histories, held_out
 from recsys.evaluation.protocol import PROTOCOLS
 from recsys.evaluation.recommend import recommend
 from recsys.granularity import Granularities
+from tests.baselines.test_slim import slim_weights
 from tests.evaluation.ranking.naive import metrics_of, random_dataset, rank_of
 
 ONE = Granularities(sizes=(6,))
@@ -33,6 +35,7 @@ SETTINGS = {
     "item_knn": ItemKNNConfig(neighbours=6, shrinkage=3),
     "sequential_rules": SequentialRulesConfig(reach=3, last=3, shrinkage=2),
     "ease": EaseConfig(l2=4),
+    "slim": SlimConfig(l1=1, l2=3, tolerance=1e-7),
     "gf_cf": GfCfConfig(coordinates=5, ideal=0.4),
     "als": AlsConfig(granularities=ONE, iterations=3),
     "bpr": BprConfig(granularities=ONE, iterations=3),
@@ -112,6 +115,8 @@ def naive_scores(name, model, data: Dataset, split: Split, histories: list[list[
         weights = inverse / -np.diag(inverse)
         np.fill_diagonal(weights, 0)
         return h @ weights
+    if name == "slim":
+        return h @ slim_weights(x, l1=1, l2=3)
     if name == "gf_cf":
         x = x[x.any(axis=1)]
         popular = np.maximum(x.sum(0), 1)

@@ -21,7 +21,9 @@ from tests.examples.conftest import WIDTH
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "bundle-format.md"
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
 NUM_ITEMS, NUM_USERS, DIM = 300, 7, 24
-TIERS = [f"0:8:{codec}:ram,8:24:{codec}:ram" for codec in (*CODECS, "pq4", "pq1x4", "pq8x4")]
+TIERS = [
+    f"0:8:{codec}:ram,8:24:{codec}:ram" for codec in (*CODECS, "pq4", "pq1x4", "pq8x4", "sparse3")
+]
 ODD = [f"0:5:{codec}:ram,5:24:fp16:ram" for codec in ("int4", "int2", "binary", "pq5x4")]
 
 

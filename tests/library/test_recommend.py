@@ -14,7 +14,7 @@ from tests.library.conftest import walks
 
 MODELS = ("sasrec", "fmrlrec", "two_tower", "repeats")
 BASELINES = (
-    "popularity", "recent_popularity", "item_knn", "sequential_rules", "ease", "als", "bpr",
+    "popularity", "recent_popularity", "item_knn", "sequential_rules", "ease", "slim", "als", "bpr",
 )  # fmt: skip
 K = 7
 

@@ -11,6 +11,7 @@ from recsys.models import ELSA, IALS, ELSAConfig, IALSConfig, Spectral, Spectral
 from recsys.recipes.training.train import train
 from recsys.runs.config import RunConfig
 from recsys.runs.loading import load_run
+from recsys.tables import note_progress
 from tests.contract import check_model, checkerboard
 
 SIZES = (4, 8)
@@ -61,15 +62,19 @@ def histories(*lists) -> Histories:
 LISTS = ([1, 2, 3], [4, 9], [5, 6, 7, 8, 0, 1])
 
 
+@pytest.mark.parametrize("table", [{}, {"name": "sparse", "kept": 3}])
 @pytest.mark.parametrize("normalize", [False, True])
-def test_elsa_s_loss_is_that_of_scores_made_one_by_one(normalize):
+def test_elsa_s_loss_is_that_of_scores_made_one_by_one(normalize, table):
     sizes = Granularities(sizes=SIZES, normalize=normalize)
     torch.manual_seed(0)
-    model = ELSA(ELSAConfig(granularities=sizes, init_std=1.0), 12)
+    config = {"granularities": sizes, "init_std": 1.0, "table": table}
+    model = ELSA(ELSAConfig.model_validate(config), 12)
+    note_progress(model, 0.9)
     rows = histories(*LISTS)
     given = model.loss(Batch(rows, rows.items.astype(np.int64)), None)
     had = torch.from_numpy(rows.to_csr(12).toarray())
     whole = torch.nn.functional.normalize(model.table.vectors())
+    assert ((whole != 0).sum(1) == (3 if table else SIZES[-1])).all()
     for g, size in enumerate(SIZES):
         items = whole[:, :size]
         items = torch.nn.functional.normalize(items) if normalize else items

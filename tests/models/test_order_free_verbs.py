@@ -96,6 +96,25 @@ def test_its_bundle_turns_histories_into_the_vectors_of_the_model(run, place):
     assert lists[0] == lists[1] and len(lists[0]) == 5
 
 
+def test_sparse_items_are_served_as_their_coordinates_and_places(place):
+    table = {"name": "sparse", "kept": 4, "start": 0.1, "ramp": 0.4}
+    config = RunConfig.model_validate(tree(place, "elsa", table=table))
+    run = recsys.train(config, out=place / "sparse")
+    opened, bundle = recsys.load_run(run), place / "sparse-bundle"
+    with torch.inference_mode():
+        items = opened.model.item_vectors()
+    assert ((items[:, :4] != 0).sum(1) == 2).all() and ((items[:, 4:] != 0).sum(1) == 2).all()
+    found = recsys.evaluate(run, ks=[10])
+    shown = found.rows.filter((found.rows["metric"] == "recall") & (found.rows["k"] == 10))
+    popular = shown.filter(shown["run"] == "popularity")["value"].max()
+    assert min(found.value("recall", 10, size) for size in (4, 8)) > popular
+    recsys.export(run, bundle, tiers="0:4:sparse2:ram,4:8:sparse2:ram")
+    assert recsys.verify(bundle) > 0
+    served = load_bundle(bundle)
+    assert sum(tier.nbytes for tier in served.items.parts) == 2 * 2 * 4 * ITEMS
+    np.testing.assert_allclose(served.items.decode(slice(None), 0, 8), items, rtol=1e-3, atol=1e-7)
+
+
 def test_funnels_are_measured_of_it(run):
     assert recsys.tradeoff(run, ["keeps=[10]"]).choice is not None
 

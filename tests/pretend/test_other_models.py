@@ -52,8 +52,9 @@ def test_models_that_read_time_take_the_steps_of_the_cpu(case, data, tmp_path):
     check_no_waits(config)
 
 
-def test_a_linear_autoencoder_takes_the_steps_of_the_cpu(data, tmp_path):
-    config = settings(data, "elsa")
+@pytest.mark.parametrize("table", [{}, {"name": "sparse", "kept": 3}])
+def test_a_linear_autoencoder_takes_the_steps_of_the_cpu(table, data, tmp_path):
+    config = settings(data, "elsa", table=table)
     check_alike(figures(config, "cpu"), figures(config, NAME))
     check_checkpoints_cross(config, tmp_path)
     check_no_waits(config)

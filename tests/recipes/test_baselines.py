@@ -7,7 +7,7 @@ import pytest
 import recsys
 from recsys.baselines import fit_baseline
 from recsys.baselines.ease import EaseConfig
-from recsys.baselines.item_knn import ItemKNN, ItemKNNConfig
+from recsys.baselines.item_knn import ItemKNNConfig, ItemWeights
 from recsys.baselines.popularity import (
     Popularity,
     PopularityConfig,
@@ -140,7 +140,7 @@ def test_baselines_of_a_large_catalogue_score_hundreds_of_users_at_once(tmp_path
     data = write_dataset(tmp_path / "data", frame, name="large")
     object.__setattr__(data, "manifest", data.manifest.model_copy(update={"num_items": num_items}))
     monkeypatch.setattr(Popularity, "scores", None)  # [B, N] is never made
-    monkeypatch.setattr(ItemKNN, "scores", None)
+    monkeypatch.setattr(ItemWeights, "scores", None)
     configs = [PopularityConfig(), RecentPopularityConfig(share=0.2), ItemKNNConfig()]
     rows = fit_histories(data, make_split(data), "train")
     for config in configs:

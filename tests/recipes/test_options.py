@@ -174,6 +174,9 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
     "TensorTrainConfig.max_rank": (
         table("tensor_train", "share=0.9"), ["model.table.max_rank=1"],
     ),
+    "SparseConfig.kept": ([*table("sparse", "kept=2"), TWO], ["model.table.kept=4"]),
+    "SparseConfig.start": ([*table("sparse", "kept=2"), TWO], ["model.table.start=0.3"]),
+    "SparseConfig.ramp": ([*table("sparse", "kept=2"), TWO], ["model.table.ramp=0.2"]),
     "WidthsConfig.share": (table("widths", "share=0.5"), ["model.table.share=0.9"]),
     "WidthsConfig.start": (
         [*table("widths", "share=0.5", "every=1"), TWO], ["model.table.start=0.3"],
@@ -581,6 +584,8 @@ REFUSED = {
     ],
     "views without features": [TELLING, VIEWS],
     "table_weight_decay without rows": [SPECTRAL, "trainer.optimizer.table_weight_decay=0.3"],
+    "one sparse coordinate for two prefixes": table("sparse", "kept=1"),
+    "sparse rows that keep everything": table("sparse", "kept=8"),
     "widths by steps": table("widths", "start=200", "ramp=1000"),
 }  # fmt: skip
 

@@ -93,7 +93,7 @@ def test_the_stated_error_is_nearly_reached_so_it_says_something(name):
     assert (lost / find_codec(name).error_bound(vectors)).max() > 0.9
 
 
-@pytest.mark.parametrize("name", [*CODECS, "pq16", "pq16x4", "pq3x4"])
+@pytest.mark.parametrize("name", [*CODECS, "pq16", "pq16x4", "pq3x4", "sparse5"])
 def test_bytes_per_row_are_those_of_the_arrays(name):
     vectors = gaussian(dim=48)
     encoded = encode(vectors, name)
@@ -101,7 +101,7 @@ def test_bytes_per_row_are_those_of_the_arrays(name):
     assert encoded.nbytes >= 600 * encoded.codec.bytes_per_row(48)
 
 
-@pytest.mark.parametrize("name", [*CODECS, "pq8x4"])
+@pytest.mark.parametrize("name", [*CODECS, "pq8x4", "sparse5"])
 def test_any_selection_of_rows_decodes_to_the_same_rows(name):
     encoded = encode(gaussian(), name)
     whole, rows = encoded.decode(), np.array([599, 0, 7, 7])
@@ -154,7 +154,7 @@ def test_int2_takes_the_step_and_levels_that_lose_the_least_squares(vectors):
         assert (lost <= np.square(nearest).sum(1) * (1 + 1e-4) + 2.0**-240).all()
 
 
-@pytest.mark.parametrize("name", ["pq", "pq4x4", "pq3x4", "int2"])
+@pytest.mark.parametrize("name", ["pq", "pq4x4", "pq3x4", "int2", "sparse5"])
 def test_block_by_block_gives_the_codes_of_all_rows_at_once(name):
     vectors, codec = gaussian(dim=12), find_codec(name)
     shared = codec.fit(vectors)
@@ -182,6 +182,21 @@ def test_two_parts_of_four_bits_share_a_byte_the_even_one_in_the_lower_half():
 def test_product_quantization_loses_nothing_of_vectors_that_are_all_the_same():
     same = np.tile(gaussian(1, 8), (300, 1))
     np.testing.assert_allclose(encode(same, "pq2").decode(), same, rtol=1e-5)
+
+
+@given(vectors=matrices(), kept=st.integers(1, 19))
+@settings(max_examples=100, deadline=None)
+def test_sparse_rows_come_back_as_their_largest_coordinates_in_fp16(vectors, kept):
+    kept = min(kept, vectors.shape[1])
+    encoded = encode(vectors, f"sparse{kept}")
+    wanted = np.zeros_like(vectors)
+    for row, values in zip(wanted, vectors, strict=True):
+        for place in sorted(range(len(values)), key=lambda j: (-abs(values[j]), j))[:kept]:
+            row[place] = np.float16(values[place])
+    np.testing.assert_array_equal(encoded.decode(), wanted)
+    assert (np.diff(encoded.rows["places"].astype(int), axis=1) > 0).all()
+    lost = np.abs(encoded.decode().astype(np.float64) - vectors)
+    assert (lost <= encoded.codec.error_bound(vectors)).all()
 
 
 def test_product_quantization_gives_each_part_its_nearest_centroid():
@@ -223,6 +238,8 @@ def test_the_same_vectors_give_the_same_codes():
         (np.zeros((100, 8)), "pq", "too few"),
         (np.zeros((300, 8)), "pq3", "divisors of 8"),
         (np.zeros((300, 8)), "pq3x4", "divisors of 8"),
+        (np.zeros((9, 8)), "sparse9", "keeps 9 of 8 coordinates"),
+        (np.full((1, 2), 7e4), "sparse1", "does not fit fp16"),
         (np.zeros((15, 8)), "pq4x4", "16 centroids; 15 rows are too few"),
     ],
 )

@@ -23,6 +23,7 @@ KINDS = {
     "product": {"name": "quantized", "method": "product", "share": 0.99},
     "residual": {"name": "quantized", "method": "residual", "share": 0.99},
     "widths": {"name": "widths", "share": 0.75, "start": 0.1, "ramp": 0.4, "every": 5},
+    "sparse": {"name": "sparse", "kept": 5, "start": 0.1, "ramp": 0.4},
     "dynamic": {"name": "dynamic"},
 }
 

@@ -93,7 +93,7 @@ def _neighbours(histories: Histories, num_items: int, config: FeaturesConfig) ->
     if chosen is None:
         return None
     options = ItemKNNConfig(neighbours=chosen.kept, shrinkage=_SHRINKAGE)
-    found = fit_item_knn(options, histories, num_items).similarities.tocoo()
+    found = fit_item_knn(options, histories, num_items).weights.tocoo()
     return _top(found, num_items, chosen.kept)
 
 

@@ -15,7 +15,7 @@ from recsys.data.splitting import Split
 from recsys.models import Model
 from recsys.progress import console
 from recsys.runs.config import RunConfig
-from recsys.tables import widths_tables
+from recsys.tables import ramped_tables
 
 _BLOCK = 1 << 14
 
@@ -62,12 +62,12 @@ def trained_oddly(model: Model) -> list[str]:
             "are scored alike. Unless model.table is meant to share rows, training has collapsed: "
             "lower trainer.optimizer.learning_rate, or choose another model.table"
         )
-    for name, table in widths_tables(model):
+    for name, table in ramped_tables(model):
         if table.ramped < 1:
             found.append(
-                f"{name}: the weights were kept at {table.ramped:.0%} of the ramp of widths, so "
-                f"rows are cut to the share of {table.config.share:g} without having been trained "
-                "so short: lower the table's start and ramp, or raise trainer.epochs or patience"
+                f"{name}: the weights were kept at {table.ramped:.0%} of the ramp, so rows are cut "
+                f"to {table.served_as} without having been trained so: lower the table's start and "
+                "ramp, or raise trainer.epochs or patience"
             )
     return found
 

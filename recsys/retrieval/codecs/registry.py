@@ -19,6 +19,7 @@
 | binary          | d/8 + 4          | the row's mean size, or largest minus mean   | 2^-149 |
 | pq, pqM         | d/4, M           | measured                                     |        |
 | pqMx4           | M/2              | measured                                     |        |
+| sparseK         | 4 K              | 2^-11 of the K largest; all of the others    | 2^-25  |
 
 The last column comes on top; it is what is left where values come near zero. So does what float32
 rounds on the way, 1/10,000 of the bound at most.
@@ -37,6 +38,7 @@ from recsys.retrieval.codecs.base import Codec, Encoded, check_matrix, encode_wi
 from recsys.retrieval.codecs.floats import Bf16, Fp16, Fp32
 from recsys.retrieval.codecs.integers import Binary, Int2, Int4, Int8, Int8Coordinate
 from recsys.retrieval.codecs.product import Product
+from recsys.retrieval.codecs.sparse import Sparse
 
 __all__ = [
     "CODECS",
@@ -54,7 +56,8 @@ _ALL = (
     Fp32(), Fp16(), Bf16(), Int8(), Int8Coordinate(), Int4(), Int2(), Binary(), Product()
 )  # fmt: skip
 CODECS: dict[str, Codec] = {codec.name: codec for codec in _ALL}
-"""Every codec by name; on top come `pqM`, M parts of a byte each, and `pqMx4`, of half a byte."""
+"""Every codec by name; on top come `pqM`, M parts of a byte each, `pqMx4`, of half a
+byte, and `sparseK`, the K largest coordinates."""
 
 
 def find_codec(name: str) -> Codec:
@@ -65,8 +68,10 @@ def find_codec(name: str) -> Codec:
     """
     if match := re.fullmatch(r"pq([1-9]\d*)(x4)?", name):
         return Product(int(match[1]), 4 if match[2] else 8)
+    if match := re.fullmatch(r"sparse([1-9]\d*)", name):
+        return Sparse(int(match[1]))
     if name not in CODECS:
-        raise ConfigError(f"codec {name!r} is not among {', '.join(CODECS)}, pqM, pqMx4")
+        raise ConfigError(f"codec {name!r} is not among {', '.join(CODECS)}, pqM, pqMx4, sparseK")
     return CODECS[name]
 
 

@@ -72,7 +72,7 @@ class TableStudyConfig(StrictModel):
     def _can_be_smaller(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         labels = [label_of(table) for table in values]
         if whole := [t.name for t in values if "share" not in type(t).model_fields]:
-            raise ValueError(f"{whole} take no share: they are as large as a dense table")
+            raise ValueError(f"{whole} take no share that would set their bytes")
         if len(set(labels)) != len(labels):
             raise ValueError(f"a table is named twice: {labels}")
         return values

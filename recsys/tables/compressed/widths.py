@@ -14,60 +14,38 @@ Shape legend: N indices, S slices of equal length, D embedding_dim, B rows reque
 from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from recsys.config import StrictModel
 from recsys.errors import ConfigError
-from recsys.tables.host_buffers import HostBuffers
+from recsys.tables.compressed.ramp import RampConfig, RampedTable
 
 _MAX_SLICES = 32
 _START_BYTES = 8
-_ENDS_BY = 0.9
 
 
-class WidthsConfig(StrictModel):
+class WidthsConfig(RampConfig):
     """Options of a table with rows of learned width."""
 
     name: Literal["widths"] = "widths"
     share: float = Field(default=0.25, gt=0, le=1)
     """Bytes that are served over those of a dense table, at most."""
-    start: float = Field(default=0.15, ge=0)
-    """Part of the planned training before rows get shorter."""
-    ramp: float = Field(default=0.5, gt=0)
-    """Part of it in which they do, down to the share; what is left trains the rows as served."""
     every: int = Field(default=50, ge=1)
     """Steps from one choice of widths to the next; after the ramp they stay."""
 
-    @model_validator(mode="after")
-    def _ends_with_the_training(self) -> "WidthsConfig":
-        if self.start + self.ramp > _ENDS_BY:
-            raise ValueError(
-                f"start {self.start:g} and ramp {self.ramp:g} are parts of the planned training, "
-                f"not steps, and together at most {_ENDS_BY}: what is left trains the rows as they "
-                "are served"
-            )
-        return self
 
-
-class WidthsTable(HostBuffers):
-    """Rows, and the number of slices that each row keeps.
-
-    Whoever trains it tells it of every step (`note_progress`); rows are whole until then. In
-    evaluation mode the widths are always those of the share: what is validated is what would be
-    served, also while training still works on longer rows.
-    """
+class WidthsTable(RampedTable):
+    """Rows, and the number of slices that each row keeps."""
 
     on_host = ("steps", "progress")
     kept: Tensor
     steps: Tensor
-    progress: Tensor
 
     def __init__(
         self, config: WidthsConfig, num_rows: int, embedding_dim: int, *, init_std: float
     ) -> None:
         """Raises ConfigError when the share holds no slice at all."""
-        super().__init__()
+        super().__init__(config)
         self.config, self.num_rows, self.embedding_dim = config, num_rows, embedding_dim
         self.num_slices = max(s for s in range(1, _MAX_SLICES + 1) if embedding_dim % s == 0)
         self.width = embedding_dim // self.num_slices
@@ -81,7 +59,6 @@ class WidthsTable(HostBuffers):
         self.weight = nn.Parameter(torch.randn(num_rows, embedding_dim) * init_std)
         self.register_buffer("kept", torch.full((num_rows,), self.num_slices, dtype=torch.uint8))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
     def widths(self, count: int) -> Tensor:
@@ -93,12 +70,6 @@ class WidthsTable(HostBuffers):
         order = worth.T.flatten().argsort(descending=True, stable=True)[:count]
         return torch.bincount(order % self.num_rows, minlength=self.num_rows).to(torch.uint8)
 
-    @property
-    def ramped(self) -> float:
-        """How much of the ramp is done: 0 while rows are whole, 1 once they are as served."""
-        done = (float(self.progress) - self.config.start) / self.config.ramp
-        return min(max(done, 0.0), 1.0)
-
     def served(self) -> Tensor:
         """`[N]` uint8: slices of each row within the share."""
         return self.kept if self.ramped == 1.0 else self.widths(self.budget)
@@ -109,7 +80,7 @@ class WidthsTable(HostBuffers):
         """
         before = self.ramped
         self.steps += 1
-        self.progress.fill_(progress)
+        super().note_progress(progress)
         done = self.ramped
         if done > 0 and before < 1 and (int(self.steps) % self.config.every == 0 or done == 1):
             everything = self.num_rows * self.num_slices
@@ -132,6 +103,11 @@ class WidthsTable(HostBuffers):
     def vectors(self) -> Tensor:
         """`[num_rows, D]`, all of them."""
         return self._masked(self.weight, self.kept if self.training else self.served())
+
+    @property
+    def served_as(self) -> str:
+        """The share."""
+        return f"the share of {self.config.share:g}"
 
     @property
     def nbytes(self) -> int:

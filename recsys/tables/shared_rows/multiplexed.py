@@ -5,6 +5,7 @@ NeurIPS 2023. With a hashed table beneath, users, items and whatever else share 
 and one budget; which rows collide differs from feature to feature, as their keys do.
 """
 
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import cast
 
@@ -24,15 +25,16 @@ class SharedSpace(nn.Module):
         embedding_dim: int,
         *,
         init_std: float,
+        sizes: Sequence[int] = (),
     ) -> None:
-        """`num_rows`: of each feature, by its name.
+        """`num_rows`: of each feature, by its name; `sizes`: as `build_table` takes them.
 
         Raises:
             ConfigError: the settings do not fit that many rows.
         """
         super().__init__()
         total = sum(num_rows.values())
-        built = build_table(config, total, embedding_dim, init_std=init_std)
+        built = build_table(config, total, embedding_dim, init_std=init_std, sizes=sizes)
         self.table = cast(EmbeddingTable, built)
         self.num_rows = dict(num_rows)
         starts = accumulate(num_rows.values(), initial=0)
