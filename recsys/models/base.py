@@ -49,11 +49,6 @@ class ModelConfig(StrictModel):
         return False
 
     @property
-    def reads_histories(self) -> bool:
-        """Users of a batch are made of its items, so that a pair is no pair without the others."""
-        return not self.pairs
-
-    @property
     def groups_pairs(self) -> bool:
         """The objective is a loss's `grouped`: it gets each user of a batch of pairs once."""
         return False

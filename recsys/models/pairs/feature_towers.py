@@ -14,8 +14,7 @@ A user is the sum of two parts: what the columns of the users table tell (`colum
 linear map of the mean of the items of the history (`history`). Nobody has a row of their own, so
 users whom training has not seen are made in the same way. In training a part is left out now and
 then (`part_dropout`; Volkovs et al., DropoutNet, NeurIPS 2017), so that either is good alone: users
-without a history, and histories of nobody known. What a user is asked for in training is hidden
-from the mean that he is made of (`history_dropout`, `item_means`).
+without a history, and histories of nobody known.
 
 Departures from the papers: every prefix is trained; towers are as nested as the vectors, so sums
 and block-triangular maps stand in the place of deep networks; scales are learned, one for each
@@ -47,13 +46,7 @@ from recsys.losses.views import ViewsConfig, view_loss, with_views
 from recsys.models.base import Model
 from recsys.models.next_item import trained_negatives
 from recsys.models.pairs.base import PairConfig
-from recsys.models.pairs.item_means import (
-    Asked,
-    hidden_items,
-    identity_map,
-    matrix_of,
-    mean_of_shown,
-)
+from recsys.models.pairs.item_means import identity_map, matrix_of, mean_of_some
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 from recsys.towers.fold_in import PaddedFoldIn, mean_items
 from recsys.towers.items import ItemsConfig, ItemTower
@@ -70,8 +63,7 @@ class FeatureTowersConfig(PairConfig):
     history: bool = True
     """Users are made of their items too."""
     history_dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Share of a user's items that training hides from the mean he is made of, one at least; he is
-    asked for these alone."""
+    """Share of a user's items that training hides from the mean he is made of."""
     part_dropout: float = Field(default=0.3, ge=0, lt=1)
     """Share of the users of whom training sees one part alone: half of them the columns, half the
     history."""
@@ -85,11 +77,6 @@ class FeatureTowersConfig(PairConfig):
     """Standard deviation of the first values."""
     sparse_gradients: bool = False
     """With sampled negatives: update the rows a step has looked up and leave the others."""
-
-    @property
-    def reads_histories(self) -> bool:
-        """As `history`."""
-        return self.history
 
     @property
     def item_features(self) -> tuple[str, ...]:
@@ -187,21 +174,15 @@ class FeatureTowers(Model):
             places = torch.cat([negatives.items, targets])
             items = self.table(places, sparse=self.config.sparse_gradients)
             had = items[len(negatives.items) :]
-        asked = Asked(items, targets, lengths, negatives)
-        users = self._of_columns(to_indices(batch.histories.users, self.device))
-        if self.mapped is not None:
-            hidden = hidden_items(targets, lengths, self.config.history_dropout)
-            unit = self.granularities.normalize
-            users = self._with_history(users, *mean_of_shown(had, lengths, ~hidden, unit=unit))
-            asked = asked.only(hidden)
+        users = self._seen_users(to_indices(batch.histories.users, self.device), had, lengths)
         found: NestedLossOutput = self.objective(
             self.dropout(users),
-            self.dropout(asked.items),
-            asked.targets,
+            self.dropout(items),
+            targets,
             self.scales(),
             self.granularities,
-            negatives=asked.negatives,
-            lengths=asked.lengths,
+            negatives=negatives,
+            lengths=lengths,
         )
         return found if self.config.views is None else self._with_views(found, self.config.views)
 
@@ -255,14 +236,19 @@ class FeatureTowers(Model):
         some = (offsets.diff() > 0)[:, None]
         return torch.where(some, self.mapped(means), self.no_history)
 
-    def _with_history(self, columns: Tensor, means: Tensor, counts: Tensor) -> Tensor:
-        """`[B, D]` in training, of what the columns tell, the means of the items that are shown,
-        and how many `[B, 1]` are; parts are left out at random.
+    def _seen_users(self, users: Tensor, had: Tensor, lengths: Tensor) -> Tensor:
+        """`[B, D]` in training, of users and the vectors of their items `had [P, D]`; parts and
+        items are left out at random.
         """
-        assert self.mapped is not None and self.no_history is not None
+        columns = self._of_columns(users)
+        if self.mapped is None:
+            return columns
+        assert self.no_history is not None
+        hidden, unit = self.config.history_dropout, self.granularities.normalize
+        means, counts = mean_of_some(had, lengths, hidden=hidden, unit=unit)
         shown = counts > 0
         if self.columns is not None:
-            draws = torch.rand(len(columns), 1, device=columns.device)
+            draws = torch.rand(len(users), 1, device=users.device)
             half = self.config.part_dropout / 2
             shown = shown & (draws >= half)
             columns = torch.where(draws < 1.0 - half, columns, self.columns.nothing())

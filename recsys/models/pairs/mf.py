@@ -10,11 +10,10 @@ by `loss`:
     loss: {name: cosine_contrastive, margin: 0.4, negative_weight: 150}
 
 A user of items is a nested linear map of the mean of their vectors. In training some of his items
-are hidden from that mean (`history_dropout`), and these alone are his targets: he learns to
-forecast what he is not made of (`item_means`).
+are hidden from that mean (`history_dropout`), so that he learns to forecast what he is not made of.
 
 Departures from SimpleX: the two parts of a user are added with equal weight; batches hold all pairs
-of a user; no target stands in the mean that its user is made of.
+of a user.
 
 Shape legend: B users of a batch, P pairs, U users of the data set, N items, K negatives, D
 embedding_dim.
@@ -34,13 +33,7 @@ from recsys.devices import to_indices
 from recsys.losses.pairs.grouped import grouped_softmax
 from recsys.losses.softmax import Negatives, NestedLossOutput
 from recsys.models.pairs.base import PairModel, PairModelConfig
-from recsys.models.pairs.item_means import (
-    Asked,
-    hidden_items,
-    identity_map,
-    matrix_of,
-    mean_of_shown,
-)
+from recsys.models.pairs.item_means import identity_map, matrix_of, mean_of_some
 from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
 
 
@@ -51,8 +44,7 @@ class MFConfig(PairModelConfig):
     users: Literal["own", "history", "both"] = "own"
     """What a user's vector is made of: a row of his own, the items he has had, or the sum."""
     history_dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Share of a user's items that training hides from the mean he is made of, one at least; he is
-    asked for these alone."""
+    """Share of a user's items that training hides from the mean he is made of."""
     table: TableConfig = DenseConfig()
     """What holds the item rows."""
     user_table: TableConfig = DenseConfig()
@@ -60,11 +52,6 @@ class MFConfig(PairModelConfig):
     init_std: float = Field(default=0.1, gt=0)
     sparse_gradients: bool = False
     """With sampled negatives: update the rows a step has looked up and leave the others."""
-
-    @property
-    def reads_histories(self) -> bool:
-        """A mean of some items says nothing of the others."""
-        return self.users != "own"
 
     @property
     def reads_rows(self) -> bool:
@@ -124,23 +111,18 @@ class MF(PairModel):
         else:
             items = self.table(torch.cat([negatives.items, targets]), sparse=sparse)
             had = items[len(negatives.items) :]
-        asked, users = Asked(items, targets, lengths, negatives), None
-        if self.mapped is not None:
-            hidden = hidden_items(targets, lengths, self.config.history_dropout)
-            unit = self.granularities.normalize
-            users = self.mapped(mean_of_shown(had, lengths, ~hidden, unit=unit)[0])
-            asked = asked.only(hidden)
+        users = None if self.mapped is None else self._of_items(had, lengths)
         if self.user_table is not None:
             own = self.user_table(to_indices(batch.histories.users, self.device), sparse=sparse)
             users = own if users is None else own + users
         found: NestedLossOutput = self.objective(
             self.dropout(cast(Tensor, users)),
-            self.dropout(asked.items),
-            asked.targets,
+            self.dropout(items),
+            targets,
             self.scales(),
             self.granularities,
-            negatives=asked.negatives,
-            lengths=asked.lengths,
+            negatives=negatives,
+            lengths=lengths,
         )
         return found
 
@@ -166,3 +148,10 @@ class MF(PairModel):
         """`[B, D]`: see `PairModel`."""
         own = super().fitted_users(rows)
         return own if self.mapped is None else own + self.mapped(self._means(rows))
+
+    def _of_items(self, had: Tensor, lengths: Tensor) -> Tensor:
+        """`[B, D]` of the vectors of their items `had [P, D]`, of which some are hidden."""
+        assert self.mapped is not None
+        hidden, unit = self.config.history_dropout, self.granularities.normalize
+        users: Tensor = self.mapped(mean_of_some(had, lengths, hidden=hidden, unit=unit)[0])
+        return users

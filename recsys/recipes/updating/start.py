@@ -116,13 +116,7 @@ def begin(
         start = _from_parent(config, model, dataset, split)
         tensors = start.tensors
     rows = tensors["rows"].numpy()
-    size = choose_windows(
-        batches,
-        rows,
-        replay=update.replay,
-        seed=config.trainer.seed,
-        context=config.model.reads_histories,
-    )
+    size = choose_windows(batches, rows, replay=update.replay, seed=config.trainer.seed)
     if start is not None:
         start.told["update"]["epoch"] = asdict(size)
     if update.hold == "anchor":

@@ -30,12 +30,7 @@ class EpochSize:
 
 
 def choose_windows(
-    batches: TrainBatches,
-    trained: npt.NDArray[np.bool_],
-    *,
-    replay: float,
-    seed: int,
-    context: bool,
+    batches: TrainBatches, trained: npt.NDArray[np.bool_], *, replay: float, seed: int
 ) -> EpochSize:
     """Makes epochs of the windows with new rows and of a replay, drawn anew for each epoch.
 
@@ -44,8 +39,6 @@ def choose_windows(
         trained: `[T]` rows that the parent was fitted on.
         replay: share of an epoch's targets.
         seed: of the draws.
-        context: older rows of a window tell of its new ones; else it is cut where the first one
-            stands.
 
     Raises:
         RunError: there is nothing new.
@@ -53,7 +46,7 @@ def choose_windows(
     whole, skipped = batches.windows, batches.skipped
     # Before each row, how many new ones there are.
     before = np.concatenate([[0], np.cumsum(~trained)])
-    windows = whole if context else _cut(whole, before)
+    windows = _cut(whole, before) if batches.pairs else whole
     targets = windows.hi - windows.lo - skipped
     fresh = before[windows.hi] - before[windows.lo + skipped]
     if not fresh.any():
@@ -77,7 +70,7 @@ def choose_windows(
 
 
 def _cut(windows: Windows, before: Int64) -> Windows:
-    """Windows that are cut where the first new row stands."""
+    """Windows of pairs, cut where the first new row stands: pairs need no context."""
     new = before[windows.hi] > before[windows.lo]
     at = np.where(new, np.searchsorted(before, before[windows.lo], side="right") - 1, windows.hi)
     parts = [(windows.users, windows.lo, at), (windows.users, at, windows.hi)]

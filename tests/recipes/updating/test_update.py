@@ -12,24 +12,20 @@ from typer.testing import CliRunner
 
 import recsys
 from recsys.cli import app
-from recsys.data.batching import BatchingConfig, TrainBatches
 from recsys.data.dataset import Dataset
 from recsys.data.features.manifest import FeatureOrigin
 from recsys.data.features.user_columns import user_features
 from recsys.data.features.writing import write_vectors
-from recsys.data.splitting import make_split
 from recsys.errors import ConfigError, ProtocolError, RunError
 from recsys.models.pairs.feature_towers import FeatureTowers, FeatureTowersConfig
-from recsys.models.pairs.mf import MFConfig
 from recsys.recipes.training.train import train
 from recsys.recipes.updating.growing import Growth, grow_moments, grow_weights
 from recsys.recipes.updating.start import ROWS
 from recsys.recipes.updating.update import update, update_config
-from recsys.recipes.updating.windows import choose_windows
 from recsys.runs.config import RunConfig
 from recsys.runs.loading import load_run
 from recsys.runs.records import load_config, load_run_info
-from recsys.training.checkpoint import WEIGHTS, load_weights, save_weights
+from recsys.training.checkpoint import WEIGHTS
 
 SMALL = {"granularities": {"sizes": [4, 8]}, "history_length": 8}
 MODELS = {
@@ -357,53 +353,3 @@ def test_categories_go_on_by_their_names_whatever_their_order():
     grown = grow_moments(moments, old, new, growth)
     assert grown[f"exp_avg/{name}"][:, 0].tolist() == [8, 4, 0, 0]
     assert grown[f"step/{name}"] == 7
-
-
-def aged(ages, bins=4):
-    """Users of one number alone."""
-    tree = {"columns": {"numbers": ["age"], "bins": bins}, "history": False}
-    config = FeatureTowersConfig.model_validate(tree | {"granularities": {"sizes": [2, 4]}})
-    features = user_features(pl.DataFrame({"age": ages}), config.columns, "a test")
-    return FeatureTowers(config, 5, user_features=features).eval()
-
-
-def test_numbers_keep_the_bins_that_their_weights_were_trained_with(tmp_path):
-    """The new users make more different bins of the ages than the old ones did."""
-    old, new = aged([20.0, 20.0, 30.0, 50.0]), aged([20.0, 20.0, 30.0, 50.0, 90.0, 35.0, 41.0])
-    name = "columns.modalities.age"
-    shapes = [each.state_dict()[f"{name}.edges"].shape for each in (old, new)]
-    assert shapes[0] != shapes[1]
-    growth, weight = Growth((5, 5), (4, 7)), new.get_parameter(f"{name}.weight")
-    grow_weights(old, new, growth)
-    assert new.get_parameter(f"{name}.weight") is weight  # an optimizer may hold it
-    before, after = (each.columns.encode(torch.arange(4)) for each in (old, new))
-    torch.testing.assert_close(after, before)
-    oldest = new.columns.encode(torch.tensor([4]))  # beyond the last bin: as the last one
-    torch.testing.assert_close(oldest, before[3:4])
-    moments = {f"exp_avg/{name}.weight": torch.ones_like(weight)}
-    assert grow_moments(moments, old, new, growth).keys() == moments.keys()
-    save_weights(new, tmp_path / "weights")
-    opened = aged([20.0, 20.0, 30.0, 50.0, 90.0, 35.0, 41.0])
-    load_weights(opened, tmp_path / "weights")
-    now, again = (each.columns.encode(torch.arange(7)) for each in (new, opened))
-    torch.testing.assert_close(again, now)
-    with pytest.raises(ConfigError, match="age has 4 bins in the run and 3 in the update"):
-        grow_weights(old, aged([20.0, 20.0, 30.0, 50.0], bins=3), growth)
-
-
-@pytest.mark.parametrize("context", [False, True])
-def test_new_rows_keep_their_context_where_users_are_made_of_it(context, old):
-    """Else a user with one new item would be made of nothing."""
-    split = make_split(old)
-    ends = split.fit_end("train")
-    before = np.ones(len(old.items), bool)
-    before[ends - 1] = False
-    batches = TrainBatches(
-        BatchingConfig(batch_tokens=64), old, split, fit_on="train", history_length=50, seed=0,
-        pairs=True,
-    )  # fmt: skip
-    size = choose_windows(batches, before, replay=0.0, seed=0, context=context)
-    assert size.new == old.num_users
-    assert size.beside == ((ends - split.start).sum() - size.new if context else 0)
-    for name, wanted in (("own", False), ("both", True), ("history", True)):
-        assert MFConfig(users=name).reads_histories == wanted
