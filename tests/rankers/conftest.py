@@ -19,6 +19,7 @@ NUM_ITEMS, NUM_USERS, LENGTH = 90, 260, 9
 SMALL = [
     "model.granularities.sizes=[4, 8]",
     "model.history_length=8",
+    "model.init=normal",
     "loss.negatives.uniform=64",
     "threads=1",
 ]
