@@ -183,7 +183,7 @@ def test_the_api_has_it_and_dry_looks_only(study_file, place):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tables": [{"name": "mapped"}]}, "as large as a dense table"),
+        ({"tables": [{"name": "mapped"}]}, "take no share that would set their bytes"),
         ({"tables": [{"name": "low_rank"}, {"name": "low_rank", "share": 0.1}]}, "named twice"),
         ({"tables": [{"name": "low_tank"}]}, "there is no table of this name"),
         ({"codecs": ["int7"]}, "int7"),
