@@ -1,4 +1,4 @@
-"""The spectrum of interactions: normalized by degrees, and their leading singular vectors.
+"""The spectrum of interactions: leading singular vectors, and first item vectors made of such.
 
 Shape legend: U users, N items, D coordinates.
 """
@@ -134,8 +134,12 @@ def start_rows(
 
     Returns:
         `[M]` items, ascending, and `[M, K]` their vectors; K is D, or less where there are fewer
-        items, or so many that D directions take more than `START_BYTES`.
+        items, or so many that D directions take more than `START_BYTES`. Where not one has room,
+        M is 0.
     """
+    count = min(dim, num_items, START_BYTES // (4 * num_items) - _MORE)
+    if count < 1:
+        return np.empty(0, np.int64), np.empty((0, 0), np.float32)
     if len(rows.items) > START_PAIRS:
         rows = rows.rows(np.arange(0, len(rows), -(-len(rows.items) // START_PAIRS)))
     window = max(1, min(window, START_PAIRS // max(1, len(rows.items))))
@@ -144,7 +148,6 @@ def start_rows(
     roots = sp.diags_array(1.0 / np.sqrt(np.where(degrees > 0, degrees, 1.0), dtype=np.float32))
     # With ones added to it every eigenvalue is positive, so the leading ones are the largest.
     matrix = sp.csr_matrix(roots @ near @ roots + sp.eye_array(num_items, dtype=np.float32))
-    count = max(1, min(dim, num_items, START_BYTES // (4 * num_items) - _MORE))
     vectors, values = leading(matrix, count, seed=seed)
     vectors *= np.maximum(values - 1.0, 0.0)
     vectors[degrees == 0] = 0.0

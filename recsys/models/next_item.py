@@ -85,9 +85,9 @@ class NextItemConfig(ModelConfig):
     items: ItemsConfig | None = None
     """What item vectors are made of beside ids; None: the table's rows are the item vectors."""
     init: Literal["normal", "spectral"] | None = None
-    """First values of the item vectors: normal, or the leading directions of who has had what in
-    the training rows, as far as there are such (`layers.spectrum.start_rows`). None: spectral where
-    the item vectors are the rows of a dense table, and normal elsewhere."""
+    """First values of the item vectors: normal, or the leading directions of what stands near what
+    in the training rows, as far as there are such (`layers.spectrum.start_rows`). None: spectral
+    where the item vectors are the rows of a dense table, and normal elsewhere."""
     item_init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of the first values of item vectors, of either kind."""
     history_dropout: float = Field(default=0.15, ge=0, lt=1)

@@ -24,6 +24,7 @@ from recsys.runs.records import fitted_on, load_config, load_run_info, run_name
 from recsys.tables import DenseConfig, MappedTable
 from recsys.tables.distributed.plan import ShardedConfig, sharded_tables
 from recsys.training.checkpoint import WEIGHTS, load_weights
+from recsys.training.trainer import has_checkpoint
 
 _BUILT = ("config", "granularities", "scales")
 
@@ -76,6 +77,11 @@ def tell_rows(model: Model, dataset: Dataset, split: Split, fit_on: FitOn) -> No
     """Tells a model what it is fitted on, if it wants to know."""
     if model.config.reads_rows:
         model.note_rows(fit_histories(dataset, split, fit_on))
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a run has weights beyond its first ones: a killed one may have no checkpoint yet."""
+    return has_checkpoint(folder) or load_run_info(folder)["state"] == "finished"
 
 
 class LoadedRun:

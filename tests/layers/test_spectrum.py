@@ -61,6 +61,9 @@ def test_there_are_no_more_directions_than_items_or_memory(monkeypatch):
     assert start_rows(rows, ITEMS, 256, seed=0)[1].shape[1] == ITEMS
     monkeypatch.setattr(spectrum, "START_BYTES", 4 * ITEMS * (spectrum._MORE + 5))
     assert start_rows(rows, ITEMS, 256, seed=0)[1].shape[1] == 5
+    monkeypatch.setattr(spectrum, "START_BYTES", 4 * ITEMS * spectrum._MORE)
+    items, vectors = start_rows(rows, ITEMS, 256, seed=0)
+    assert items.shape == (0,) and vectors.shape == (0, 0)
 
 
 @pytest.mark.parametrize("dim", [1, 8])

@@ -29,7 +29,7 @@ from recsys.runs.config import RunConfig, read_config
 from recsys.runs.finding import find_data
 from recsys.runs.folder import change_length, change_logs, create_run, training
 from recsys.runs.idle import idle_options
-from recsys.runs.loading import build_model, place, tell_rows
+from recsys.runs.loading import build_model, has_begun, place, tell_rows
 from recsys.runs.records import METRICS, RUN, load_config, load_run_info, update_run_info
 from recsys.tables.distributed.plan import sharded_tables
 from recsys.towers.items import ItemTower
@@ -38,7 +38,7 @@ from recsys.training.checkpoint import WEIGHTS, TrainState, load_weights
 from recsys.training.loggers import About
 from recsys.training.loggers.watching import check_loggers, watched
 from recsys.training.solving import solve_rounds
-from recsys.training.trainer import drop_checkpoints, has_checkpoint
+from recsys.training.trainer import drop_checkpoints
 from recsys.training.trainer import train as train_loop
 
 
@@ -149,7 +149,7 @@ def _train(
     else:
         start = begin(settings, folder, model, (dataset, split), batches, processes)
     place(model, settings.device)
-    if settings.update is None and not (resumed and _has_begun(folder)):
+    if settings.update is None and not (resumed and has_begun(folder)):
         torch.manual_seed(settings.trainer.seed)
         model.begin(lambda: fit_histories(dataset, split, settings.fit_on))
     if processes.first:
@@ -181,11 +181,6 @@ def _data_of(settings: RunConfig, folder: Path) -> Path:
     named = settings.data if settings.data != load_config(folder).data else None
     there = named is not None and named.exists()
     return find_data(settings, folder, named if there else None)
-
-
-def _has_begun(folder: Path) -> bool:
-    """Whether a run has weights beyond its first ones: a killed one may have no checkpoint yet."""
-    return has_checkpoint(folder) or load_run_info(folder)["state"] == "finished"
 
 
 def _is_left(folder: Path, config: RunConfig) -> bool:

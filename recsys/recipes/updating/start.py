@@ -36,9 +36,9 @@ from recsys.recipes.updating.holding import anchor_items, hold_items
 from recsys.recipes.updating.trained_rows import trained_rows
 from recsys.recipes.updating.windows import choose_windows
 from recsys.runs.config import RunConfig
-from recsys.runs.loading import LoadedRun
+from recsys.runs.loading import LoadedRun, has_begun
 from recsys.runs.provenance import describe_data
-from recsys.runs.records import RUN, load_run_info, update_run_info
+from recsys.runs.records import RUN, update_run_info
 from recsys.training.checkpoint import WEIGHTS, TrainState, load_checkpoint, save_checkpoint
 from recsys.training.optimizers import build_optimizer
 from recsys.training.trainer import CHECKPOINTS, has_checkpoint
@@ -109,7 +109,7 @@ def begin(
         )
     (dataset, split), update = data, config.update
     stands = (folder / RUN).is_file() and (folder / ROWS).is_file()
-    if stands and (has_checkpoint(folder) or load_run_info(folder)["state"] == "finished"):
+    if stands and has_begun(folder):
         tensors = load_file(inside(folder, str(ROWS)))
         start = None
     else:
