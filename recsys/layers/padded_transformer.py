@@ -6,6 +6,7 @@ Shape legend: B users, L longest history, D embedding_dim.
 import torch
 from torch import Tensor, nn
 
+from recsys.layers.history_mean import HistoryMean
 from recsys.layers.timed.padded_grid import PaddedGrid, padded_times
 from recsys.layers.transformer import Transformer
 
@@ -23,6 +24,7 @@ class PaddedTransformer(nn.Module):
         *,
         from_start: bool,
         gaps: nn.Module | None = None,
+        mean: HistoryMean | None = None,
     ) -> None:
         """Args:
         position: vectors of places in the history; None: there are none.
@@ -30,9 +32,10 @@ class PaddedTransformer(nn.Module):
         encoder: of histories.
         from_start: places are counted from the oldest interaction, not from the most recent one.
         gaps: vectors of the time to the next request; None: there are none.
+        mean: of the history, which is added to what the encoder finds; None: nothing is.
         """
         super().__init__()
-        self.from_start, self.position, self.gaps = from_start, position, gaps
+        self.from_start, self.position, self.gaps, self.mean = from_start, position, gaps, mean
         self.input_norm, self.encoder = norm, encoder
 
     def forward(
@@ -43,6 +46,7 @@ class PaddedTransformer(nn.Module):
         asked_at: Tensor | None = None,
     ) -> Tensor:
         num_rows, longest, dim = vectors.shape
+        items = vectors
         if self.position is not None:
             steps = torch.arange(longest)
             backwards = (lengths[:, None] - 1 - steps).clamp_min(0)
@@ -52,7 +56,10 @@ class PaddedTransformer(nn.Module):
             vectors = vectors + self.gaps(times.since)
         grid = PaddedGrid(num_rows, longest, lengths, times)
         tokens = self.input_norm(vectors).flatten(0, 1)
-        encoded = self.encoder(tokens, grid).view(num_rows, longest, dim)
+        encoded = self.encoder(tokens, grid)
+        if self.mean is not None:
+            encoded = encoded + self.mean(items.flatten(0, 1), grid)
+        encoded = encoded.view(num_rows, longest, dim)
         last = (lengths - 1)[:, None, None].expand(num_rows, 1, dim)
         users: Tensor = encoded.gather(1, last).squeeze(1)
         return users

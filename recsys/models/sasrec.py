@@ -8,20 +8,22 @@ With `time: request` (or history) attention scores have a bias by the time betwe
 as HSTU has (Zhai et al., ICML 2024), and each interaction a vector by the time to the next request.
 
 Departures from the paper: packed tokens instead of padding; a LayerNorm on the input embedding,
-without which a table of small initial values is drowned by what attention adds.
+without which a table of small initial values is drowned by what attention adds; and, with
+`history_mean`, the mean of the history is added to what attention finds (`layers.history_mean`).
 
 Shape legend: B users, T tokens, N items, D embedding_dim.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, model_validator
 from torch import Tensor, nn
 
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.layers.dropout import Dropout
+from recsys.layers.history_mean import HistoryMean
 from recsys.layers.nested import blocks_from, check_blocks, norm
 from recsys.layers.padded_transformer import PaddedTransformer
 from recsys.layers.transformer import Transformer, TransformerConfig
@@ -40,6 +42,18 @@ class SASRecConfig(NextItemConfig):
     """Learned position vectors, counted from the oldest or from the most recent interaction."""
     input_norm: bool = True
     """LayerNorm on the sum of item and position vectors."""
+    history_mean: bool = True
+    """The mean of the history's item vectors, learned weights on its coordinates, is added to user
+    vectors. It tells what a user has liked all along, where attention tells what comes next."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, given: Any, info: ValidationInfo) -> Any:
+        """A run of an earlier version has no such mean."""
+        stored = (info.context or {}).get("stored")
+        if stored and isinstance(given, dict) and "history_mean" not in given:
+            return {**given, "history_mean": False}
+        return given
 
     @property
     def nested(self) -> bool:
@@ -97,16 +111,19 @@ class SASRec(NextItemModel):
         self.input_norm = norm(sizes, nested=nested) if config.input_norm else nn.Identity()
         self.input_dropout = Dropout(config.encoder.dropout)
         self.encoder = Transformer(sizes, config.encoder, timed=config.time != "none")
+        self.mean = HistoryMean(sizes, nested=nested) if config.history_mean else None
         self._add_scores()
 
     def _encode(self, histories: Histories, x: Tensor, *, last: bool = False) -> Tensor:
         layout = self._layout(histories)
-        x = self._with_gaps(self.history_dropout(x), layout)
+        x = self.history_dropout(x)
+        mean = None if self.mean is None else self.mean(x, layout, last=last)
+        x = self._with_gaps(x, layout)
         if self.config.positions != "none":
             from_start = self.config.positions == "from_start"
             x = x + self.position(layout.positions if from_start else layout.from_end)
-        result: Tensor = self.encoder(self.input_dropout(self.input_norm(x)), layout, last=last)
-        return result
+        users: Tensor = self.encoder(self.input_dropout(self.input_norm(x)), layout, last=last)
+        return users if mean is None else users + mean
 
     def user_tower(self) -> nn.Module:
         """The encoder over padded rows."""
@@ -117,4 +134,5 @@ class SASRec(NextItemModel):
             self.encoder,
             from_start=self.config.positions == "from_start",
             gaps=self.gaps,
+            mean=self.mean,
         )

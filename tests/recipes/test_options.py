@@ -199,6 +199,7 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
     "SASRecConfig.init": ([], ["model.init=normal"]),
     "SASRecConfig.item_init_std": ([], ["model.item_init_std=0.1"]),
     "SASRecConfig.input_norm": ([], ["model.input_norm=false"]),
+    "SASRecConfig.history_mean": ([], ["model.history_mean=false"]),
     "SASRecConfig.history_dropout": ([], ["model.history_dropout=0.5"]),
     "SASRecConfig.seen_negatives": ([], ["model.seen_negatives=true"]),
     "SASRecConfig.repeat_bias": ([], ["model.repeat_bias=true"]),

@@ -1,0 +1,46 @@
+import numpy as np
+import torch
+
+from recsys.config import parse
+from recsys.data.histories import Histories
+from recsys.layers.history_mean import FIRST_WEIGHT, HistoryMean
+from recsys.layers.jagged import layout_of
+from recsys.models import SASRecConfig
+
+LENGTHS = [3, 1, 5]
+
+
+def layout():
+    offsets = np.concatenate([[0], np.cumsum(LENGTHS)]).astype(np.int64)
+    items = np.arange(offsets[-1]).astype(np.int32)
+    return layout_of(Histories(np.arange(len(LENGTHS)), items, offsets))
+
+
+def test_each_token_has_the_mean_of_its_user_up_to_it():
+    vectors = torch.randn(9, 8)
+    mean = HistoryMean((4, 8), nested=False)
+    found = mean(vectors, layout())
+    starts = [0, 3, 4]
+    for start, length in zip(starts, LENGTHS, strict=True):
+        for end in range(start, start + length):
+            wanted = vectors[start : end + 1].mean(0)
+            wanted = torch.nn.functional.layer_norm(wanted, (8,)) * FIRST_WEIGHT
+            torch.testing.assert_close(found[end], wanted)
+    torch.testing.assert_close(mean(vectors, layout(), last=True), found[layout().last])
+
+
+def test_a_nested_mean_hides_later_blocks_from_earlier_ones():
+    vectors = torch.randn(9, 8)
+    mean = HistoryMean((4, 8), nested=True)
+    before = mean(vectors, layout())
+    vectors[:, 4:] = torch.randn(9, 4)
+    after = mean(vectors, layout())
+    torch.testing.assert_close(after[:, :4], before[:, :4])
+    assert not torch.allclose(after[:, 4:], before[:, 4:])
+
+
+def test_a_run_of_an_earlier_version_has_no_mean():
+    assert SASRecConfig().history_mean
+    assert not parse(SASRecConfig, {}, "a run", stored=True).history_mean
+    assert parse(SASRecConfig, {"history_mean": True}, "a run", stored=True).history_mean
+    assert parse(SASRecConfig, {}, "a file").history_mean
