@@ -6,7 +6,7 @@ recent items. A model adds its encoder: `_encode` of the items' vectors.
 Shape legend: B users, T tokens, N items, D embedding_dim, K negatives.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, Self, cast
 
 import torch
@@ -32,16 +32,20 @@ COSINE = {"normalize": True, "learned_scale": True, "initial_scale": 15.0}
 """How prefixes are scored unless the config says otherwise: cosines at a learned temperature."""
 
 
-def alternate_weights(num_sizes: int) -> tuple[float, ...]:
-    """3 for the smallest granularity, the largest and every second one below it, 2 for the others:
-    what lies between two granularities learns from both.
+def short_weights(sizes: Sequence[int]) -> tuple[float, ...]:
+    """3 for the full width D, and half of D / m for a shorter m, at least 2 and at most 8.
+
+    Short prefixes learn most by their own loss, and what they learn keeps the full width from
+    learning a small data set by heart.
     """
-    last = num_sizes - 1
-    return tuple(3.0 if g == 0 or (last - g) % 2 == 0 else 2.0 for g in range(num_sizes))
+    full = sizes[-1]
+    return (*(min(8.0, max(2.0, full / (2 * size))) for size in sizes[:-1]), 3.0)
 
 
-def complete(given: object, more: Callable[[int], dict[str, object]] = lambda _: {}) -> object:
-    """Granularities with `COSINE`, and `more` of that many sizes, for what was not named.
+def complete(
+    given: object, more: Callable[[Sequence[int]], dict[str, object]] = lambda _: {}
+) -> object:
+    """Granularities with `COSINE`, and `more` of these sizes, for what was not named.
 
     The same for a mapping and for an object; with `normalize: false` nothing is added.
     """
@@ -49,12 +53,13 @@ def complete(given: object, more: Callable[[int], dict[str, object]] = lambda _:
     if not isinstance(named, dict) or named.get("normalize") is False:
         return given
     sizes = named.get("sizes", Granularities().sizes)
-    added = more(len(sizes)) if isinstance(sizes, list | tuple) else {}
-    return COSINE | added | named
+    whole = isinstance(sizes, list | tuple) and len(sizes) > 0
+    whole = whole and all(isinstance(size, int) and size > 0 for size in sizes)
+    return COSINE | (more(sizes) if whole else {}) | named  # what is wrong is told where it is read
 
 
-def _recipe_weights(num_sizes: int) -> dict[str, object]:
-    return {"weights": alternate_weights(num_sizes)}
+def _recipe_weights(sizes: Sequence[int]) -> dict[str, object]:
+    return {"weights": short_weights(sizes)}
 
 
 def trained_negatives(table: object, negatives: Negatives | None) -> Negatives | None:
@@ -76,8 +81,8 @@ class NextItemConfig(ModelConfig):
     """Options of every model of the next item."""
 
     granularities: Granularities = Granularities.model_validate(complete({}, _recipe_weights))
-    """What is not named is that of `COSINE`, and the weights those of `alternate_weights` (null:
-    all alike), unless `normalize: false` is said."""
+    """What is not named is that of `COSINE`, and the weights those of `short_weights` (null: all
+    alike), unless `normalize: false` is said."""
     history_length: int = Field(default=50, ge=1)
     """Most recent interactions the model sees."""
     table: TableConfig = DenseConfig()

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities
@@ -161,15 +162,21 @@ def test_a_bias_by_distance_is_not_of_the_nested_attention():
         SASRecConfig.model_validate({"encoder": {"nested": True, "distances": 10}})
 
 
-def test_every_second_granularity_counts_more_unless_weights_are_given():
+def test_short_granularities_count_more_unless_weights_are_given():
     def weights_of(**given):
         return SASRecConfig.model_validate({"granularities": given}).granularities.weights
 
-    assert weights_of() == SASRecConfig().granularities.weights == (3, 3, 2, 3, 2, 3)
-    assert weights_of(sizes=[4, 8, 16]) == (3, 2, 3)
+    assert weights_of() == SASRecConfig().granularities.weights == (8, 8, 4, 2, 2, 3)
+    assert weights_of(sizes=[4, 8, 64]) == (8, 4, 3)
     assert weights_of(sizes=[4]) == (3,)
     assert weights_of(sizes=[4, 8, 16], weights=[1, 3, 1]) == (1, 3, 1)
     assert weights_of(sizes=[4, 8, 16], weights=None) is None
+
+
+@pytest.mark.parametrize("sizes", [[0, 8], ["a", 8], [], [None]])
+def test_wrong_sizes_are_told_as_such(sizes):
+    with pytest.raises(ValidationError, match=r"granularities\.sizes|granularities"):
+        SASRecConfig.model_validate({"granularities": {"sizes": sizes}})
 
 
 @pytest.mark.parametrize("layer", ["prenorm", "sasrec", "ligr"])
