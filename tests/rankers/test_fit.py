@@ -153,7 +153,7 @@ def test_figures_of_a_results_file(content):
 def test_a_network_takes_the_same_rows_and_is_served_like_trees(run, place):
     words = [
         "candidates.keep=30", "rows.folds=3", "rows.most=200", "ranker.name=din",
-        "ranker.training.epochs=1", "ranker.widths.shares=[1.0]",
+        "ranker.training.epochs=1", "ranker.widths.shares=[0.5, 1.0]",
         "features.item_categories=[kind,tags]", "features.context=[hour]",
     ]  # fmt: skip
     found = recsys.rank_fit(run, None, words, out=place / "network")
@@ -167,7 +167,10 @@ def test_a_network_takes_the_same_rows_and_is_served_like_trees(run, place):
         sweeping=recsys.Sweeping(num_users=60),
         out=place / "network-table",
     )
-    assert [row.name for row in table.rows] == ["exact search", "dot products", "network"]
+    names = ["exact search", "dot products", "network", "network at 0.5"]
+    assert [row.name for row in table.rows] == names
+    dot, whole, half = (row.multiply_adds for row in table.rows[1:])
+    assert dot < half < whole
     assert not any(file.suffix == ".pkl" for file in found.folder.rglob("*"))
 
 

@@ -20,6 +20,7 @@ from recsys.evaluation.protocol import Part, ProtocolCard, find_protocol, make_c
 from recsys.progress import progress
 from recsys.rankers.features.requests import Requests
 from recsys.rankers.fitted import MANIFEST, FittedRanker, Ranking, load_ranker
+from recsys.rankers.neural.onnx_ranker import OnnxRanker
 from recsys.recipes.ranking.config import CandidatesConfig
 from recsys.recipes.ranking.knowing import training_knowledge
 from recsys.recipes.ranking.rows import Askers, askers_of
@@ -87,7 +88,8 @@ def rank_evaluate(
         show: called with what was found before it is written.
 
     Returns:
-        The table: exact search, then for each funnel its own order and every ranker's.
+        The table: exact search, then for each funnel its own order and every ranker's, at each
+        width that the ranker was trained at.
 
     Raises:
         RunError: there are no rankers.
@@ -105,11 +107,13 @@ def rank_evaluate(
             askers = askers_of(source, part, sweeping.num_users)
             if not measured:
                 measured.append(_exact(loaded, askers))
-            ranking = _at(source, fitted, loaded)
+            ways = _widths(folder.name, _at(source, fitted, loaded))
             for stages, keep in _funnels(source, fitted, sweeping):
-                _measure(measured, source, askers, ranking, (stages, keep, folder.name))
+                for name, ranking in ways.items():
+                    _measure(measured, source, askers, ranking, (stages, keep, name))
             if sweeping.whole:
-                measured.append(_whole(source, askers, ranking, folder.name, sweeping.whole))
+                for name, ranking in ways.items():
+                    measured.append(_whole(source, askers, ranking, name, sweeping.whole))
             bar.advance(task)
     content = _content(loaded, part, measured)
     show(content)
@@ -144,6 +148,16 @@ def _at(source: RankingSource, fitted: FittedRanker, loaded: LoadedRun) -> Ranki
     """By what is known of the training part, as retrieval is."""
     known = training_knowledge(loaded.dataset, loaded.split, fitted.manifest.features)
     return fitted.on(source.items, known)
+
+
+def _widths(name: str, ranking: Ranking) -> dict[str, Ranking]:
+    """The ranker as it serves, and at the other widths that it was trained at."""
+    ranker = ranking.ranker
+    if not isinstance(ranker, OnnxRanker):
+        return {name: ranking}
+    others = [share for share in reversed(ranker.widths) if share != ranker.share]
+    narrower = {f"{name} at {share:g}": ranker.at(share) for share in others}
+    return {name: ranking} | {at: replace(ranking, ranker=r) for at, r in narrower.items()}
 
 
 def _funnels(
