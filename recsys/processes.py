@@ -77,6 +77,15 @@ class Processes:
                 values.copy_(dense)
         return values
 
+    def copy(self, values: Tensor) -> Tensor:
+        """What the first process has, in place."""
+        if self.world_size > 1:
+            dense = values.contiguous()
+            dist.broadcast(dense, 0)
+            if dense is not values:
+                values.copy_(dense)
+        return values
+
     def largest(self, number: int) -> int:
         """The largest of the numbers that the processes have."""
         if self.world_size == 1:

@@ -8,17 +8,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from data_prep.item_features.attach import item_ids
 from recsys.data.dataset import ITEMS
-from recsys.data.features.columns import DELIMITER, read_categories
+from recsys.data.features.columns import DELIMITER, ColumnCategories, read_categories, read_numbers
 from recsys.data.features.manifest import FeatureManifest, FeatureOrigin, check_feature_name
 from recsys.data.features.writing import write_categories, write_numbers
 from recsys.errors import DataError
+from recsys.progress import console
 
+Kind = Literal["categories", "numbers"]
 YEAR = "year"
 _YEAR_IN_TITLE = r"\((\d{4})\)\s*$"
 
@@ -29,12 +32,14 @@ def featurize_columns(
     *,
     delimiter: str = DELIMITER,
     min_count: int = 2,
+    kind: Kind | None = None,
 ) -> list[FeatureManifest]:
     """Turns content columns into features of the same names.
 
     Columns of numbers become numbers. Text becomes categories, several where `delimiter` stands
-    between them; so do columns of lists. `year` is taken from a title like `Heat (1995)` where
-    the data set has no such column.
+    between them; so do columns of lists. `kind` decides otherwise: every column of a CSV file is
+    text, and one whose values are numbers may be meant as numbers (a price) or as categories (a
+    code). `year` is taken from a title like `Heat (1995)` where the data set has no such column.
 
     Args:
         folder: the dataset folder.
@@ -42,9 +47,11 @@ def featurize_columns(
         delimiter: what separates the categories of one item in a text.
         min_count: a category of fewer items is left out: of what a single item has alone, nothing
             can be learnt for others.
+        kind: what all these columns are taken for; None: each for what it is stored as.
 
     Raises:
-        DataError: a column is not there, cannot be a feature, or has no value at all.
+        DataError: a column is not there, cannot be a feature or be read as `kind`, or has no value
+            at all.
     """
     folder = Path(folder)
     item_ids(folder)  # the check that this is a whole dataset folder
@@ -54,11 +61,28 @@ def featurize_columns(
         name = re.sub(r"\W+", "_", column.lower())
         check_feature_name(name)
         values, source = _values(folder, frame, column)
-        if values.dtype.is_numeric():
+        if (kind or _stored_kind(values)) == "numbers":
             written.append(_numbers(folder, name, values, source))
-        else:
-            written.append(_categories(folder, name, values, source, delimiter, min_count))
+            continue
+        hint = kind is None and _are_numbers(values)
+        found = read_categories(values, delimiter=delimiter, min_count=min_count)
+        written.append(_categories(folder, name, found, source, min_count, hint))
+    for manifest in written:
+        for note in manifest.origin.notes:
+            console.print(f"{manifest.name}: {note}", style="yellow", markup=False, soft_wrap=True)
     return written
+
+
+def _stored_kind(values: pl.Series) -> Kind:
+    return "numbers" if values.dtype.is_numeric() else "categories"
+
+
+def _are_numbers(values: pl.Series) -> bool:
+    """Whether text could be read as numbers."""
+    try:
+        return bool(np.isfinite(read_numbers(values, "")).any())
+    except DataError:
+        return False
 
 
 def _values(folder: Path, frame: pl.DataFrame, column: str) -> tuple[pl.Series, str]:
@@ -76,7 +100,7 @@ def _values(folder: Path, frame: pl.DataFrame, column: str) -> tuple[pl.Series, 
 
 
 def _numbers(folder: Path, name: str, values: pl.Series, source: str) -> FeatureManifest:
-    numbers = values.cast(pl.Float64).to_numpy()
+    numbers = read_numbers(values, source, "make it categories (--as categories)")
     present = np.isfinite(numbers)
     if not present.any():
         raise DataError(f"{source} holds no number; leave it out")
@@ -84,15 +108,15 @@ def _numbers(folder: Path, name: str, values: pl.Series, source: str) -> Feature
 
 
 def _categories(
-    folder: Path, name: str, values: pl.Series, source: str, delimiter: str, min_count: int
+    folder: Path, name: str, found: ColumnCategories, source: str, min_count: int, hint: bool
 ) -> FeatureManifest:
-    found = read_categories(values, delimiter=delimiter, min_count=min_count)
     if not found.names:
+        other = ", or make it numbers (--as numbers)" if hint else ""
         raise DataError(
             f"{source} holds no category of at least {min_count} items; leave it out, or lower "
-            "the minimum"
+            f"the minimum{other}"
         )
-    notes = []
+    notes = ["text, each value a number; --as numbers reads it as numbers"] if hint else []
     if found.left_out:
         notes.append(
             f"{found.left_out:,} of {len(found.names) + found.left_out:,} categories of fewer than "

@@ -125,11 +125,18 @@ def columns(
     min_count: Annotated[
         int, typer.Option(help="Categories of fewer items are left out.", min=1)
     ] = 2,
+    kind: Annotated[
+        str | None,
+        typer.Option("--as", help="categories or numbers [default: as each column is stored]."),
+    ] = None,
 ) -> None:
     """Makes features from content columns: categories and numbers, missing ones marked."""
     from data_prep import featurize_columns
 
-    for manifest in featurize_columns(data, names, delimiter=delimiter, min_count=min_count):
+    taken = None if kind is None else one_of("--as", kind, ("categories", "numbers"))
+    for manifest in featurize_columns(
+        data, names, delimiter=delimiter, min_count=min_count, kind=taken
+    ):
         _print_feature(manifest)
 
 

@@ -24,11 +24,11 @@ _ROUNDING = 1e-10
 _BLOCK = 16_384
 """Rows that are float64 at a time."""
 _NOTHING = 1e-6
-"""The length of an item's vector that is the rounding of the search."""
+"""Of eigenvalues and of lengths of items' vectors: the rounding of the search."""
 START_BYTES = 1 << 28
 """Of the directions that a model starts from; a larger catalogue gets fewer of them."""
 START_PAIRS = 10_000_000
-"""Pairs of neighbours that they are made of."""
+"""Pairs of neighbours that they are made of, and rows that are enough for them."""
 
 
 def normalized(had: sp.csr_matrix, user_power: float, item_power: float) -> sp.csr_matrix:
@@ -122,26 +122,24 @@ def start_rows(
     row sums, each item's row divided by its length (Ng, Jordan and Weiss, On Spectral Clustering,
     NIPS 2001), here with directions weighed by their eigenvalues, so that the first coordinates say
     most. Items that no direction reaches are left out, as are those without a neighbour. With more
-    than `START_PAIRS` pairs neighbours are nearer, and from some size on users fewer, evenly
-    spread.
+    than `START_PAIRS` pairs neighbours are nearer.
 
     Args:
-        rows: what may be fitted on, one history for every user (some may be empty).
+        rows: what may be fitted on, about `START_PAIRS` rows at most (some may be empty).
         num_items: N.
         dim: D, directions that are wanted.
         seed: of the search.
         window: longest distance of neighbours.
 
     Returns:
-        `[M]` items, ascending, and `[M, K]` their vectors; K is D, or less where there are fewer
-        items, or so many that D directions take more than `START_BYTES`. Where not one has room,
-        M is 0.
+        `[M]` items, ascending, and `[M, K]` their vectors; K is D, or less where fewer eigenvalues
+        are positive, or items so many that D directions take more than `START_BYTES`. Where fewer
+        than two are left, M is 0: by one alone all items that are connected are alike.
     """
+    nothing = np.empty(0, np.int64), np.empty((0, 0), np.float32)
     count = min(dim, num_items, START_BYTES // (4 * num_items) - _MORE)
-    if count < 1:
-        return np.empty(0, np.int64), np.empty((0, 0), np.float32)
-    if len(rows.items) > START_PAIRS:
-        rows = rows.rows(np.arange(0, len(rows), -(-len(rows.items) // START_PAIRS)))
+    if count < 2:
+        return nothing
     window = max(1, min(window, START_PAIRS // max(1, len(rows.items))))
     near = neighbours_of_order(rows, num_items, window)
     degrees = np.asarray(near.sum(axis=1)).ravel()
@@ -149,7 +147,11 @@ def start_rows(
     # With ones added to it every eigenvalue is positive, so the leading ones are the largest.
     matrix = sp.csr_matrix(roots @ near @ roots + sp.eye_array(num_items, dtype=np.float32))
     vectors, values = leading(matrix, count, seed=seed)
-    vectors *= np.maximum(values - 1.0, 0.0)
+    weights = values - 1.0
+    count = int((weights > _NOTHING).sum())
+    if count < 2:
+        return nothing
+    vectors = vectors[:, :count] * weights[:count]
     vectors[degrees == 0] = 0.0
     lengths = np.linalg.norm(vectors, axis=1)
     reached = np.flatnonzero(lengths > _NOTHING)

@@ -20,7 +20,7 @@ from recsys.devices import to_indices
 from recsys.granularity import Granularities
 from recsys.layers.dropout import Dropout, RowDropout
 from recsys.layers.jagged import JaggedLayout, Time, layout_of
-from recsys.layers.spectrum import start_rows
+from recsys.layers.spectrum import START_PAIRS, start_rows
 from recsys.layers.timed.buckets import GapVectors
 from recsys.losses.history_candidates import Had, RepeatBias, seen_candidates
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales
@@ -186,7 +186,7 @@ class NextItemModel(Model):
         self.output_dropout = Dropout(config.output_dropout)
 
     @torch.no_grad()
-    def begin(self, rows: Callable[[], Histories]) -> None:
+    def begin(self, rows: Callable[[int | None], Histories]) -> None:
         """Puts the leading directions into the item vectors, if the config says so. Items that no
         direction reaches, and coordinates beyond the directions, stay as they are.
         """
@@ -195,7 +195,7 @@ class NextItemModel(Model):
         ids = self.table.ids if isinstance(self.table, ItemTower) else self.table
         weight, std = cast(DenseTable, ids).weight, self.config.item_init_std
         seed = int(torch.randint(1 << 31, (1,)))  # of the run's own random numbers
-        items, vectors = start_rows(rows(), *weight.shape, seed=seed)
+        items, vectors = start_rows(rows(START_PAIRS), *weight.shape, seed=seed)
         count = vectors.shape[1]
         first = torch.from_numpy(vectors) * std * count**0.5
         reached = torch.from_numpy(items).to(weight.device)

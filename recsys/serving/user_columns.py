@@ -143,10 +143,6 @@ class ColumnUsers:
     def _read(self, values: pl.Series) -> pl.Series | Float32:
         if self.tower.kinds[values.name] == "categories":
             return category_lists(values)
-        if not (values.dtype.is_numeric() or values.dtype in (pl.String, pl.Null)):
-            raise DataError(
-                f"column {values.name} of the users holds {values.dtype}; numbers are expected"
-            )
         return read_numbers(values, f"column {values.name} of the users")
 
 

@@ -10,12 +10,12 @@ from recsys.data import dataset as dataset_module
 from recsys.data import histories as histories_module
 from recsys.data import splitting
 from recsys.data.batching import BatchingConfig, TrainBatches
-from recsys.data.dataset import INTERACTIONS, SplitRule, load_dataset, write_dataset
+from recsys.data.dataset import INTERACTIONS, Dataset, SplitRule, load_dataset, write_dataset
 from recsys.data.histories import item_counts, select
 from recsys.data.mapped_histories import MAPPED
 from recsys.data.splitting import make_split
 from recsys.errors import ChecksumError, DataError
-from recsys.evaluation.held_out import held_out
+from recsys.evaluation.held_out import fit_histories, held_out
 
 RULES = [SplitRule(), SplitRule(name="global-time")]
 
@@ -62,6 +62,23 @@ def test_mapped_batches_are_those_of_memory(folder):
             same(one.histories, other.histories)
             assert one.targets.tolist() == other.targets.tolist()
     assert mapped.target_counts().tolist() == memory.target_counts().tolist()
+
+
+@pytest.mark.parametrize("most", [None, 10_000, 300, 40])
+def test_no_more_is_read_than_is_wanted(folder, most, monkeypatch):
+    data = load_dataset(folder, mapped=True)
+    split, read = make_split(data), []
+    real = Dataset.items_at
+    monkeypatch.setattr(
+        Dataset, "items_at", lambda self, at: read.append(len(at)) or real(self, at)
+    )
+    found = fit_histories(data, split, "train", most=most)
+    lengths = split.train_end - split.start
+    step = -(-int(lengths.sum()) // (most or 10_000))
+    assert found.users.tolist() == list(range(0, data.num_users, step))
+    assert found.lengths.tolist() == lengths[::step].tolist()
+    assert sum(read) == len(found.items)
+    assert (step > 1) == (most in (300, 40))
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -1,5 +1,8 @@
 """Columns of users as categories and numbers, whatever form they come in."""
 
+import datetime
+import re
+
 import numpy as np
 import polars as pl
 import pytest
@@ -48,15 +51,22 @@ def test_a_category_of_few_rows_is_missing_and_counted():
 
 
 def test_numbers_are_read_from_text_and_what_is_none_is_refused():
-    found = read_numbers(pl.Series(["1.5", None, " ", "3"]), "x")
+    found = read_numbers(pl.Series(["1.5", None, " ", " 3 "]), "x")
     np.testing.assert_array_equal(found, np.array([1.5, np.nan, np.nan, 3], np.float32))
-    for wrong in ("old", "inf"):
+    for wrong in ("old", "inf", "nan", "1,5"):
         with pytest.raises(DataError, match=f"x holds '{wrong}'"):
             read_numbers(pl.Series(["1", wrong]), "x")
     with pytest.raises(DataError, match="x holds inf"):
         read_numbers(pl.Series([1.0, float("inf")]), "x")
     with pytest.raises(DataError, match=r"x holds 1e\+300"):
         read_numbers(pl.Series([1.0, 1e300]), "x")  # infinite in 32 bits
+    found = read_numbers(pl.Series(["007", "1"], dtype=pl.Categorical), "x")
+    np.testing.assert_array_equal(found, np.float32([7, 1]))
+    found = read_numbers(pl.Series([float("nan"), None, 2.0]), "x")
+    np.testing.assert_array_equal(found, np.float32([np.nan, np.nan, 2]))
+    for strange in (pl.Series([True]), pl.Series([["1"]]), pl.Series([datetime.date(2024, 1, 1)])):
+        with pytest.raises(DataError, match=f"x holds {re.escape(str(strange.dtype))}.*or skip it"):
+            read_numbers(strange, "x", "skip it")
 
 
 def test_features_of_users_mark_what_is_missing_and_have_a_hash_of_their_own():
@@ -76,6 +86,19 @@ def test_features_of_users_mark_what_is_missing_and_have_a_hash_of_their_own():
     assert user_features(frame, columns, "there").features_hash == found.features_hash
     with pytest.raises(ConfigError, match="column age of the users of here is empty"):
         user_features(frame.with_columns(age=pl.lit(None, pl.Float64)), columns, "here")
+
+
+def test_a_column_of_text_is_what_it_is_asked_for():
+    frame = pl.DataFrame({"user_index": [0, 1, 2], "zip": ["007", "7", None]})
+    as_numbers = user_features(frame, UserColumns(numbers=("zip",)), "here").numbers["zip"]
+    assert as_numbers.values.tolist() == [7, 7, 0]
+    assert as_numbers.present.tolist() == [True, True, False]
+    asked = UserColumns(categories=("zip",), min_count=1)
+    assert user_features(frame, asked, "here").categories["zip"].names == ("007", "7")
+    told = "column zip of the users of here holds 'x'.*name it among the categories"
+    with pytest.raises(DataError, match=told):
+        wrong = frame.with_columns(zip=pl.Series(["007", "x", None]))
+        user_features(wrong, UserColumns(numbers=("zip",)), "here")
 
 
 @pytest.mark.parametrize("given", [{}, {"numbers": ["a.b"]}, {"categories": ["user_index"]}])

@@ -5,9 +5,11 @@ import pytest
 
 from data_prep import PrepareOptions, prepare
 from recsys.data.dataset import Dataset, load_dataset
+from recsys.data.features.user_columns import UserColumns, user_features
 from recsys.errors import ConfigError, DataError
 
 ROWS = pl.DataFrame({"user": ["b", "a", "c"], "item": ["x", "y", "x"]})
+NUMBERS = UserColumns(numbers=("age",))
 PEOPLE = pl.DataFrame({"user": ["a", "b", "nobody"], "age": [31, 40, 99]})
 
 
@@ -51,6 +53,8 @@ def test_a_user_file_is_read_by_prepare(tmp_path):
         "1": 31,
         "2": 40,
     }
+    found = user_features(load_dataset(tmp_path / "data").user_frame(), NUMBERS, "data")
+    assert found.numbers["age"].values.tolist() == [31, 40]
     wrong = PrepareOptions(user_file=tmp_path / "people.csv", user_file_delimiter=";")
     with pytest.raises(DataError, match="user_file_id_column"):
         prepare("csv", wrong, source=tmp_path / "rows.csv", out=tmp_path / "other")

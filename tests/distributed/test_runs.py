@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 from recsys.recipes.evaluating.evaluate import evaluate
 from recsys.runs.records import load_run_info
+from recsys.tables import DenseConfig
 from recsys.training.logs import read_lines
 from tests.distributed import training
 from tests.distributed.workers import Group, run
@@ -44,6 +45,13 @@ def same_results(folder, expected):
         evaluate(path, with_baselines=False).value("ndcg", 10) for path in (folder, expected)
     ]
     assert figures[0] == pytest.approx(figures[1], abs=0.02)  # a rank or two of 60 users
+
+
+def test_all_processes_begin_with_the_first_values_of_the_first(data, tmp_path):
+    config = training.settings(data, epochs=1)
+    model = config.model.model_copy(update={"table": DenseConfig()})
+    config = config.model_copy(update={"model": model})
+    assert run(2, training.begun_with, config, tmp_path / "run") == [1.0, 1.0]
 
 
 def wait_for(folder, pattern):

@@ -56,12 +56,19 @@ def test_what_nobody_had_is_left_out():
     assert ITEMS - 1 not in items and ITEMS - 2 not in items
 
 
-def test_there_are_no_more_directions_than_items_or_memory(monkeypatch):
+def test_directions_are_those_of_positive_weight_that_memory_holds(monkeypatch):
     rows = some_rows()
-    assert start_rows(rows, ITEMS, 256, seed=0)[1].shape[1] == ITEMS
+    counts = near(rows, 5)
+    known = np.flatnonzero(counts.sum(1))
+    counts = counts[np.ix_(known, known)]
+    values = np.linalg.eigvalsh(counts / np.sqrt(np.outer(counts.sum(0), counts.sum(0))))
+    _, vectors = start_rows(rows, ITEMS, 256, seed=0)
+    assert vectors.shape[1] == (values > 1e-6).sum() > 5
+    assert (np.abs(vectors).max(axis=0) > 0).all()  # the others stay as they were
     monkeypatch.setattr(spectrum, "START_BYTES", 4 * ITEMS * (spectrum._MORE + 5))
     assert start_rows(rows, ITEMS, 256, seed=0)[1].shape[1] == 5
-    monkeypatch.setattr(spectrum, "START_BYTES", 4 * ITEMS * spectrum._MORE)
+    # By one alone, all that is connected is alike.
+    monkeypatch.setattr(spectrum, "START_BYTES", 4 * ITEMS * (spectrum._MORE + 1))
     items, vectors = start_rows(rows, ITEMS, 256, seed=0)
     assert items.shape == (0,) and vectors.shape == (0, 0)
 
@@ -73,13 +80,21 @@ def test_no_rows_give_no_vectors(dim):
     assert not len(items) and not len(vectors)
 
 
-def test_with_many_pairs_neighbours_are_nearer_and_users_fewer(monkeypatch):
+@pytest.mark.parametrize(
+    "histories", [[[0]], [[0, 0, 0]], [[0], [1], [2]], [[0, 1], [1, 0]], [[0, 1, 2]], [[], [1, 1]]]
+)
+def test_what_tells_nothing_of_items_gives_no_vectors(histories):
+    offsets = np.cumsum([0, *map(len, histories)])
+    flat = np.array([item for row in histories for item in row], np.int32)
+    rows = Histories(np.arange(len(histories)), flat, offsets)
+    items, vectors = start_rows(rows, int(flat.max()) + 1, 8, seed=0)
+    assert not len(items) and not len(vectors)
+
+
+def test_with_many_pairs_neighbours_are_nearer(monkeypatch):
     rows = some_rows()
-    for pairs, read, window in (
-        (2 * len(rows.items), rows, 2),
-        (-(-len(rows.items) // 2), rows.rows(np.arange(0, USERS, 2)), 1),
-    ):
-        wanted = start_rows(read, ITEMS, 4, seed=0, window=window)
+    for pairs, window in ((2 * len(rows.items), 2), (len(rows.items) // 2, 1)):
+        wanted = start_rows(rows, ITEMS, 4, seed=0, window=window)
         monkeypatch.setattr(spectrum, "START_PAIRS", pairs)
         found = start_rows(rows, ITEMS, 4, seed=0)
         monkeypatch.undo()

@@ -52,7 +52,7 @@ def ready(config, device):
     tell_rows(model, dataset, split, "train")
     assign_clusters(model, dataset, split, "train")
     torch.manual_seed(0)
-    model.begin(lambda: fit_histories(dataset, split, "train"))
+    model.begin(lambda most: fit_histories(dataset, split, "train", most=most))
     place(model, device)
     batches = TrainBatches(
         config.batching, dataset, split, fit_on="train",

@@ -86,7 +86,7 @@ def test_parts_are_drawn_by_shares_and_seed(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "text", "wrong"),
     [
-        ((), EVENTS.replace("5,train", "much,train"), "holds 'much', which is no number"),
+        ((), EVENTS.replace("5,train", "much,train"), "holds 'much', which is no finite number"),
         ((), EVENTS.replace("1,test", "5,test"), "test part has 2 events, 2 of them positive"),
         ((), EVENTS.replace("valid", "later"), "names the part 'later'"),
         (("clicks.fields=[shape]",), EVENTS, "no column 'shape'; found user, colour"),

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
+from recsys.data.dataset import Dataset
 from recsys.data.histories import Histories
 from recsys.data.manifest import SplitRule
 from recsys.data.splitting import make_split
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
 from recsys.evaluation.held_out import held_out
 from recsys.rankers.examples import take
 from recsys.rankers.features.config import FeaturesConfig
@@ -208,15 +210,33 @@ def test_what_is_known_is_kept(valid, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"item_numbers": ["kind"]}, "name it in features.item_categories"),
-        ({"user_numbers": ["town"]}, "name it in features.user_categories"),
+        ({"item_numbers": ["kind"]}, "name it in features.item_categories, or make it numbers"),
+        ({"item_numbers": ["ring"]}, "name it in features.item_vectors$"),
+        ({"user_numbers": ["town"]}, "column town .* holds '.*name it in features.user_categories"),
         ({"user_numbers": ["height"]}, "have no column height; they have age, town"),
     ],
 )
 def test_columns_are_checked_at_the_door(source, wrong, told):
     loaded = source.loaded
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises((ConfigError, DataError), match=told):
         knowledge_of(loaded.dataset, loaded.split.train_end, FeaturesConfig(**wrong))
+
+
+def test_columns_of_text_are_numbers_or_categories_as_they_are_asked_for():
+    rows = pl.DataFrame({"user_id": ["a", "b", "c"], "item_id": ["x", "x", "y"]})
+    people = pl.DataFrame(
+        {"user_id": ["a", "b", "c"], "zip": ["007", "7", " "], "clubs": [["x"], [], []]}
+    )
+    dataset = Dataset.from_frame(rows, order="given", users=people)
+
+    def known(**asked):
+        return knowledge_of(dataset, dataset.offsets[1:], FeaturesConfig(**asked))
+
+    np.testing.assert_array_equal(known(user_numbers=["zip"]).user_numbers["zip"], [7, 7, np.nan])
+    codes = known(user_categories=["zip"]).user_categories["zip"]
+    assert codes.values.tolist() == [1, 2, 0]
+    with pytest.raises(DataError, match=r"column clubs .* holds List\(String\)"):
+        known(user_categories=["clubs"])
 
 
 def test_the_source_is_what_the_rows_come_from(source):

@@ -10,6 +10,9 @@ import polars as pl
 import pytest
 
 from recsys.data.dataset import write_dataset
+from recsys.errors import RunError
+from recsys.models import SASRec
+from recsys.recipes.training import train as training
 from recsys.recipes.training.train import train
 from recsys.training.checkpoint import WEIGHTS
 from recsys.training.logs import read_lines
@@ -104,3 +107,27 @@ def test_a_polite_stop_saves_first_and_says_how_to_go_on(data, uninterrupted, nu
     assert steps(run) > 0
     train(config, out=run, resume=True)
     assert (run / WEIGHTS).read_bytes() == (uninterrupted / WEIGHTS).read_bytes()
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_as_it_began(
+    config, uninterrupted, tmp_path, monkeypatch
+):
+    def killed(*_, **__):
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(training, "train_loop", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(config, out=tmp_path / "run")
+    monkeypatch.undo()
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    train(config, out=tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / WEIGHTS).read_bytes() == (uninterrupted / WEIGHTS).read_bytes()
+
+
+def test_a_run_that_is_refused_or_finished_makes_no_first_values(
+    config, uninterrupted, monkeypatch
+):
+    monkeypatch.setattr(SASRec, "begin", lambda *_: pytest.fail("a minute of a large catalogue"))
+    with pytest.raises(RunError, match="holds a run already"):
+        train(config, out=uninterrupted)
+    assert train(config, out=uninterrupted, resume=True) == uninterrupted

@@ -25,6 +25,7 @@ from recsys.data.clicks.manifest import (
 )
 from recsys.data.clicks.options import ClickOptions
 from recsys.data.clicks.reading import Clicks, load_clicks
+from recsys.data.features.columns import read_numbers
 from recsys.data.vocabulary import compact
 from recsys.errors import DataError
 from recsys.files.atomic import atomic_path, write_json
@@ -83,7 +84,8 @@ def write_clicks(out: Path, read: Columns, options: ClickOptions, origin: ClickO
         values = _split_list(read(name).filter(pl.Series(kept)), options)
         _add_field(coded, name, values, name, parts == 0, options)
     for name in options.numbers:
-        coded.columns[f"number:{name}"] = _number(name, read(name).filter(pl.Series(kept)))
+        found = read(name).filter(pl.Series(kept))
+        coded.columns[f"number:{name}"] = _number(name, found, "name it among the fields")
     if options.user is not None:
         ids = read(options.user).filter(pl.Series(kept)).cast(pl.String).cast(pl.Categorical)
         coded.columns["user"] = pl.Series(compact(ids.to_physical().to_numpy())[0])
@@ -173,21 +175,14 @@ def _split_list(values: pl.Series, options: ClickOptions) -> list[pl.Series]:
     return [lists.list.get(place, null_on_oob=True) for place in range(longest)]
 
 
-def _number(name: str, values: pl.Series) -> pl.Series:
-    """float32, NaN where there is none.
+def _number(name: str, values: pl.Series, otherwise: str = "") -> pl.Series:
+    """float32, NaN where there is none; `otherwise` as `read_numbers` has it.
 
     Raises:
         DataError: something that is no number stands there.
     """
-    given = _text(values) if values.dtype == pl.String else values
-    found = given.cast(pl.Float32, strict=False)
-    wrong = given.filter(found.is_null() & given.is_not_null())
-    if len(wrong):
-        raise DataError(
-            f"column {name} holds {wrong[0]!r}, which is no number; name it among the fields, or "
-            "correct it"
-        )
-    return found.fill_null(float("nan"))
+    given = values.cast(pl.Int8) if values.dtype == pl.Boolean else values
+    return pl.Series(read_numbers(given, f"column {name}", otherwise))
 
 
 def _check_parts(labels: npt.NDArray[np.float32], parts: npt.NDArray[np.int8]) -> None:

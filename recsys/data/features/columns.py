@@ -95,26 +95,42 @@ def read_categories(
     return ColumnCategories(found, offsets, tuple(names.to_list()), all_names - len(names))
 
 
-def read_numbers(values: pl.Series, what: str) -> Float32:
+def read_numbers(values: pl.Series, what: str, otherwise: str = "") -> Float32:
     """`[n]` float32, NaN where there is none.
 
+    The one rule of numbers, for items, users and events: a column that came as text, as all columns
+    of CSV do, is read as numbers where numbers are asked for, and is text everywhere else.
+
     Args:
-        values: numbers, or texts of numbers.
+        values: numbers, or texts of numbers; an empty text is none.
         what: of the column, in errors.
+        otherwise: what to do where it is not meant as numbers, in errors: "name it in fields".
 
     Raises:
-        DataError: a value is no number, or infinite in 32 bits.
+        DataError: the column is of another kind, or a value is no number, or infinite in 32 bits.
     """
-    numbers = values.cast(pl.Float64, strict=False)
-    lost = values.is_not_null() & numbers.is_null()
-    if isinstance(values.dtype, pl.String):
-        lost &= values.str.strip_chars() != ""
+    remedy = f"; or {otherwise}" if otherwise else ""
+    if values.dtype in (pl.Categorical, pl.Enum):
+        values = values.cast(pl.String)
+    if not (values.dtype.is_numeric() or values.dtype in (pl.String, pl.Null)):
+        raise DataError(
+            f"{what} holds {values.dtype}; numbers or texts of numbers are expected{remedy}"
+        )
+    text = values.dtype == pl.String
+    given = stripped(values) if text else values.cast(pl.Float64).fill_nan(None)
+    numbers = given.cast(pl.Float64, strict=False)
     with np.errstate(over="ignore"):
         found: Float32 = numbers.fill_null(float("nan")).to_numpy().astype(np.float32)
-    lost |= pl.Series(np.isinf(found))
+    lost = given.is_not_null() & ~pl.Series(np.isfinite(found))
     if lost.any():
         raise DataError(
-            f"{what} holds {values.filter(lost)[0]!r}; finite numbers are expected, and null where "
-            "there is none"
+            f"{what} holds {values.filter(lost)[0]!r}, which is no finite number; correct it, or "
+            f"leave it empty where there is none{remedy}"
         )
     return found
+
+
+def stripped(texts: pl.Series) -> pl.Series:
+    """Without blanks around them; null for an empty one."""
+    texts = texts.str.strip_chars()
+    return texts.set(texts == "", None)

@@ -30,7 +30,7 @@ class UserColumns(StrictModel):
     categories: tuple[str, ...] = ()
     """Columns taken as categories; a text may hold several, with | between them."""
     numbers: tuple[str, ...] = ()
-    """Columns of numbers."""
+    """Columns of numbers, or of texts that are all numbers, as they come from CSV."""
     min_count: int = Field(default=2, ge=1)
     """A category of fewer users is taken for missing: nothing can be learned from it for others."""
 
@@ -78,8 +78,8 @@ def user_features(frame: pl.DataFrame, columns: UserColumns, whose: str) -> Item
         whose: of the users, in errors.
 
     Raises:
-        ConfigError: a column is not there, holds something else, or has no value that can be read.
-        DataError: a number is infinite.
+        ConfigError: a column is not there, or has no value that can be read.
+        DataError: a value of a column of numbers is none, or infinite.
     """
     check_user_columns(frame, columns.names, whose)
     categories = {name: _categories(frame[name], columns, whose) for name in columns.categories}
@@ -104,13 +104,9 @@ def _categories(values: pl.Series, columns: UserColumns, whose: str) -> Categori
 
 
 def _numbers(values: pl.Series, whose: str) -> NumericFeature:
-    if not values.dtype.is_numeric():
-        raise ConfigError(
-            f"column {values.name} of the users of {whose} holds {values.dtype}, not numbers; name "
-            "it among the categories"
-        )
-    numbers = read_numbers(values, f"column {values.name} of the users")
+    what = f"column {values.name} of the users of {whose}"
+    numbers = read_numbers(values, what, "name it among the categories")
     present = np.isfinite(numbers)
     if not present.any():
-        raise ConfigError(f"column {values.name} of the users of {whose} is empty; leave it out")
+        raise ConfigError(f"{what} is empty; leave it out")
     return NumericFeature(np.where(present, numbers, 0).astype(np.float32), present)

@@ -73,7 +73,7 @@ class LightGCN(PairModel):
         super().note_rows(rows)
         self.graph = BipartiteGraph(rows, self.num_users, self.num_items).to(self.device)
 
-    def begin(self, rows: Callable[[], Histories]) -> None:
+    def begin(self, rows: Callable[[int | None], Histories]) -> None:
         """Puts the leading directions into the rows, if the config says so."""
         if self.config.init == "spectral":
             begin_spectral(

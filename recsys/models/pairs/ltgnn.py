@@ -86,7 +86,7 @@ class LTGNN(PairModel):
         self.graph = BipartiteGraph(rows, self.num_users, self.num_items).to(self.device)
 
     @torch.no_grad()
-    def begin(self, rows: Callable[[], Histories]) -> None:
+    def begin(self, rows: Callable[[int | None], Histories]) -> None:
         """First values of the rows, and the solution of the equation for them."""
         graph = checked_graph(self.graph)
         if self.config.init == "spectral":

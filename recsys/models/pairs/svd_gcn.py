@@ -87,7 +87,7 @@ class SVDGCN(PairModel):
         self.table = nn.Parameter(torch.zeros(num_items, dim)) if config.rows else None
 
     @torch.no_grad()
-    def begin(self, rows: Callable[[], Histories]) -> None:
+    def begin(self, rows: Callable[[int | None], Histories]) -> None:
         """Takes the directions of the graph."""
         if self._rows is None:
             raise ConfigError("svd_gcn was not told the rows of its graph (note_rows)")

@@ -6,6 +6,7 @@ Shape legend: N items, U users.
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -15,11 +16,12 @@ from recsys.arrays import Float32, Int64
 from recsys.baselines.item_knn import ItemKNNConfig, fit_item_knn
 from recsys.baselines.sequential_rules import SequentialRulesConfig, fit_sequential_rules
 from recsys.data.dataset import Dataset
+from recsys.data.features.columns import read_numbers, stripped
 from recsys.data.features.loading import ItemFeatures, load_features
 from recsys.data.features.user_columns import check_user_columns
 from recsys.data.histories import Histories, select
 from recsys.data.splitting import Split
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
 from recsys.rankers.features.config import FeaturesConfig
 from recsys.rankers.features.events import make_events
 from recsys.rankers.features.knowledge import Categories, Knowledge, UserColumn
@@ -42,8 +44,9 @@ def knowledge_of(
             alone; None: `ends`.
 
     Raises:
-        DataError: the data set lacks a feature of items.
-        ConfigError: a column is of another kind, or the users have none of that name.
+        DataError: the data set lacks a feature of items, or a column of users holds what cannot be
+            read as it is asked for.
+        ConfigError: a feature is of another kind, or the users have no column of that name.
     """
     users, starts = np.arange(dataset.num_users), dataset.offsets[:-1]
     histories = select(dataset, users, starts, ends)
@@ -109,7 +112,7 @@ def _item_columns(
     if not wanted:
         return {}, {}, {}
     found = load_features(dataset.folder, wanted)
-    _check_kinds(found, config)
+    _check_kinds(found, config, dataset.folder)
     numbers = {
         name: np.where(found.numbers[name].present, found.numbers[name].values, np.nan).astype(
             np.float32
@@ -128,7 +131,7 @@ def _item_columns(
     return numbers, categories, vectors
 
 
-def _check_kinds(found: ItemFeatures, config: FeaturesConfig) -> None:
+def _check_kinds(found: ItemFeatures, config: FeaturesConfig, folder: Path) -> None:
     wanted: tuple[tuple[str, tuple[str, ...], Collection[str]], ...] = (
         ("item_numbers", config.item_numbers, found.numbers),
         ("item_categories", config.item_categories, found.categories),
@@ -141,9 +144,11 @@ def _check_kinds(found: ItemFeatures, config: FeaturesConfig) -> None:
                 "categories": found.categories,
             }
             kind = next((k for k, of in kinds.items() if strange[0] in of), "vectors")
+            asked = option.removeprefix("item_")
+            other = f", or make it {asked}: `recsys columns {folder} NAME --as {asked}`"
             raise ConfigError(
                 f"features.{option} names {strange[0]}, which holds {kind}; name it in "
-                f"features.item_{kind}"
+                f"features.item_{kind}{other if {kind, asked} <= set(kinds) else ''}"
             )
 
 
@@ -164,21 +169,27 @@ def _user_columns(
         return {}, {}
     frame = dataset.user_frame()
     check_user_columns(frame, wanted, str(dataset.folder))
-    numbers = {}
-    for name in config.user_numbers:
-        if not frame[name].dtype.is_numeric():
-            raise ConfigError(
-                f"features.user_numbers names {name}, a column of {frame[name].dtype}; name it in "
-                "features.user_categories"
-            )
-        values = frame[name].cast(pl.Float32).fill_null(float("nan"))
-        numbers[name] = values.to_numpy().astype(np.float32)
-    return numbers, {name: _categories(frame[name]) for name in config.user_categories}
+    whose = f"of the users of {dataset.folder}"
+    numbers = {
+        name: read_numbers(
+            frame[name],
+            f"features.user_numbers: column {name} {whose}",
+            "name it in features.user_categories",
+        )
+        for name in config.user_numbers
+    }
+    categories = {
+        name: _categories(frame[name], f"features.user_categories: column {name} {whose}")
+        for name in config.user_categories
+    }
+    return numbers, categories
 
 
-def _categories(values: pl.Series) -> UserColumn:
+def _categories(values: pl.Series, what: str) -> UserColumn:
     """From 1 by the order of their texts; 0: missing."""
-    names = values.cast(pl.String)
+    if values.dtype.is_nested():
+        raise DataError(f"{what} holds {values.dtype}; one category of each user is expected")
+    names = stripped(values.cast(pl.String))
     known = names.drop_nulls().unique().sort()
     codes = names.cast(pl.Enum(known)).to_physical().cast(pl.Int32)
     found = (codes + 1).fill_null(0).to_numpy().astype(np.int32)

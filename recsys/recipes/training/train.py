@@ -149,17 +149,31 @@ def _train(
     else:
         start = begin(settings, folder, model, (dataset, split), batches, processes)
     place(model, settings.device)
-    if settings.update is None and not (resumed and has_begun(folder)):
-        torch.manual_seed(settings.trainer.seed)
-        model.begin(lambda: fit_histories(dataset, split, settings.fit_on))
     if processes.first:
         create_run(folder, settings, dataset, resume=resume)
     (left,) = processes.any(processes.first and _is_left(folder, settings))
     if left:
         with training(folder) if processes.first else nullcontext():
+            torch.set_num_threads(load_run_info(folder)["threads"])  # the same number repeats bits
             if start is not None:
                 start.write(folder, model, settings)
+            elif settings.update is None and not has_begun(folder):
+                _begin_anew(settings, dataset, split, model, processes)
             _finish(settings, dataset, split, model, batches, folder, processes, callback)
+
+
+def _begin_anew(
+    settings: RunConfig, dataset: Dataset, split: Split, model: Model, processes: Processes
+) -> None:
+    """First values that are made of the training rows: those of the first process for all. Sums of
+    other processors, or by more threads, round otherwise, and directions of equal weight turn then.
+    """
+    torch.manual_seed(settings.trainer.seed)
+    model.begin(lambda most: fit_histories(dataset, split, settings.fit_on, most=most))
+    apart = tuple(f"{name}." for name, _ in sharded_tables(model))
+    for name, values in model.named_parameters():
+        if not name.startswith(apart):
+            processes.copy(values.detach())
 
 
 def _check_kind(config: RunConfig, processes: Processes) -> None:
@@ -207,7 +221,6 @@ def _finish(
     processes.wait()
     if processes.first:
         tell(rows_left_out(config, split, batches.num_tokens))
-    torch.set_num_threads(load_run_info(folder)["threads"])  # the same number repeats bits
     logs = config.logs if processes.first else ()
     with watched(logs, _about(config, folder), callback) as told:
         state = _fit(config, dataset, split, model, batches, folder, processes, told)

@@ -183,6 +183,41 @@ def test_a_category_of_too_few_items_is_left_out_and_told(folder):
     assert manifest.origin.notes == ("1 of 2 categories of fewer than 2 items are left out",)
 
 
+def test_text_is_numbers_or_categories_as_it_is_asked_for(tmp_path, capsys):
+    rows, items = tmp_path / "rows.csv", tmp_path / "items.csv"
+    rows.write_text("user_id,item_id\n1,a\n1,b\n1,c\n")
+    items.write_text("item_id,price,code,brand\na,1.5,007,x\nb,,7,y\nc,2,007,1\n")
+    options = PrepareOptions(item_file=items)
+    folder = prepare("csv", options, source=rows, out=tmp_path / "data").folder
+    (price,) = featurize_columns(folder, ["price"], kind="numbers")
+    assert (price.kind, price.num_present, price.origin.notes) == ("numbers", 2, ())
+    assert load_features(folder).numbers["price"].values.tolist() == [1.5, 0, 2]
+    (code,) = featurize_columns(folder, ["code"], min_count=1)
+    assert load_features(folder).categories["code"].names == ("007", "7")
+    assert "--as numbers" in code.origin.notes[0] and "--as numbers" in capsys.readouterr().err
+    (code,) = featurize_columns(folder, ["code"], min_count=1, kind="categories")
+    assert not code.origin.notes
+    with pytest.raises(DataError, match=r"of at least 2 items.*make it numbers \(--as numbers"):
+        featurize_columns(folder, ["price"])
+    with pytest.raises(DataError, match=r"column brand .* holds 'x'.*--as categories"):
+        featurize_columns(folder, ["brand"], kind="numbers")
+
+
+def test_stored_numbers_can_be_categories_and_infinite_ones_are_refused(tmp_path):
+    items = pl.DataFrame(
+        {
+            "item_id": ["b", "c", "d", "007"],
+            "code": [7.0, 7.0, None, 8.0],
+            "far": [1.0, np.inf, 0, 0],
+        }
+    )
+    folder = write_dataset(tmp_path / "data", FRAME, name="small", items=items).folder
+    featurize_columns(folder, ["code"], min_count=1, kind="categories")
+    assert load_features(folder).categories["code"].names == ("8", "7")
+    with pytest.raises(DataError, match=r"column far .* holds inf"):
+        featurize_columns(folder, ["far"])
+
+
 def test_columns_that_are_not_there_or_empty_are_refused(folder):
     with pytest.raises(DataError, match="no content column 'brand'; it has title, genres"):
         featurize_columns(folder, ["brand"])

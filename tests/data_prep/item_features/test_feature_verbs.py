@@ -22,6 +22,9 @@ def test_attach_and_columns_say_what_they_wrote(folder, tmp_path):
     result = invoke("columns", folder, "genres", "--min-count", 1)
     assert result.stdout == "genres: categories for 2 of 2 items, size 2\n"
     assert load_features(folder).names == ("audio", "genres")
+    result = invoke("columns", folder, "genres", "--as", "numbers")
+    assert result.exit_code and "holds 'War|Drama'" in " ".join(result.output.split())
+    assert "is not among" in invoke("columns", folder, "genres", "--as", "text").output
 
 
 @pytest.mark.parametrize(

@@ -98,4 +98,4 @@ def test_a_graph_model_that_was_told_nothing_says_so():
             config = config.model_copy(update={"directions": 4})
         model = kind(config, 9, num_users=8)
         with pytest.raises(ConfigError, match="note_rows"):
-            model.begin(lambda: None)
+            model.begin(lambda most: None)
