@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recsys.config_hints import explain
+from recsys.config_hints import explain, of_another_verb
 from recsys.errors import ConfigError
+from recsys.files.kinds import found_at
 
 
 class StrictModel(BaseModel):
@@ -20,6 +21,8 @@ class StrictModel(BaseModel):
 
 
 M = TypeVar("M", bound=BaseModel)
+_LONGEST = 40
+"""Characters of a value that an error shows."""
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -29,16 +32,34 @@ def load_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file is absent, is not YAML or is not a mapping.
     """
     if not path.is_file():
-        raise ConfigError(f"no config file at {path}; configs/ holds ready ones")
+        raise ConfigError(
+            f"no config file at {path}: {found_at(path)}; give one, configs/ holds ready ones"
+        )
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not text in UTF-8, as YAML is; give another file") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {_one_line(error)}") from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds a {type(tree).__name__}; a mapping of keys is expected")
+        what = "a list" if isinstance(tree, list) else f"{_brief(tree)} alone"
+        raise ConfigError(f"{path} holds {what}; lines of the form `key: value` are expected")
     return tree
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    """What is wrong and where: yaml itself tells it in several lines, with an excerpt."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return " ".join(str(error).split())
+    return f"{problem} (line {mark.line + 1}, column {mark.column + 1})"
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
@@ -62,7 +83,9 @@ def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> dict[str, Any
         try:
             node[leaf] = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f"override {override!r}: the value is not YAML: {error}") from error
+            raise ConfigError(
+                f"override {override!r}: the value is not YAML: {_one_line(error)}"
+            ) from error
     return result
 
 
@@ -81,5 +104,7 @@ def parse(model: type[M], tree: dict[str, Any], origin: str, *, stored: bool = F
     try:
         return model.model_validate(tree, context={"stored": stored})
     except ValidationError as error:
+        if (other := of_another_verb(model, tree)) is not None:
+            raise ConfigError(f"{origin} cannot be used here: {other}") from error
         lines = [explain(model, tree, dict(issue)) for issue in error.errors()]
         raise ConfigError("\n".join([f"{origin} cannot be used:", *lines])) from error

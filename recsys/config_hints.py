@@ -12,6 +12,33 @@ from recsys.plugins.named_section import NamedSection
 
 Reader = type[BaseModel] | NamedSection
 """What may read a part of a config."""
+_MARKS = {
+    "recsys study": ("run",),
+    "recsys last-stage": ("stages",),
+    "recsys clicks": ("rankers",),
+    "recsys rank fit": ("ranker", "rows"),
+    "recsys train": ("model", "trainer", "loss"),
+}
+"""Keys that the configs of one verb have and those of no other."""
+
+
+def of_another_verb(model: type[BaseModel], tree: object) -> str | None:
+    """Whose config it is, where it has keys of another verb's; None: it seems to be the right one.
+
+    Args:
+        model: the config class that does not take it.
+        tree: what it was given.
+    """
+    if not isinstance(tree, Mapping):
+        return None
+    for verb, marks in _MARKS.items():
+        found = [mark for mark in marks if mark in tree]
+        if found and not set(marks) & set(model.model_fields):
+            return (
+                f"it is a config of `{verb}` (it has {', '.join(found)}); give it to that verb, "
+                f"or name a file of keys such as {', '.join(list(model.model_fields)[:3])}"
+            )
+    return None
 
 
 def explain(model: type[BaseModel], tree: object, issue: Mapping[str, Any]) -> str:
@@ -30,6 +57,8 @@ def explain(model: type[BaseModel], tree: object, issue: Mapping[str, Any]) -> s
         dotted = ".".join([*written, str(location[-1])])
         return f"  {dotted}: unknown key; {hint}Known here: {', '.join(sorted(known))}"
     dotted = ".".join(_known_keys(model, tree, location)[1])
+    if issue["type"] == "missing":
+        return f"  {dotted}: is missing, and has to be given"
     found = issue.get("input")
     # A check of a whole section says what is wrong in it; all of the section would bury that.
     whole = issue["type"] == "value_error" and isinstance(found, dict | BaseModel)

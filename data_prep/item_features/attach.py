@@ -22,6 +22,7 @@ from recsys.data.features.writing import write_categories, write_numbers, write_
 from recsys.data.manifest import MANIFEST, load_manifest
 from recsys.data.parsing.ids import read_ids, some
 from recsys.errors import DataError
+from recsys.files.kinds import found_at
 from recsys.progress import console
 
 
@@ -117,7 +118,10 @@ def _gathered(vectors: npt.NDArray[np.floating], rows: Int64) -> npt.NDArray[np.
 
 def _take_over(folder: Path, other: Path, name: str) -> FeatureManifest:
     if not (other / MANIFEST).is_file():
-        raise DataError(f"{other} is neither a file of vectors nor a dataset folder")
+        raise DataError(
+            f"{other} is neither a file of vectors nor a dataset folder: {found_at(other)}; give "
+            "one of them"
+        )
     features = load_features(other, [name])
     origin = load_feature_manifest(other, name).origin
     rows, notes = match_rows(item_ids(folder), item_ids(other), other.name)

@@ -11,14 +11,15 @@ Data = Annotated[Path, typer.Argument(help="A dataset folder, made by `recsys pr
 Run = Annotated[Path, typer.Argument(help="A run folder, made by `recsys train`.")]
 DataOption = Annotated[
     Path | None,
-    typer.Option(
-        "--data", help="Dataset folder of a run [looked for above and beside it], or a baseline."
-    ),
+    typer.Option("--data", help="Dataset folder [of a run: looked for above and beside it]."),
 ]
 PartOption = Annotated[str, typer.Option("--split", help="The held-out part: valid or test.")]
 ProtocolOption = Annotated[
     str | None,
-    typer.Option(help="Evaluation protocol: s3rec, fmrlrec, gsasrec, hstu, global-time, lightgcn."),
+    typer.Option(
+        help="Evaluation protocol: s3rec, fmrlrec, gsasrec, hstu, lightgcn, global-time, "
+        "request-time, global-time-request."
+    ),
 ]
 MetricsOption = Annotated[
     str | None,
@@ -57,6 +58,15 @@ def opened(
     from recsys.runs.loading import LoadedRun
 
     return LoadedRun(run, unfinished=unfinished, data=data, device=device)
+
+
+def next_step(run: Path) -> str:
+    """What is done with a new run; one that has seen all rows cannot be measured."""
+    from recsys.runs.records import load_config
+
+    if load_config(run).fit_on == "all":
+        return f"recsys export {run} {run / 'bundle'}"
+    return f"recsys evaluate {run}"
 
 
 def checked_part(text: str) -> Any:

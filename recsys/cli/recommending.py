@@ -24,7 +24,9 @@ from recsys.cli.arguments import (
     opened,
 )
 
-Source = Annotated[Path, typer.Argument(help="A run folder, a bundle, or a baseline's name.")]
+Source = Annotated[
+    Path, typer.Argument(help="A run folder, a bundle, or (with --data) a baseline's name.")
+]
 
 
 def recommend(

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.arguments import DataOption, DeviceOption, Overrides, Run, numbers, opened
+from recsys.cli.arguments import (
+    DataOption,
+    DeviceOption,
+    Overrides,
+    Run,
+    next_step,
+    numbers,
+    opened,
+)
 
 
 def train(
@@ -41,7 +49,7 @@ def train(
     else:
         folder = fit(config, changes, out=out or Path("runs") / Path(config).stem, resume=resume)
     if is_first():
-        print(f"trained: {folder} (next: recsys evaluate {folder})")
+        print(f"trained: {folder} (next: {next_step(folder)})")
 
 
 def _train_seeds(
@@ -107,7 +115,7 @@ def cut(
     from recsys.recipes.training.cut import cut as write
 
     folder = write(opened(run, data), out, granularity=granularity)
-    print(f"cut: {folder} (next: recsys evaluate {folder})")
+    print(f"cut: {folder} (next: {next_step(folder)})")
 
 
 def calibrate(

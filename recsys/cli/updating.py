@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.arguments import Data, Overrides, PartOption, Run, checked_part
+from recsys.cli.arguments import Data, Overrides, PartOption, Run, checked_part, next_step
 
 
 def update(
@@ -31,7 +31,7 @@ def update(
     if compatible:
         print_compatibility(measure(run, folder))
     if is_first():
-        print(f"updated: {folder} (next: recsys evaluate {folder})")
+        print(f"updated: {folder} (next: {next_step(folder)})")
 
 
 def compatibility(

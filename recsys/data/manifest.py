@@ -12,6 +12,7 @@ from recsys.data.content_hash import INTERACTIONS, ITEMS, USERS, content_hash
 from recsys.errors import DataError
 from recsys.files.atomic import write_json
 from recsys.files.checksums import FileEntry, check_files, entries_of
+from recsys.files.kinds import found_at
 from recsys.files.named import check_named, inside
 from recsys.files.scratch import is_scratch
 
@@ -109,7 +110,10 @@ def load_manifest(folder: Path, *, verify: bool = False) -> DatasetManifest:
     if is_scratch(folder):
         raise DataError(f"{folder} is left from a killed `recsys prepare`; delete it")
     if not path.is_file():
-        raise DataError(f"{folder} is not a dataset folder (no {MANIFEST}); run `recsys prepare`")
+        raise DataError(
+            f"{folder} is not a dataset folder (no {MANIFEST}): {found_at(folder)}; give one, or "
+            "make one with `recsys prepare`"
+        )
     tree = load_yaml(path)
     if tree.get("schema_version") != SCHEMA_VERSION:
         raise DataError(

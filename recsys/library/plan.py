@@ -244,12 +244,15 @@ def allowed_of(names: Ids, allow: Any, block: Any) -> Int64 | None:
         else np.setdiff1d(kept, _found(names, block, "blocked items"))
     )
     if not len(kept):
-        raise DataError("no item is left to be recommended by what is allowed and blocked")
+        raise DataError(
+            f"no item of the {len(names):,} that are known is left to be recommended by what is "
+            "allowed and blocked; allow some, or block fewer"
+        )
     return kept
 
 
 def _found(names: Ids, ids: Any, what: str) -> Int64:
-    given = id_series(_column(ids), what)
+    given = id_series(_column(ids, what), what)
     found = names.find(given)
     lost = given.filter(pl.Series(found < 0))
     if len(lost):
@@ -261,10 +264,15 @@ def _found(names: Ids, ids: Any, what: str) -> Int64:
     return found[found >= 0]
 
 
-def _column(ids: Any) -> Any:
+def _column(ids: Any, what: str) -> Any:
     """The column item_id of a frame; anything else as it is."""
-    framed = hasattr(ids, "columns") and not isinstance(ids, pl.Series)
-    return ids["item_id"] if framed and "item_id" in ids.columns else ids
+    if not hasattr(ids, "columns") or isinstance(ids, pl.Series):
+        return ids
+    if "item_id" not in ids.columns:
+        raise DataError(
+            f"{what} have no column item_id; found {', '.join(map(str, ids.columns))}: rename one"
+        )
+    return ids["item_id"]
 
 
 def checked_items(names: Ids, ids: Any, what: str) -> Int64:
@@ -273,7 +281,7 @@ def checked_items(names: Ids, ids: Any, what: str) -> Int64:
     Raises:
         DataError: one is unknown.
     """
-    given = id_series(_column(ids), what)
+    given = id_series(_column(ids, what), what)
     found = names.find(given)
     lost = given.filter(pl.Series(found < 0))
     if len(lost):

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from recsys.console import make_console
 from recsys.errors import DataError
-from recsys.library.engines.model_engine import ModelEngine
 from recsys.library.recommender import Recommender
 from recsys.library.sources.loading import load
 
@@ -68,13 +67,18 @@ def show(
 
 
 def _titles(model: Recommender) -> list[str]:
-    """What each item is called; its id where the data says no title."""
-    if isinstance(model.engine, ModelEngine):
-        frame = model.engine.dataset.item_frame()
-        if "title" in frame.columns:
-            named = frame.select(pl.coalesce(pl.col("title", "item_id").cast(pl.String)))
-            return named.to_series().to_list()
-    return model.items.cast(pl.String).to_list()
+    """What each item is called; its id where nothing says a title."""
+    ids = model.items.cast(pl.String)
+    frame = model.engine.item_frame()
+    if "title" not in frame.columns:
+        return ids.to_list()
+    titles = frame["title"].cast(pl.String)
+    return (
+        pl.DataFrame({"title": titles, "id": ids})
+        .select(pl.coalesce("title", "id"))
+        .to_series()
+        .to_list()
+    )
 
 
 def _places(model: Recommender, items: pl.Series) -> list[int]:

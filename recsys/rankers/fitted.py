@@ -23,6 +23,7 @@ from recsys.config import StrictModel, parse
 from recsys.errors import ConfigError, DataError
 from recsys.files.atomic import read_json, write_json
 from recsys.files.checksums import FileEntry, check_files, entries_of
+from recsys.files.kinds import found_at
 from recsys.files.named import check_named
 from recsys.rankers import examples
 from recsys.rankers.base import Ranker
@@ -155,7 +156,10 @@ def read_ranker_manifest(folder: Path, *, verify: bool = True) -> RankerManifest
         ChecksumError: it is not what was written.
     """
     if not (folder / MANIFEST).is_file():
-        raise DataError(f"{folder} is no ranker (no {MANIFEST}); make one with `recsys rank fit`")
+        raise DataError(
+            f"{folder} is no ranker (no {MANIFEST}): {found_at(folder)}; give one, or make one "
+            "with `recsys rank fit`"
+        )
     tree = read_json(folder / MANIFEST, REMEDY)
     if tree.get("schema_version") != 1:
         raise DataError(

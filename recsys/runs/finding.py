@@ -10,6 +10,7 @@ from typing import Any
 from recsys.data.dataset import MANIFEST
 from recsys.errors import RunError
 from recsys.files.atomic import read_json
+from recsys.files.kinds import found_at
 from recsys.runs.config import RunConfig
 from recsys.runs.records import load_run_info
 
@@ -37,7 +38,10 @@ def find_data(config: RunConfig, folder: Path, data: str | Path | None = None) -
     trained = load_run_info(folder)["dataset"]
     if data is not None:
         places = [Path(data), *_inside(Path(data))]
-        return choose(trained, places, f"{data} is not the data set of {folder}")
+        begin = f"{data} is not the data set of {folder}"
+        if not (Path(data) / MANIFEST).is_file():
+            begin += f" ({found_at(data)})"
+        return choose(trained, places, begin)
     home = folder.resolve()
     above = () if config.data.is_absolute() else (home, *home.parents)
     named = [config.data, *(parent / config.data for parent in above)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -229,12 +229,20 @@ def refuse_idle(config: Sections) -> None:
             raise ValueError(f"{rule.option} {rule.reason} (found {_brief(value)})")
 
 
-def idle_options(config: Sections) -> list[str]:
-    """A sentence for every option that was given and does nothing; none for what is off anyhow."""
+def idle_options(config: Sections, among: Sequence[str] | None = None) -> list[str]:
+    """A sentence for every option that was given and does nothing; none for what is off anyhow.
+
+    Args:
+        config: as it was read.
+        among: the keys that were typed, where the others come out of a run folder, in which
+            every key stands; sections count for what is in them. None: all that were read.
+    """
     return [
         f"{rule.option} does nothing here: it {rule.reason} (found {_brief(value)})"
         for rule, value in _idle(config)
-        if _is_given(config, rule.option) and (value or value != _default(config, rule.option))
+        if _is_given(config, rule.option)
+        and (among is None or any(f"{rule.option}.".startswith(f"{key}.") for key in among))
+        and (value or value != _default(config, rule.option))
     ]
 
 

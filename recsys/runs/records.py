@@ -25,6 +25,7 @@ from recsys.config import load_yaml, parse
 from recsys.errors import RunError
 from recsys.evaluation.protocol import FitOn
 from recsys.files.atomic import read_json, write_json, write_text
+from recsys.files.kinds import found_at
 from recsys.files.named import inside
 from recsys.runs.config import RunConfig
 
@@ -32,6 +33,19 @@ CONFIG = "config.yaml"
 RUN = "run.json"
 METRICS = "metrics"
 RUN_SCHEMA = 1
+
+
+def no_run(folder: Path, missing: str) -> RunError:
+    """The error of a folder that is no run.
+
+    Args:
+        folder: in which a run was expected.
+        missing: the file by which it would be one.
+    """
+    return RunError(
+        f"{folder} is not a run folder (no {missing}): {found_at(folder)}; give one, or train one "
+        "with `recsys train`"
+    )
 
 
 def load_config(folder: Path) -> RunConfig:
@@ -42,7 +56,7 @@ def load_config(folder: Path) -> RunConfig:
         DataError: the file is a link that leads out of it.
     """
     if not inside(folder, CONFIG).is_file():
-        raise RunError(f"{folder} is not a run folder (no {CONFIG}); train one with `recsys train`")
+        raise no_run(folder, CONFIG)
     return parse(RunConfig, load_yaml(folder / CONFIG), str(folder / CONFIG), stored=True)
 
 
@@ -60,7 +74,7 @@ def load_run_info(folder: Path) -> dict[str, Any]:
     """
     path = inside(folder, RUN)
     if not path.is_file():
-        raise RunError(f"{folder} is not a run folder (no {RUN}); train one with `recsys train`")
+        raise no_run(folder, RUN)
     info = read_json(path, "train again")
     if info.get("schema_version") != RUN_SCHEMA:
         raise RunError(

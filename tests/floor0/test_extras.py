@@ -178,7 +178,7 @@ print(json.dumps(told))
 """
     told = json.loads(python(code).stdout)
     without = {"Dataset", "Diversity", "load", "recommend", "diagnose", "verify", "push"}
-    without |= {"IndexOptions", "RankConfig", "RoutedStages", "fit_clicks"}
+    without |= {"IndexOptions", "RankConfig", "RoutedStages", "fit_clicks", "show"}
     assert set(recsys.__all__) - set(told) == without
     assert all("pip install 'recsys[train]'" in text for text in told.values())
 

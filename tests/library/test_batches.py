@@ -6,11 +6,13 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+import recsys
 from recsys.cli import app
 from recsys.errors import BusyError, ConfigError, DataError, RunError
 from recsys.files.atomic import held
 from recsys.library.batches import write_lists
 from recsys.library.verb import recommend
+from tests.library.conftest import SIZES, walks
 
 RUNNER = CliRunner()
 
@@ -142,3 +144,27 @@ def test_a_user_is_shown_with_titles(run, tmp_path, fitted):
     first = fitted("sasrec").recommend(["u3"], k=1, granularity=4)["item_id"][0]
     assert "u3" in text and "last of 9" in text and "4 coordinates" in text and first in text
     assert "knows no user 'nobody'" in call("show", run, "--user", "nobody", code=1)
+
+
+def test_a_bundle_shows_the_titles_it_holds_without_its_data_set(tmp_path):
+    films = pl.DataFrame({"item": [f"i{i}" for i in range(25)]})
+    films = films.with_columns(title=pl.lit("film of ") + pl.col("item"))
+    told = recsys.Dataset.from_frame(walks(), user="user", item="item", time="time", items=films)
+    model = recsys.fit(told, "sasrec", [SIZES, "threads=1"], epochs=1)
+    run = model.save(tmp_path / "run")
+    recsys.export(run, tmp_path / "out", tiers="0:8:fp32:ram", columns=["title"], tower=False)
+    shown = call("show", tmp_path / "out", "--user", "u3", "-k", 3)
+    assert shown.count("film of i") == 5 + 3
+
+
+def test_an_empty_table_is_told_and_an_empty_list_of_ids_blocks_nothing(run, tmp_path):
+    for name in ("users.csv", "users.parquet", "users.jsonl", "none.txt"):
+        (tmp_path / name).touch()
+    for name in ("users.csv", "users.parquet", "users.jsonl"):
+        with pytest.raises(DataError, match="is empty; give another file"):
+            recommend(run, tmp_path / "top.csv", users=tmp_path / name)
+    recommend(run, tmp_path / "top.csv", everyone=True, block=tmp_path / "none.txt", k=2)
+    assert (tmp_path / "top.csv").is_file()
+    (tmp_path / "named.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="allowed items have no column item_id; found a, b"):
+        recommend(run, tmp_path / "top2.csv", everyone=True, allow=tmp_path / "named.csv")

@@ -17,6 +17,7 @@ from typing import Literal
 from recsys.config import StrictModel, load_yaml, parse
 from recsys.errors import DataError
 from recsys.files.checksums import FileEntry, check_files
+from recsys.files.kinds import found_at
 from recsys.files.named import check_named
 from recsys.files.scratch import is_scratch
 
@@ -84,7 +85,8 @@ def load_clicks_manifest(folder: Path, *, verify: bool = False) -> ClicksManifes
     path = folder / CLICKS
     if is_scratch(folder) or not path.is_file():
         raise DataError(
-            f"{folder} is no folder of labelled events (no {CLICKS}); run `recsys prepare clicks`"
+            f"{folder} is no folder of labelled events (no {CLICKS}): {found_at(folder)}; give "
+            "one, or make one with `recsys prepare clicks`"
         )
     tree = load_yaml(path)
     if tree.get("schema_version") != SCHEMA_VERSION:

@@ -16,6 +16,7 @@ import polars as pl
 
 from recsys.data.parsing.ids import read_ids
 from recsys.errors import DataError
+from recsys.files.kinds import found_at
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def read_vectors(path: Path, ids: Path | None = None) -> VectorTable:
             occurs twice.
     """
     if not path.is_file():
-        raise DataError(f"there is no file {path}; give the right file of vectors")
+        raise DataError(f"there is no file {path}: {found_at(path)}; give a file of vectors")
     if path.suffix not in (".npy", ".npz", ".parquet"):
         raise DataError(f"{path.name} is none of .npz, .npy and .parquet; convert it to one")
     if path.suffix == ".npy":

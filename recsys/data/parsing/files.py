@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from recsys.errors import DataError
+from recsys.files.kinds import found_at
 
 
 def read_table(path: str | Path, column: str = "id") -> pl.DataFrame:
@@ -24,11 +25,17 @@ def read_table(path: str | Path, column: str = "id") -> pl.DataFrame:
             pl.col(column).str.strip_chars() != ""
         ),
     }
+    if not file.is_file():
+        raise DataError(
+            f"there is no file {file}: {found_at(file)}; give one of {', '.join(readers)}"
+        )
     if file.suffix not in readers:
         raise DataError(f"{file} is named as none of {', '.join(readers)}; choose one of these")
-    if not file.is_file():
-        raise DataError(f"there is no file {file}")
+    if not file.stat().st_size and file.suffix != ".txt":  # no ids are a list, too
+        raise DataError(f"{file} is empty; give another file")
     try:
         return readers[file.suffix]()
     except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{file} cannot be read ({error})") from error
+        raise DataError(
+            f"{file} cannot be read as {file.suffix} ({error}); write it anew"
+        ) from error

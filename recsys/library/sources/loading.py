@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recsys.errors import ConfigError, RunError
+from recsys.files.kinds import found_at
 from recsys.library.recommender import Recommender
 from recsys.library.sources.bundles import recommender_of_bundle
 from recsys.retrieval.bundle.versions import is_bundle
@@ -45,10 +46,9 @@ def load(
 
         return fit(data, str(path))
     raise RunError(
-        f"{path} is no run folder, bundle or saved baseline"
-        + ("" if folder.exists() else " (nothing stands there)")
-        + "; train one (`recsys train`, `recsys.fit`), or name a baseline with its data "
-        "(recsys.load('ease', data='data/mine'))"
+        f"{path} is no run folder, bundle or saved baseline: {found_at(folder)}; give or train one "
+        "(`recsys train`, `recsys.fit`), or name a baseline with its data (`--data data/mine`; "
+        "recsys.load('ease', data='data/mine'))"
     )
 
 

@@ -17,7 +17,15 @@ from recsys.files.named import inside
 from recsys.recipes.evaluating.baselines import Figures, choose, measure_baselines
 from recsys.recipes.training.remarks import tell, trained_oddly
 from recsys.runs.loading import LoadedRun, open_run
-from recsys.runs.records import METRICS, fitted_on, load_config, load_run_info, run_name
+from recsys.runs.records import (
+    METRICS,
+    RUN,
+    fitted_on,
+    load_config,
+    load_run_info,
+    no_run,
+    run_name,
+)
 from recsys.towers.items import ItemTower
 
 
@@ -176,6 +184,8 @@ def _find_metrics(run: str | Path, part: str, protocol: str | None) -> Path:
         return metrics_path(run, part, protocol)
     found = sorted((Path(run) / METRICS).glob(f"{part}-*.json"))
     if len(found) != 1:
+        if not found and not (Path(run) / RUN).is_file():
+            raise no_run(Path(run), RUN)
         names = ", ".join(path.stem for path in found) or "none"
         raise RunError(
             f"{run} has these {part} tables: {names}; "

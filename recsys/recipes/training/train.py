@@ -87,7 +87,8 @@ def train(
     try:
         with joined() as processes, torch.random.fork_rng(devices=[]):
             if processes.first and not isinstance(config, RunConfig):
-                tell(idle_options(settings))
+                typed = [each.partition("=")[0] for each in overrides]
+                tell(idle_options(settings, None if like is None else typed))
             _train(settings, Path(out), processes, resume=resume, callback=callback)
     finally:  # threads and random numbers of the caller are as they were
         torch.set_num_threads(threads)

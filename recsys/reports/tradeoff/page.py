@@ -17,6 +17,7 @@ from recsys.reports.tradeoff.words import (
     half_of,
     milliseconds,
     share,
+    size,
 )
 
 PAGE, TABLE = "tradeoff.html", "tradeoff.csv"
@@ -61,6 +62,7 @@ def to_html(content: TradeoffContent, drawn: dict[str, str]) -> str:
         content=content,
         exact=content.found.exact,
         share=share,
+        size=size,
         half=half_of,
         ms=milliseconds,
         cascades=any(point.cascade != "direct" for point in content.rows()),

@@ -27,6 +27,11 @@ def milliseconds(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
+def size(count: float) -> str:
+    """Bytes of an item: `1,028`, `12.5`."""
+    return f"{count:,.1f}".removesuffix(".0")
+
+
 def half_of(point: Point) -> str:
     """Half the interval of what a funnel keeps, in percent; empty where there is none."""
     if point.kept_low is None or point.kept_high is None or point.kept_low == point.kept_high:
@@ -50,9 +55,9 @@ def wanted_of(floor: float) -> str:
 def measured_sentence(point: Point, what: str, floor: float, part: str) -> str:
     """What the chosen funnel keeps of exact search, and what it takes."""
     text = (
-        f"On {part} it keeps {kept_of(point)} of exact search's {what} with "
+        f"On {part} {funnel_of(point)} keeps {kept_of(point)} of exact search's {what} with "
         f"{share(point.work_share)} of its multiply-adds and {share(point.hot_share)} of its "
-        f"memory: {point.hot_bytes:.1f} bytes an item"
+        f"memory: {size(point.hot_bytes)} bytes an item"
     )
     if point.kept_high is not None and point.kept_high < floor:
         return f"{text}. That is less than the {wanted_of(floor)} asked for."

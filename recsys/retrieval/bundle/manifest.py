@@ -18,6 +18,7 @@ from recsys.config import StrictModel, parse
 from recsys.errors import ChecksumError, ConfigError, DataError
 from recsys.files.atomic import read_json
 from recsys.files.checksums import FileEntry
+from recsys.files.kinds import found_at
 from recsys.files.named import check_named, inside
 
 MANIFEST = "bundle.json"
@@ -267,7 +268,10 @@ def read_manifest(folder: Path) -> BundleManifest:
         ChecksumError: the manifest is not the one that was written.
     """
     if not (folder / MANIFEST).is_file():
-        raise DataError(f"{folder} is not a bundle (no {MANIFEST}); make one with `recsys export`")
+        raise DataError(
+            f"{folder} is not a bundle (no {MANIFEST}): {found_at(folder)}; give one, or make one "
+            "with `recsys export`"
+        )
     for own in (MANIFEST, SEAL):
         inside(folder, own)
     try:

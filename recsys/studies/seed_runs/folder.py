@@ -14,6 +14,7 @@ from pathlib import Path
 
 from recsys.errors import ConfigError, RunError
 from recsys.files.atomic import read_json, write_json
+from recsys.files.kinds import found_at
 from recsys.runs.folder import check_empty
 from recsys.runs.records import RUN, load_run_info
 
@@ -66,8 +67,8 @@ def open_seeds(folder: str | Path) -> SeedRuns:
     path = Path(folder) / SEEDS
     if not path.is_file():
         raise RunError(
-            f"{folder} holds no runs of several seeds (no {SEEDS}); `recsys train CONFIG --seeds "
-            "0,1,2` trains some"
+            f"{folder} holds no runs of several seeds (no {SEEDS}): {found_at(folder)}; `recsys "
+            "train CONFIG --seeds 0,1,2` trains some"
         )
     tree = read_json(path, "train again")
     if tree.get("schema_version") != _SCHEMA:
