@@ -9,7 +9,7 @@ as HSTU has (Zhai et al., ICML 2024), and each interaction a vector by the time 
 
 Departures from the paper: packed tokens instead of padding; a LayerNorm on the input embedding,
 without which a table of small initial values is drowned by what attention adds; and, with
-`history_mean`, the mean of the history is added to what attention finds (`layers.history_mean`).
+`history_mean`, the mean of recent items is added to what attention finds (`layers.history_mean`).
 
 Shape legend: B users, T tokens, N items, D embedding_dim.
 """
@@ -17,7 +17,7 @@ Shape legend: B users, T tokens, N items, D embedding_dim.
 from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 from torch import Tensor, nn
 
 from recsys.data.features.loading import ItemFeatures
@@ -42,9 +42,9 @@ class SASRecConfig(NextItemConfig):
     """Learned position vectors, counted from the oldest or from the most recent interaction."""
     input_norm: bool = True
     """LayerNorm on the sum of item and position vectors."""
-    history_mean: bool = True
-    """The mean of the history's item vectors, learned weights on its coordinates, is added to user
-    vectors. It tells what a user has liked all along, where attention tells what comes next."""
+    history_mean: int = Field(default=20, ge=0)
+    """Most recent items whose mean, with learned weights on its coordinates, is added to user
+    vectors: what a user has liked all along, where attention tells what comes next. 0: none is."""
 
     @model_validator(mode="before")
     @classmethod
@@ -52,7 +52,7 @@ class SASRecConfig(NextItemConfig):
         """A run of an earlier version has no such mean."""
         stored = (info.context or {}).get("stored")
         if stored and isinstance(given, dict) and "history_mean" not in given:
-            return {**given, "history_mean": False}
+            return {**given, "history_mean": 0}
         return given
 
     @property
@@ -111,7 +111,8 @@ class SASRec(NextItemModel):
         self.input_norm = norm(sizes, nested=nested) if config.input_norm else nn.Identity()
         self.input_dropout = Dropout(config.encoder.dropout)
         self.encoder = Transformer(sizes, config.encoder, timed=config.time != "none")
-        self.mean = HistoryMean(sizes, nested=nested) if config.history_mean else None
+        window = config.history_mean
+        self.mean = HistoryMean(window, sizes, nested=nested) if window else None
         self._add_scores()
 
     def _encode(self, histories: Histories, x: Tensor, *, last: bool = False) -> Tensor:

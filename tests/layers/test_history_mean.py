@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from recsys.config import parse
@@ -16,14 +17,15 @@ def layout():
     return layout_of(Histories(np.arange(len(LENGTHS)), items, offsets))
 
 
-def test_each_token_has_the_mean_of_its_user_up_to_it():
+@pytest.mark.parametrize("window", [1, 3, 9])
+def test_each_token_has_the_mean_of_its_users_recent_items(window):
     vectors = torch.randn(9, 8)
-    mean = HistoryMean((4, 8), nested=False)
+    mean = HistoryMean(window, (4, 8), nested=False)
     found = mean(vectors, layout())
     starts = [0, 3, 4]
     for start, length in zip(starts, LENGTHS, strict=True):
         for end in range(start, start + length):
-            wanted = vectors[start : end + 1].mean(0)
+            wanted = vectors[max(start, end + 1 - window) : end + 1].mean(0)
             wanted = torch.nn.functional.layer_norm(wanted, (8,)) * FIRST_WEIGHT
             torch.testing.assert_close(found[end], wanted)
     torch.testing.assert_close(mean(vectors, layout(), last=True), found[layout().last])
@@ -31,7 +33,7 @@ def test_each_token_has_the_mean_of_its_user_up_to_it():
 
 def test_a_nested_mean_hides_later_blocks_from_earlier_ones():
     vectors = torch.randn(9, 8)
-    mean = HistoryMean((4, 8), nested=True)
+    mean = HistoryMean(3, (4, 8), nested=True)
     before = mean(vectors, layout())
     vectors[:, 4:] = torch.randn(9, 4)
     after = mean(vectors, layout())
@@ -40,7 +42,6 @@ def test_a_nested_mean_hides_later_blocks_from_earlier_ones():
 
 
 def test_a_run_of_an_earlier_version_has_no_mean():
-    assert SASRecConfig().history_mean
-    assert not parse(SASRecConfig, {}, "a run", stored=True).history_mean
-    assert parse(SASRecConfig, {"history_mean": True}, "a run", stored=True).history_mean
-    assert parse(SASRecConfig, {}, "a file").history_mean
+    assert parse(SASRecConfig, {}, "a file").history_mean == SASRecConfig().history_mean > 0
+    assert parse(SASRecConfig, {}, "a run", stored=True).history_mean == 0
+    assert parse(SASRecConfig, {"history_mean": 5}, "a run", stored=True).history_mean == 5
