@@ -6,7 +6,7 @@ Shape legend: B users, L longest history, D embedding_dim.
 import torch
 from torch import Tensor, nn
 
-from recsys.layers.history_mean import HistoryMean
+from recsys.layers.histories.mean import HistoryMean
 from recsys.layers.timed.padded_grid import PaddedGrid, padded_times
 from recsys.layers.transformer import Transformer
 

@@ -9,7 +9,7 @@ as HSTU has (Zhai et al., ICML 2024), and each interaction a vector by the time 
 
 Departures from the paper: packed tokens instead of padding; a LayerNorm on the input embedding,
 without which a table of small initial values is drowned by what attention adds; and, with
-`history_mean`, the mean of recent items is added to what attention finds (`layers.history_mean`).
+`history_mean`, the mean of recent items is added to what attention finds (`layers.histories.mean`).
 
 Shape legend: B users, T tokens, N items, D embedding_dim.
 """
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.layers.dropout import Dropout
-from recsys.layers.history_mean import HistoryMean
+from recsys.layers.histories.mean import HistoryMean
 from recsys.layers.nested import blocks_from, check_blocks, norm
 from recsys.layers.padded_transformer import PaddedTransformer
 from recsys.layers.transformer import Transformer, TransformerConfig

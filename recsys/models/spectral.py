@@ -29,7 +29,7 @@ from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.devices import to_indices
 from recsys.errors import ConfigError
-from recsys.layers.history_sums import HistorySum, history_sums
+from recsys.layers.histories.sums import HistorySum, history_sums
 from recsys.layers.spectrum import leading, normalized
 from recsys.losses.softmax import NestedLossOutput, ScoreScales, nested_softmax
 from recsys.models.base import Model, ModelConfig

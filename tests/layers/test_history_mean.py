@@ -4,7 +4,7 @@ import torch
 
 from recsys.config import parse
 from recsys.data.histories import Histories
-from recsys.layers.history_mean import FIRST_WEIGHT, HistoryMean
+from recsys.layers.histories.mean import FIRST_WEIGHT, HistoryMean
 from recsys.layers.jagged import layout_of
 from recsys.models import SASRecConfig
 

@@ -3,9 +3,9 @@
 Attention is good at what came last; the mean of the items' vectors keeps what a user has liked all
 along. Lin et al., FISSA: Fusing Item Similarity Models with Self-Attention Networks for Sequential
 Recommendation, RecSys 2020, add the two. Departures: the weight of the mean is a learned number
-for each coordinate and not a gate that looks at the candidate, so that a user stays one vector; and the mean
-is of the most recent items, alike among them: that of hundreds says little more than what is
-popular.
+for each coordinate and not a gate that looks at the candidate, so that a user stays one vector; and
+the mean is of the most recent items, alike among them: that of hundreds says little more than what
+is popular.
 
 Shape legend: T packed tokens, D coordinates, B users, L longest history.
 """

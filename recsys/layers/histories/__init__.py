@@ -1,0 +1,1 @@
+"""What is made of a whole history at once: sums and means of its vectors."""
