@@ -170,7 +170,7 @@ def test_two_interests_are_worth_more_than_one_where_users_have_two(tmp_path):
                 "model": {
                     "name": "comirec",
                     "num_interests": interests,
-                    "granularities": {"sizes": [2, 4]},
+                    "granularities": {"sizes": [2, 4], "weights": None},
                     "history_dropout": 0.0,
                 },
                 "loss": {"name": "softmax", "distillation": 0.0},
