@@ -14,7 +14,7 @@ from recsys.retrieval.bundle.versions import find_bundle
 from tests.forked import Child
 
 WORDS = [
-    *("candidates.keep=30", "rows.folds=3", "rows.most=150", "ranker.num_trees=5"),
+    *("candidates.keep=40", "rows.folds=3", "rows.most=150", "ranker.num_trees=5"),
     *("ranker.least_rows=5", "ranker.threads=1", "features.neighbours=null"),
 ]
 FIT = """
