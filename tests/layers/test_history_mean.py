@@ -6,7 +6,7 @@ from recsys.config import parse
 from recsys.data.histories import Histories
 from recsys.layers.histories.mean import FIRST_WEIGHT, HistoryMean
 from recsys.layers.jagged import layout_of
-from recsys.models import SASRecConfig
+from recsys.models import SASRec, SASRecConfig
 
 LENGTHS = [3, 1, 5]
 
@@ -45,3 +45,28 @@ def test_a_run_of_an_earlier_version_has_no_mean():
     assert parse(SASRecConfig, {}, "a file").history_mean == SASRecConfig().history_mean > 0
     assert parse(SASRecConfig, {}, "a run", stored=True).history_mean == 0
     assert parse(SASRecConfig, {"history_mean": 5}, "a run", stored=True).history_mean == 5
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_tower_of_padded_rows_means_the_same_items(nested):
+    torch.manual_seed(0)
+    config = SASRecConfig.model_validate(
+        {
+            "granularities": {"sizes": [4, 8]},
+            "history_length": 6,
+            "history_mean": 2,
+            "encoder": {"nested": nested},
+        }
+    )
+    model = SASRec(config, num_items=9).eval()
+    offsets = np.concatenate([[0], np.cumsum(LENGTHS)]).astype(np.int64)
+    rows = Histories(np.arange(3), np.arange(9, dtype=np.int32), offsets)
+    padded = torch.zeros(3, 5, 8)
+    with torch.no_grad():
+        for row, (start, length) in enumerate(zip(offsets, LENGTHS, strict=False)):
+            padded[row, :length] = model.item_vectors()[start : start + length]
+        found = model.user_tower()(padded, torch.tensor(LENGTHS))
+        wanted = model.user_vectors(rows)
+        torch.testing.assert_close(found, wanted)
+        model.mean.window = 5
+        assert not torch.allclose(model.user_vectors(rows), wanted)
