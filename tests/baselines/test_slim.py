@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
@@ -25,9 +25,11 @@ def slim_weights(x, l1, l2, neighbours=None):
     for j in range(num_items):
         others = [i for i in range(num_items) if i != j and gram[i, j] > 0]
         if neighbours:
-            cosines = gram[:, j] / np.sqrt(np.maximum(gram.diagonal() * gram[j, j], 1))
+            # In 32 bits, product by product: other roundings order equal cosines otherwise.
+            norms = np.sqrt(np.maximum(gram.diagonal(), 1)).astype(np.float32)
+            cosines = gram[:, j].astype(np.float32) / (norms[j] * norms)
             others = [i for i in others if gram[i, j] > l1]
-            others = sorted(others, key=lambda i: (-np.float32(cosines[i]), i))[:neighbours]
+            others = sorted(others, key=lambda i: (-cosines[i], i))[:neighbours]
         if others:
             own = gram[np.ix_(others, others)] + l2 * np.eye(len(others))
             root = np.linalg.cholesky(own)
@@ -41,6 +43,7 @@ def jagged(x) -> Histories:
     return Histories(np.arange(len(x)), items.astype(np.int32), offsets)
 
 
+@example(76, 0, 0.5, 3, 1)  # two candidates whose cosines are equal but for rounding
 @settings(deadline=None, max_examples=30)
 @given(
     st.integers(0, 10**6), st.sampled_from([0, 0.5, 2]), st.sampled_from([0.5, 4]),
