@@ -1,6 +1,6 @@
 """Trained models: one paper, one file, one line here."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from recsys.models.base import Model, ModelConfig, lacks_of_model
 from recsys.models.bert4rec import BERT4Rec, BERT4RecConfig
@@ -68,7 +68,15 @@ MODELS: Registry[type[Model]] = Registry(
 )
 """All models by name."""
 
+
+def _without_mean(given: dict[str, Any]) -> dict[str, Any]:
+    """A stored SASRec of before there were means of recent items has none."""
+    is_sasrec = given.get("name", "sasrec") == "sasrec"
+    return {"history_mean": 0} | given if is_sasrec else given
+
+
 AnyModelConfig = Annotated[
-    ModelConfig, NamedSection(lambda name: MODELS.find(name).Config, default="sasrec")
+    ModelConfig,
+    NamedSection(lambda name: MODELS.find(name).Config, default="sasrec", older=_without_mean),
 ]
 """The config of any model; `name` tells which, `sasrec` where it is left out."""

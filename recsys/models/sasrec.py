@@ -15,9 +15,9 @@ Shape legend: B users, T tokens, N items, D embedding_dim.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from recsys.data.features.loading import ItemFeatures
@@ -45,15 +45,6 @@ class SASRecConfig(NextItemConfig):
     history_mean: int = Field(default=20, ge=0)
     """Most recent items whose mean, with learned weights on its coordinates, is added to user
     vectors: what a user has liked all along, where attention tells what comes next. 0: none is."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_before(cls, given: Any, info: ValidationInfo) -> Any:
-        """A run of an earlier version has no such mean."""
-        stored = (info.context or {}).get("stored")
-        if stored and isinstance(given, dict) and "history_mean" not in given:
-            return {**given, "history_mean": 0}
-        return given
 
     @property
     def nested(self) -> bool:

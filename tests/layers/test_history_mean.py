@@ -7,6 +7,7 @@ from recsys.data.histories import Histories
 from recsys.layers.histories.mean import FIRST_WEIGHT, HistoryMean
 from recsys.layers.jagged import layout_of
 from recsys.models import SASRec, SASRecConfig
+from recsys.runs.config import RunConfig
 
 LENGTHS = [3, 1, 5]
 
@@ -42,9 +43,15 @@ def test_a_nested_mean_hides_later_blocks_from_earlier_ones():
 
 
 def test_a_run_of_an_earlier_version_has_no_mean():
-    assert parse(SASRecConfig, {}, "a file").history_mean == SASRecConfig().history_mean > 0
-    assert parse(SASRecConfig, {}, "a run", stored=True).history_mean == 0
-    assert parse(SASRecConfig, {"history_mean": 5}, "a run", stored=True).history_mean == 5
+    def mean_of(model, stored):
+        tree = {"data": "data/x", "model": model}
+        return parse(RunConfig, tree, "a config", stored=stored).model.history_mean
+
+    assert mean_of({"name": "sasrec"}, False) == SASRecConfig().history_mean > 0
+    assert mean_of({"name": "sasrec"}, True) == mean_of({}, True) == 0
+    assert mean_of({"name": "sasrec", "history_mean": 5}, True) == 5
+    other = {"data": "data/x", "model": {"name": "hstu"}}
+    parse(RunConfig, other | {"protocol": "request-time"}, "a run", stored=True)
 
 
 @pytest.mark.parametrize("nested", [False, True])
