@@ -97,6 +97,11 @@ def titles(page, name):
     )
 
 
+def settled(page):
+    """Waits until every list is of what is on the page now."""
+    page.wait_for_selector("#lists[aria-busy=false]")
+
+
 def wait_for(page, text):
     page.wait_for_function(
         "text => document.getElementById('note').textContent.includes(text)", arg=text
@@ -108,16 +113,17 @@ def test_search_add_slide_and_compare_by_keyboard_alone(page, model):
     assert titles(page, "full")[0] == "The film 7"
     tab_to(page, "title")
     page.keyboard.type("film 12")
-    page.wait_for_selector("#found li[aria-selected=true]")
+    page.wait_for_selector("#found[aria-busy=false] [aria-selected=true]")
     page.keyboard.press("Enter")
     wait_for(page, "items are the same")
     page.keyboard.type("film 2")
-    page.wait_for_selector("#found-1")
+    page.wait_for_selector("#found[aria-busy=false] #found-1")
     page.keyboard.press("ArrowDown")
     second = page.inner_text("#found-1")
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelectorAll('#history li').length === 2")
-    page.wait_for_function("() => document.getElementById('took').textContent.endsWith('ms')")
+    settled(page)
+    assert page.inner_text("#took").endswith("ms")
     history = ["film 12", second.removeprefix("The ")]
     for size, name in ((8, "full"), (8, "short")):
         wanted = model.recommend(histories={"x": history}, granularity=size)["item_id"]
@@ -134,11 +140,55 @@ def test_search_add_slide_and_compare_by_keyboard_alone(page, model):
     assert page.get_attribute("#size", "aria-valuetext") == "4 of 8 coordinates"
 
 
+def held(page, pattern):
+    """Requests of a pattern wait here until the test lets them go on."""
+    waiting = []
+    page.route(pattern, lambda route: waiting.append(route))
+    return waiting
+
+
+def test_answers_of_an_older_text_are_never_picked(page):
+    tab_to(page, "title")
+    page.keyboard.type("film")
+    page.wait_for_selector("#found[aria-busy=false] #found-1")
+    waiting = held(page, "**/v1/items?*")
+    page.keyboard.type(" 12")
+    assert page.get_attribute("#found", "aria-busy") == "true"
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.locator("#history button").count() == 0
+    while len(waiting) < 3:
+        page.wait_for_timeout(20)
+    for request in reversed(waiting):  # the newest first: older ones come late
+        request.continue_()
+    page.wait_for_selector("#found[aria-busy=false] [aria-selected=true]")
+    page.wait_for_load_state("networkidle")
+    assert page.inner_text("#found-0") == "The film 12"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#history button")
+    assert page.inner_text("#history li span") == "The film 12"
+
+
+def test_the_user_asked_for_last_is_shown(page):
+    waiting = held(page, "**/v1/users/u*")
+    for user in ("u5", "u7"):
+        page.fill("#user", user)
+        page.press("#user", "Enter")
+    while len(waiting) < 2:
+        page.wait_for_timeout(20)
+    for request in reversed(waiting):
+        request.continue_()
+    page.wait_for_load_state("networkidle")
+    settled(page)
+    assert "u7" in page.inner_text("#history-name")
+
+
 def test_a_user_is_shown_and_a_category_narrows_the_lists(page, model):
     tab_to(page, "user")
     page.keyboard.type("u5")
     page.keyboard.press("Enter")
     wait_for(page, "items are the same")
+    settled(page)
     assert titles(page, "full") == [
         f"The {x}" for x in model.recommend(["u5"], granularity=8)["item_id"]
     ]
@@ -147,6 +197,7 @@ def test_a_user_is_shown_and_a_category_narrows_the_lists(page, model):
     page.wait_for_function(
         "() => [...document.querySelectorAll('#full .more')].every(x => x.textContent === 'War')"
     )
+    settled(page)
     assert 0 < len(titles(page, "full")) <= 7
     page.fill("#user", "nobody")
     page.press("#user", "Enter")

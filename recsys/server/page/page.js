@@ -68,6 +68,7 @@ function request(size) {
 async function refresh() {
   const run = ++state.run;
   state.lists.clear();
+  $("lists").setAttribute("aria-busy", "true");
   showHistory();
   try {
     // The full width first: everything is compared with it. Each alone, so that times are its own.
@@ -80,6 +81,7 @@ async function refresh() {
   } catch (error) {
     if (run === state.run) { note(error.message, true); show(); }
   }
+  if (run === state.run) $("lists").setAttribute("aria-busy", "false");
 }
 
 function show() {
@@ -152,11 +154,13 @@ function remove(place) {
 }
 
 async function pick(user) {
+  const run = ++state.run; // what is asked for later counts, whichever answer comes first
   try {
     const found = await ask(`/v1/users/${encodeURIComponent(user)}`);
+    if (run !== state.run) return;
     Object.assign(state, { user: found.user_id, history: found.latest, length: found.length });
     await refresh();
-  } catch (error) { note(error.message, true); }
+  } catch (error) { if (run === state.run) note(error.message, true); }
 }
 
 function add(item) {
@@ -167,29 +171,33 @@ function add(item) {
   refresh();
 }
 
+// While an answer is under way nothing can be picked by keyboard: the list is of an older text.
 let found = [], active = -1, searches = 0;
 function close() {
   $("found").hidden = true;
   $("title").setAttribute("aria-expanded", "false");
-  $("title").removeAttribute("aria-activedescendant");
-  active = -1;
+  select(-1);
 }
 
 async function search() {
   const run = ++searches;
   const text = $("title").value.trim();
+  found = [];
   if (!text) { close(); return; }
+  select(-1);
+  $("found").setAttribute("aria-busy", "true");
   try {
     const answer = await ask(`/v1/items?limit=8&query=${encodeURIComponent(text)}`);
     if (run !== searches || $("title").value.trim() !== text) return;
     found = answer.items;
+    $("found").setAttribute("aria-busy", "false");
     $("found").replaceChildren(...(found.length
       ? found.map((item, place) => make("li", { role: "option", id: `found-${place}`, onpointerdown: (event) => { event.preventDefault(); add(item); } }, item.title))
       : [make("li", { class: "none" }, "no title has these words")]));
     $("found").hidden = false;
     $("title").setAttribute("aria-expanded", "true");
     select(found.length ? 0 : -1);
-  } catch (error) { note(error.message, true); }
+  } catch (error) { if (run === searches) { close(); note(error.message, true); } }
 }
 
 function select(place) {
@@ -199,6 +207,7 @@ function select(place) {
     if (at === place) row.scrollIntoView({ block: "nearest" });
   });
   if (place >= 0) $("title").setAttribute("aria-activedescendant", `found-${place}`);
+  else $("title").removeAttribute("aria-activedescendant");
 }
 
 // The trade-off ---------------------------------------------------------------------------------
@@ -255,17 +264,24 @@ function drawPlot() {
 
 // Start -----------------------------------------------------------------------------------------
 
+let suggestions = 0;
+async function suggest() {
+  const run = ++suggestions;
+  try {
+    const { users } = await ask(`/v1/users?limit=12&query=${encodeURIComponent($("user").value)}`);
+    if (run === suggestions) $("users").replaceChildren(...users.map((user) => make("option", { value: user })));
+  } catch (error) { note(error.message, true); }
+}
+
 function listen() {
   $("size").addEventListener("input", show);
   window.addEventListener("resize", drawPlot);
   document.querySelectorAll("input[name=cost]").forEach((radio) => radio.addEventListener("change", drawPlot));
   $("user-form").addEventListener("submit", (event) => { event.preventDefault(); if ($("user").value.trim()) pick($("user").value.trim()); });
-  $("user").addEventListener("input", async () => {
-    const { users } = await ask(`/v1/users?limit=12&query=${encodeURIComponent($("user").value)}`);
-    $("users").replaceChildren(...users.map((user) => make("option", { value: user })));
-  });
+  $("user").addEventListener("input", suggest);
   $("any").addEventListener("click", async () => {
-    const { users } = await ask("/v1/users?limit=100");
+    let users = [];
+    try { ({ users } = await ask("/v1/users?limit=100")); } catch (error) { note(error.message, true); }
     if (users.length) { $("user").value = users[Math.floor(Math.random() * users.length)]; pick($("user").value); }
   });
   $("clear").addEventListener("click", () => { Object.assign(state, { user: null, history: [], length: 0 }); $("title").focus(); refresh(); });
@@ -306,8 +322,7 @@ async function start() {
   if (!bundle.histories) { $("title").disabled = true; $("title").placeholder = "this bundle reads no histories"; }
   showFilters();
   listen();
-  const { users } = bundle.users ? await ask("/v1/users?limit=12") : { users: [] };
-  $("users").replaceChildren(...users.map((user) => make("option", { value: user })));
+  if (bundle.users) await suggest();
   await refresh();
   document.body.dataset.ready = "yes";
 }
