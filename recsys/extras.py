@@ -26,8 +26,11 @@ class Extra(NamedTuple):
 
 
 EXTRAS = {
-    "train": Extra("training, evaluating and exporting models", ("torch", "scipy", "tensorboardX")),
-    "baselines": Extra("the baselines ALS and BPR", ("implicit", "threadpoolctl")),
+    "train": Extra(
+        "training, evaluating and exporting models",
+        ("torch", "scipy", "tensorboardX", "threadpoolctl"),
+    ),
+    "baselines": Extra("the baselines ALS and BPR", ("implicit",)),
     "report": Extra("report pages and plots", ("matplotlib", "jinja2")),
     "tune": Extra("searches over a space of configs", ("optuna",)),
     "wandb": Extra("logging to Weights & Biases", ("wandb",)),

@@ -55,8 +55,15 @@ def opened(
     """A run with the data set and on the device named; the folder where nothing was said."""
     if data is None and device is None and not unfinished:
         return run
+    from recsys.errors import ConfigError
+    from recsys.files.kinds import found_at
     from recsys.runs.loading import LoadedRun
 
+    if found_at(run) in ("it is a bundle", "it is a version of a bundle"):
+        raise ConfigError(
+            f"{run} is a bundle, and --data, --device and --unfinished are of runs; leave them "
+            "out, or name the run"
+        )
     return LoadedRun(run, unfinished=unfinished, data=data, device=device)
 
 
@@ -90,14 +97,14 @@ def shown_ks(text: str | None, protocol: str) -> list[int]:
     """The cutoffs of `--ks`; where nothing was said, that of the protocol."""
     from recsys.evaluation.protocol import find_protocol
 
-    return numbers("--ks", text) if text else [find_protocol(protocol).k]
+    return [find_protocol(protocol).k] if text is None else numbers("--ks", text)
 
 
 def measured_ks(text: str | None) -> list[int]:
     """The cutoffs that are measured: the usual ones, and those of `--ks`."""
     from recsys.evaluation.evaluate import DEFAULT_KS
 
-    return sorted({*DEFAULT_KS, *(numbers("--ks", text) if text else ())})
+    return sorted({*DEFAULT_KS, *(() if text is None else numbers("--ks", text))})
 
 
 def one_of(option: str, text: str, allowed: tuple[str, ...]) -> Any:

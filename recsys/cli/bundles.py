@@ -155,7 +155,7 @@ def nest(
 
     nesting = Nesting(
         method=one_of("--method", method, ("learned", "pca", "none")),
-        sizes=numbers("--sizes", sizes) if sizes else None,
+        sizes=None if sizes is None else numbers("--sizes", sizes),
         normalize=normalize,
     )
     done = rotate(

@@ -116,7 +116,7 @@ def show(
     """What a user had last and what is recommended, by title."""
     from recsys.library.show import show as display
 
-    sizes = numbers("--granularity", granularity) if granularity else []
+    sizes = [] if granularity is None else numbers("--granularity", granularity)
     display(source, user, granularities=sizes, k=k, last=last, data=data)
 
 

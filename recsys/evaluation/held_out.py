@@ -16,6 +16,7 @@ from recsys.data.histories import Histories, jagged_positions, select
 from recsys.data.read_only import freeze_arrays
 from recsys.data.splitting import Split
 from recsys.errors import DataError
+from recsys.retrieval.checks import checked_count
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,13 @@ def held_out(dataset: Dataset, split: Split, part: str) -> HeldOut:
 
 
 def spread_over(count: int, wanted: int | None) -> Int64:
-    """At most so many of `0..count-1`, evenly spread, ascending; None: all."""
+    """At most so many of `0..count-1`, evenly spread, ascending; None: all.
+
+    Raises:
+        ConfigError: it is not a whole number of 1 or more.
+    """
+    if wanted is not None:
+        checked_count(wanted, "the number of users")
     if wanted is None or wanted >= count:
         return np.arange(count)
     return np.unique(np.linspace(0, count - 1, wanted).astype(np.int64))

@@ -1,4 +1,4 @@
-"""The thread pool of all compiled code.
+"""The thread pool of all compiled code, and the number of threads of torch and numpy.
 
 The kernels let go of the interpreter's lock, so Python's own threads will do. numba's are not
 used: starting them resets torch's number of threads, and with it the bits of every later sum.
@@ -10,8 +10,9 @@ then forks its workers: each forked process makes a pool of its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -32,6 +33,25 @@ def shares(num_parts: int) -> list[Part]:
     import torch  # searches share this pool, and need no torch
 
     return parts_of(num_parts, max(1, torch.get_num_threads())) or [(0, 0)]
+
+
+@contextmanager
+def limited(number: int | None) -> Iterator[None]:
+    """Threads of torch and of numpy's products meanwhile; None: as many as torch has, for both.
+
+    numpy's BLAS has threads of its own, which torch's number does not reach, and its sums round
+    otherwise with more of them. (Accelerate, of macOS, cannot be told.)
+    """
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        with threadpool_limits(number or before, "blas"):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run_shares(task: Callable[[int, Part], None], parts: list[Part]) -> None:

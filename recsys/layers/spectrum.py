@@ -134,10 +134,10 @@ def start_rows(
     Returns:
         `[M]` items, ascending, and `[M, K]` their vectors; K is D, or less where fewer eigenvalues
         are positive, or items so many that D directions take more than `START_BYTES`. Where fewer
-        than two are left, M is 0: by one alone all items that are connected are alike.
+        than two are left, M is 0 (`why_none`): by one alone all items that are connected are alike.
     """
     nothing = np.empty(0, np.int64), np.empty((0, 0), np.float32)
-    count = min(dim, num_items, START_BYTES // (4 * num_items) - _MORE)
+    count = min(dim, num_items, _room(num_items))
     if count < 2:
         return nothing
     window = max(1, min(window, START_PAIRS // max(1, len(rows.items))))
@@ -156,3 +156,28 @@ def start_rows(
     lengths = np.linalg.norm(vectors, axis=1)
     reached = np.flatnonzero(lengths > _NOTHING)
     return reached, vectors[reached] / lengths[reached, None]
+
+
+def why_none(rows: Histories, num_items: int, dim: int) -> str:
+    """Why `start_rows` of the same arguments has found no item."""
+    if dim < 2:
+        return "vectors of one coordinate hold no two directions"
+    if _room(num_items) < 2:
+        return (
+            f"two directions of {num_items:,} items take more than the {START_BYTES >> 20} MiB "
+            "that there are for them"
+        )
+    if not neighbours_of_order(rows, num_items, 1).nnz:
+        return (
+            f"no two items stand beside each other in the {len(rows):,} histories of the training "
+            "rows"
+        )
+    return (
+        "all items that stand near each other in the training rows do so alike, so that there are "
+        "no two directions"
+    )
+
+
+def _room(num_items: int) -> int:
+    """Directions that `START_BYTES` hold, beside those that the search takes."""
+    return START_BYTES // (4 * num_items) - _MORE

@@ -195,14 +195,18 @@ class Model(nn.Module):
         before training and whenever a run is opened; of models that say `reads_rows` alone.
         """
 
-    def begin(self, rows: Callable[[int | None], Histories]) -> None:
+    def begin(self, rows: Callable[[int | None], Histories]) -> str | None:
         """Is called once before a training that begins anew, when all else has been told: first
         values that are made of the training rows.
 
         Args:
             rows: gives what may be fitted on, one history for each user (some may be empty); of
                 users that are evenly spread, where about so many rows are enough.
+
+        Returns:
+            A sentence for the user, if first values are others than usual.
         """
+        return None
 
 
 _METHODS = {

@@ -17,10 +17,11 @@ from recsys.data.batching import Batch
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.devices import to_indices
+from recsys.errors import ConfigError
 from recsys.granularity import Granularities
 from recsys.layers.dropout import Dropout, RowDropout
 from recsys.layers.jagged import JaggedLayout, Time, layout_of
-from recsys.layers.spectrum import START_PAIRS, start_rows
+from recsys.layers.spectrum import START_PAIRS, start_rows, why_none
 from recsys.layers.timed.buckets import GapVectors
 from recsys.losses.history_candidates import Had, RepeatBias, seen_candidates
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales
@@ -91,8 +92,9 @@ class NextItemConfig(ModelConfig):
     """What item vectors are made of beside ids; None: the table's rows are the item vectors."""
     init: Literal["normal", "spectral"] | None = None
     """First values of the item vectors: normal, or the leading directions of what stands near what
-    in the training rows, as far as there are such (`layers.spectrum.start_rows`). None: spectral
-    where the item vectors are the rows of a dense table, and normal elsewhere."""
+    in the training rows (`layers.spectrum.start_rows`); where there are none, the run is refused.
+    None: spectral where the item vectors are the rows of a dense table and there are directions,
+    and normal elsewhere."""
     item_init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of the first values of item vectors, of either kind."""
     history_dropout: float = Field(default=0.15, ge=0, lt=1)
@@ -186,20 +188,33 @@ class NextItemModel(Model):
         self.output_dropout = Dropout(config.output_dropout)
 
     @torch.no_grad()
-    def begin(self, rows: Callable[[int | None], Histories]) -> None:
+    def begin(self, rows: Callable[[int | None], Histories]) -> str | None:
         """Puts the leading directions into the item vectors, if the config says so. Items that no
         direction reaches, and coordinates beyond the directions, stay as they are.
+
+        Raises:
+            ConfigError: `init: spectral` was asked for, and there are no directions.
         """
         if not self.config.begins_spectral:
-            return
+            return None
         ids = self.table.ids if isinstance(self.table, ItemTower) else self.table
         weight, std = cast(DenseTable, ids).weight, self.config.item_init_std
         seed = int(torch.randint(1 << 31, (1,)))  # of the run's own random numbers
-        items, vectors = start_rows(rows(START_PAIRS), *weight.shape, seed=seed)
+        known = rows(START_PAIRS)
+        items, vectors = start_rows(known, *weight.shape, seed=seed)
+        if not len(items):
+            why = why_none(known, *weight.shape)
+            if self.config.init == "spectral":
+                raise ConfigError(
+                    f"model.init: spectral has nothing to begin with: {why}; "
+                    "say model.init=normal, or leave it out"
+                )
+            return f"item vectors begin with normal values (model.init): {why}"
         count = vectors.shape[1]
         first = torch.from_numpy(vectors) * std * count**0.5
         reached = torch.from_numpy(items).to(weight.device)
         weight[reached, :count] = first.to(weight.device)
+        return None
 
     def _add_scores(self) -> None:
         """The last part of building: what scores are multiplied by, after the encoder. (The sum of

@@ -50,7 +50,7 @@ class RunConfig(StrictModel):
     device: str = "auto"
     """Where the model is trained: auto (a GPU, if there is one), cpu, cuda, cuda:1 or mps."""
     threads: int | None = Field(default=None, ge=1)
-    """Threads of torch; None: all cores. Bit-identical repetition needs the same number."""
+    """Threads of torch and numpy; None: all cores. To repeat a run bit for bit, give its number."""
 
     @field_validator("logs", mode="before")
     @classmethod

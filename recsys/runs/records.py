@@ -42,6 +42,10 @@ def no_run(folder: Path, missing: str) -> RunError:
         folder: in which a run was expected.
         missing: the file by which it would be one.
     """
+    if missing != RUN and (folder / RUN).is_file():
+        return RunError(
+            f"{folder} is a run folder whose {missing} is gone; bring the file back, or train again"
+        )
     return RunError(
         f"{folder} is not a run folder (no {missing}): {found_at(folder)}; give one, or train one "
         "with `recsys train`"

@@ -113,7 +113,8 @@ def key_of(settings: ServerSettings) -> str | None:
         key = settings.key_file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"the API key cannot be read from {settings.key_file}: {error}"
+            f"the API key cannot be read from {settings.key_file} ({error}); give a "
+            "file with one line of ASCII text"
         ) from error
     if not key.isascii() or not key:
         raise ConfigError(f"{settings.key_file} holds no key; write one line of ASCII text")

@@ -91,6 +91,26 @@ def test_what_tells_nothing_of_items_gives_no_vectors(histories):
     assert not len(items) and not len(vectors)
 
 
+@pytest.mark.parametrize(
+    ("histories", "dim", "told"),
+    [
+        ([[0, 1, 2]], 1, "one coordinate"),
+        ([[0], [1, 1], []], 8, "no two items stand beside each other in the 3 histories"),
+        ([[0, 1, 2]], 8, "do so alike"),
+    ],
+)
+def test_why_there_are_no_vectors_is_told(histories, dim, told):
+    flat = np.array([item for row in histories for item in row], np.int32)
+    rows = Histories(np.arange(len(histories)), flat, np.cumsum([0, *map(len, histories)]))
+    assert not len(start_rows(rows, 3, dim, seed=0)[0])
+    assert told in spectrum.why_none(rows, 3, dim)
+
+
+def test_a_catalogue_without_room_is_told(monkeypatch):
+    monkeypatch.setattr(spectrum, "START_BYTES", 4 * ITEMS * (spectrum._MORE + 1))
+    assert "two directions of 25 items take more" in spectrum.why_none(some_rows(), ITEMS, 8)
+
+
 def test_with_many_pairs_neighbours_are_nearer(monkeypatch):
     rows = some_rows()
     for pairs, window in ((2 * len(rows.items), 2), (len(rows.items) // 2, 1)):

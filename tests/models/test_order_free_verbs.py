@@ -137,5 +137,6 @@ def test_what_a_solver_does_not_read_is_told_or_refused(place, capsys):
     wide = RunConfig.model_validate(tree(place, "spectral", granularities={"sizes": [8, 61]}))
     with pytest.raises(ConfigError, match="61 coordinates are asked of 60 users and 80 items"):
         recsys.train(wide, out=place / "wide")
+    assert not (place / "wide").exists()
     with pytest.raises(ConfigError, match="spectral is solved anew, not gone on with"):
         recsys.update(place / "idle", place / "data", out=place / "updated")

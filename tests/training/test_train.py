@@ -5,9 +5,12 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from recsys.data.dataset import write_dataset
 from recsys.errors import ConfigError, DataError, ProtocolError, RunError
+from recsys.layers.spectrum import start_rows
+from recsys.models import next_item
 from recsys.recipes.training.train import train
 from recsys.runs.config import RunConfig, read_config
 from recsys.runs.loading import build_model, load_run
@@ -163,6 +166,49 @@ def test_what_cannot_be_trained_leaves_no_folder(data, tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="num_heads 3 does not divide embedding_dim 16"):
         settings(data, model={"granularities": {"sizes": [16]}, "encoder": {"num_heads": 3}})
+
+
+def test_first_values_that_cannot_be_made_are_told_and_refused_where_asked_for(tmp_path, capsys):
+    """Three items stand near each other, all alike: there is one direction and no second one."""
+    walks = np.add.outer(np.arange(12), np.arange(8)) % 3
+    frame = pl.DataFrame({"user_id": np.repeat(np.arange(12), 8), "item_id": walks.ravel()})
+    data = write_dataset(tmp_path / "data", frame, name="alike").folder
+    model = {"granularities": {"sizes": [4, 16]}}
+    alike = settings(data, model=model, trainer={"epochs": 1})
+    train(alike, out=tmp_path / "usual")
+    assert "begin with normal values (model.init): all items" in capsys.readouterr().err
+    asked = settings(data, model=model | {"init": "spectral"}, trainer={"epochs": 1})
+    with pytest.raises(ConfigError, match=r"spectral has nothing to begin with.*model.init=normal"):
+        train(asked, out=tmp_path / "asked")
+    assert not (tmp_path / "asked").exists()  # the same place takes the mended config
+    with pytest.raises(ConfigError, match="spectral has nothing"):
+        train(asked, out=tmp_path / "asked", resume=True)
+    train(
+        settings(data, model=model | {"init": "normal"}, trainer={"epochs": 1}),
+        out=tmp_path / "asked",
+    )
+    assert "begin with" not in capsys.readouterr().err
+
+
+def test_first_values_take_the_threads_of_the_config_in_numpy_too(data, tmp_path, monkeypatch):
+    """numpy's BLAS sums in another order with other threads; the caller's number comes back."""
+    seen = []
+
+    def noted(*arguments, **options):
+        seen.append((blas_threads(), torch.get_num_threads()))
+        return start_rows(*arguments, **options)
+
+    monkeypatch.setattr(next_item, "start_rows", noted)
+    for mine, asked in ((2, 1), (1, 2)):
+        with threadpool_limits(mine, "blas"):
+            config = settings(data, threads=asked, trainer={"epochs": 1})
+            train(config, out=tmp_path / f"run-{asked}")
+            assert blas_threads() == {mine}
+    assert seen == [({1}, 1), ({2}, 2)]
+
+
+def blas_threads():
+    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
 
 
 def test_a_run_that_has_not_ended_is_only_measured_when_asked(data, tmp_path):

@@ -89,7 +89,7 @@ def rank(
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...]:
-    return tuple(numbers(option, text)) if text else ()
+    return () if text is None else tuple(numbers(option, text))
 
 
 def _fit(source: Any, given: list[str], run: Path | None, data: Path | None, out: Any) -> None:

@@ -144,7 +144,12 @@ def _unreadable(path: Path, kind: str, error: Exception) -> DataError:
             f"{path.name} holds an array of Python objects (dtype object), which is a pickle and "
             "is not opened; save ids with ids.astype(str), vectors as floats"
         )
-    return DataError(f"{path.name} is not a complete {kind} without pickles ({error})")
+    # Of a file of another kind numpy says that it holds pickles, which one may trust.
+    what = "it is of another kind" if "pickle" in str(error) else error
+    return DataError(
+        f"{path.name} is not a complete {kind} ({what}); write it again with numpy.save"
+        f"{'z' if kind == 'npz' else ''}"
+    )
 
 
 def _id_array(path: Path, ids: npt.NDArray[Any]) -> pl.Series:

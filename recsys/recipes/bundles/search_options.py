@@ -57,7 +57,15 @@ def search_parts(
     if index.kind == AUTO:
         return [_chosen(index, stages)]
     if index.memory is not None or index.prefer != "speed":
-        raise ConfigError(f"memory and prefer are options of --index {AUTO}")
+        raise ConfigError(
+            f"memory and prefer are options of --index {AUTO}, and the index is "
+            f"{index.kind or 'none'}; leave them out, or say --index {AUTO}"
+        )
+    if index.kind is None and index.recall != IndexOptions.recall:
+        raise ConfigError(
+            f"recall {index.recall} is what an index is tuned to, and there is none; leave it out, "
+            f"or say --index {AUTO}, ivf or another kind"
+        )
     # Lists of an index are tuned with so many: a stage that keeps fewer is told before building.
     least = 1 if index.kind is None else MEASURED_K
     parsed = None if stages is None else parse_stages(stages, least)

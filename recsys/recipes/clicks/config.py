@@ -29,7 +29,7 @@ class ClicksConfig(StrictModel):
     calibration: Kind = "isotonic"
     """The map from scores to probabilities, which is fitted on the validation part."""
     threads: int | None = Field(default=None, ge=1)
-    """Threads of torch; None: all cores. Bit-identical repetition needs the same number."""
+    """Threads of torch and numpy; None: all cores. To repeat a run bit for bit, give its number."""
 
     @field_validator("rankers")
     @classmethod

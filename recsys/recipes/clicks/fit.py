@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from recsys.data.clicks.manifest import Part
 from recsys.data.clicks.reading import Clicks, load_clicks
 from recsys.errors import ConfigError
 from recsys.files.atomic import atomic_path, read_json, write_json
+from recsys.kernels.threads import limited
 from recsys.progress import console
 from recsys.rankers.base import Ranker, RankerConfig
 from recsys.rankers.click_examples import click_examples, click_schema
@@ -97,7 +97,7 @@ def fit_clicks(
     parts = _read(load_clicks(settings.data), settings)
     write_json(folder / "config.json", settings.model_dump(mode="json"))
     found = []
-    with _threads(settings.threads):
+    with limited(settings.threads):
         for label, ranker in settings.rankers.items():
             for seed in settings.seeds:
                 place = folder / f"{label}-s{seed}"
@@ -174,16 +174,3 @@ def _key(ranker: RankerConfig, parts: _Parts, settings: ClicksConfig, seed: int)
         seed,
     )
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Threads of torch meanwhile."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

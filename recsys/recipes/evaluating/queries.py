@@ -15,6 +15,7 @@ from recsys.evaluation.held_out import held_out, spread_over
 from recsys.evaluation.protocol import Part, check_time, find_protocol
 from recsys.evaluation.tradeoff.sweep import Queries
 from recsys.retrieval.bundle.loading import Bundle, load_bundle
+from recsys.retrieval.checks import checked_count
 from recsys.retrieval.filters import make_filters
 from recsys.runs.loading import LoadedRun, open_run
 from recsys.runs.records import RUN
@@ -31,6 +32,10 @@ class Measuring:
     """The number of users, for choosing and again for measuring, evenly spread. None: all."""
     threads: int | None = None
     """Threads of the searches; None: all cores."""
+
+    def __post_init__(self) -> None:
+        if self.num_users is not None:
+            checked_count(self.num_users, "the number of users")
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from recsys.evaluation.evaluate import EvaluationOptions, RankingOptions, evalua
 from recsys.evaluation.held_out import fit_histories, held_out
 from recsys.evaluation.protocol import find_protocol
 from recsys.files.atomic import remove
+from recsys.kernels.threads import limited
 from recsys.models import Model
 from recsys.processes import Processes, joined
 from recsys.progress import console
@@ -37,6 +38,7 @@ from recsys.training.callbacks import Callback, Validation
 from recsys.training.checkpoint import WEIGHTS, TrainState, load_weights
 from recsys.training.loggers import About
 from recsys.training.loggers.watching import check_loggers, watched
+from recsys.training.logs import LOG, read_lines
 from recsys.training.solving import solve_rounds
 from recsys.training.trainer import drop_checkpoints
 from recsys.training.trainer import train as train_loop
@@ -83,15 +85,12 @@ def train(
         )
     settings = _settings(config, overrides, like)
     check_loggers(settings.logs)
-    threads = torch.get_num_threads()
-    try:
-        with joined() as processes, torch.random.fork_rng(devices=[]):
-            if processes.first and not isinstance(config, RunConfig):
-                typed = [each.partition("=")[0] for each in overrides]
-                tell(idle_options(settings, None if like is None else typed))
-            _train(settings, Path(out), processes, resume=resume, callback=callback)
-    finally:  # threads and random numbers of the caller are as they were
-        torch.set_num_threads(threads)
+    # Threads and random numbers of the caller are as they were in the end.
+    with limited(settings.threads), joined() as processes, torch.random.fork_rng(devices=[]):
+        if processes.first and not isinstance(config, RunConfig):
+            typed = [each.partition("=")[0] for each in overrides]
+            tell(idle_options(settings, None if like is None else typed))
+        _train(settings, Path(out), processes, resume=resume, callback=callback)
     return Path(out)
 
 
@@ -112,8 +111,6 @@ def _train(
     resume: bool,
     callback: Callback | None,
 ) -> None:
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     if not processes.first:
         processes.wait()
     resumed = resume and (folder / RUN).is_file()
@@ -150,17 +147,30 @@ def _train(
     else:
         start = begin(settings, folder, model, (dataset, split), batches, processes)
     place(model, settings.device)
+    made = processes.first and not (folder / RUN).is_file()
     if processes.first:
         create_run(folder, settings, dataset, resume=resume)
     (left,) = processes.any(processes.first and _is_left(folder, settings))
     if left:
-        with training(folder) if processes.first else nullcontext():
-            torch.set_num_threads(load_run_info(folder)["threads"])  # the same number repeats bits
+        threads = limited(load_run_info(folder)["threads"])  # the same number repeats bits
+        alone = training(folder) if processes.first else nullcontext()
+        with _refusals(folder) if made else nullcontext(), alone, threads:
             if start is not None:
                 start.write(folder, model, settings)
             elif settings.update is None and not has_begun(folder):
                 _begin_anew(settings, dataset, split, model, processes)
             _finish(settings, dataset, split, model, batches, folder, processes, callback)
+
+
+@contextmanager
+def _refusals(folder: Path) -> Iterator[None]:
+    """A run folder that has just been made goes again where nothing of its config was trained."""
+    try:
+        yield
+    except ConfigError:
+        if not has_begun(folder) and not read_lines(folder / LOG):
+            remove(folder)
+        raise
 
 
 def _begin_anew(
@@ -170,7 +180,9 @@ def _begin_anew(
     other processors, or by more threads, round otherwise, and directions of equal weight turn then.
     """
     torch.manual_seed(settings.trainer.seed)
-    model.begin(lambda most: fit_histories(dataset, split, settings.fit_on, most=most))
+    told = model.begin(lambda most: fit_histories(dataset, split, settings.fit_on, most=most))
+    if told and processes.first:
+        tell([told])
     apart = tuple(f"{name}." for name, _ in sharded_tables(model))
     for name, values in model.named_parameters():
         if not name.startswith(apart):

@@ -22,6 +22,7 @@ from recsys.errors import ConfigError, RunError
 from recsys.evaluation.held_out import held_out
 from recsys.extras import require
 from recsys.files.atomic import write_text
+from recsys.kernels.threads import limited
 from recsys.progress import console
 from recsys.recipes.training.train import train
 from recsys.runs.config import RunConfig, read_tree
@@ -223,16 +224,14 @@ def _helpers(found: Trials, count: int, jobs: int) -> Iterator[None]:
     if jobs == 1:
         yield
         return
-    before = torch.get_num_threads()
-    share = max(1, before // jobs)
+    share = max(1, torch.get_num_threads() // jobs)
     logs = [found.folder / f"job-{number}.log" for number in range(2, jobs + 1)]
     helpers = [_start(found.folder, count, share, log) for log in logs]
-    torch.set_num_threads(share)
     try:
-        yield
+        with limited(share):
+            yield
         codes = [helper.wait() for helper in helpers]
     finally:
-        torch.set_num_threads(before)
         for helper in helpers:
             helper.terminate()  # they note where they are
         for helper in helpers:

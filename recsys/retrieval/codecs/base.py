@@ -109,7 +109,8 @@ def check_matrix(vectors: npt.NDArray[Any], what: str = "vectors") -> Float32:
     """
     if vectors.ndim != 2 or 0 in vectors.shape:
         raise DataError(f"the {what} have shape {vectors.shape}; [rows, coordinates] is expected")
-    result = np.ascontiguousarray(vectors, dtype=np.float32)
+    with np.errstate(over="ignore"):  # told below
+        result = np.ascontiguousarray(vectors, dtype=np.float32)
     if not np.isfinite(result).all():
         row = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0])
         raise DataError(

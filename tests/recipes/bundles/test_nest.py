@@ -1,6 +1,7 @@
 """`recsys nest` and `recsys tradeoff` through Python and the command line."""
 
 import shlex
+import shutil
 from html import unescape
 
 import numpy as np
@@ -12,7 +13,7 @@ from recsys.data.dataset import write_dataset
 from recsys.data.features.vector_files import read_vectors
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.retrieval.bundle.loading import load_bundle
-from tests.command import call
+from tests.command import call, invoke
 from tests.recipes.test_verbs import config, frame
 from tests.retrieval.test_rotation import ITEMS, USERS
 
@@ -160,6 +161,29 @@ def test_ids_of_vectors_stand_for_one_row_each(tmp_path):
     (tmp_path / "cut.npy").write_bytes(b"")
     with pytest.raises(DataError, match="not a complete npy"):
         read_vectors(tmp_path / "cut.npy")
+    (tmp_path / "cut.npy").write_text("1 2 3")
+    with pytest.raises(DataError, match=r"of another kind\); write it again with numpy.save"):
+        read_vectors(tmp_path / "cut.npy")
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_too_large_for_floats_are_told_once(tmp_path):
+    np.save(tmp_path / "large.npy", ITEMS.astype(np.float64) * 1e300)
+    with pytest.raises(DataError, match=r"row 0 of the vectors in .*large\.npy is not finite"):
+        recsys.nest(tmp_path / "large.npy", tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("--recall", 0.5), 1, "recall 0.5 is what an index is tuned to, and there is none"),
+        (("--sizes", ""), 2, "'' is not of the form 8,16,32"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(files, tmp_path, words, code, told):
+    found = invoke("nest", files / "items.npy", tmp_path / "bundle", *words)
+    assert found.exit_code == code and told in found.output
+    assert not (tmp_path / "bundle").exists()
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +194,30 @@ def run(tmp_path_factory):
 
 
 SWEEP = ["keeps=[12, 20]", "codecs=[int8]", "granularities=[4]"]
+
+
+def test_options_of_runs_are_told_beside_a_bundle(run, tmp_path):
+    recsys.export(run, tmp_path / "bundle", tower=False)
+    for verb in (
+        ("export", tmp_path / "bundle", tmp_path / "other"),
+        ("bits", tmp_path / "bundle"),
+    ):
+        told = invoke(*verb, "--data", run.parent / "data").output
+        assert "is a bundle, and --data, --device and --unfinished are of runs" in told
+
+
+@pytest.mark.parametrize("verb", ["tradeoff", "bits"])
+def test_a_number_of_users_that_is_none_is_refused(run, verb):
+    found = invoke(verb, run, "--users", -1)
+    assert found.exit_code == 1
+    assert "the number of users is -1; a whole number of 1 or more is expected" in found.output
+
+
+def test_a_run_without_its_config_is_called_one(run, tmp_path):
+    (tmp_path / "run").mkdir()
+    shutil.copy(run / "run.json", tmp_path / "run")
+    with pytest.raises(RunError, match="is a run folder whose config"):
+        recsys.load_run(tmp_path / "run")
 
 
 def test_a_run_is_measured_and_the_printed_command_makes_the_chosen_bundle(run):
