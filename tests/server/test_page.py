@@ -183,6 +183,25 @@ def test_the_user_asked_for_last_is_shown(page):
     assert "u7" in page.inner_text("#history-name")
 
 
+def test_an_unknown_user_does_not_stop_the_lists_under_way(page):
+    waiting = held(page, "**/v1/recommend")
+    page.fill("#user", "u5")
+    page.press("#user", "Enter")
+    while not waiting:
+        page.wait_for_timeout(20)
+    page.fill("#user", "nobody")
+    page.press("#user", "Enter")
+    wait_for(page, "has no user 'nobody'")
+    for _ in range(250):  # the lists of both sizes, one after the other
+        if page.get_attribute("#lists", "aria-busy") == "false":
+            break
+        while waiting:
+            waiting.pop().continue_()
+        page.wait_for_timeout(20)
+    settled(page)
+    assert len(titles(page, "full")) == len(titles(page, "short")) == 10
+
+
 def test_a_user_is_shown_and_a_category_narrows_the_lists(page, model):
     tab_to(page, "user")
     page.keyboard.type("u5")

@@ -153,14 +153,17 @@ function remove(place) {
   (buttons[Math.min(place, buttons.length - 1)] ?? $("title")).focus();
 }
 
+let picks = 0;
 async function pick(user) {
-  const run = ++state.run; // what is asked for later counts, whichever answer comes first
+  // What is asked for later counts, whichever answer comes first; lists under way go on meanwhile.
+  const [pick, run] = [++picks, state.run];
+  const late = () => pick !== picks || run !== state.run;
   try {
     const found = await ask(`/v1/users/${encodeURIComponent(user)}`);
-    if (run !== state.run) return;
+    if (late()) return;
     Object.assign(state, { user: found.user_id, history: found.latest, length: found.length });
     await refresh();
-  } catch (error) { if (run === state.run) note(error.message, true); }
+  } catch (error) { if (!late()) note(error.message, true); }
 }
 
 function add(item) {
