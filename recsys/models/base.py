@@ -5,7 +5,7 @@ Shape legend: B users, K interests of a user, T tokens, N items, D embedding_dim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,6 +32,11 @@ class ModelConfig(StrictModel):
     granularities: Granularities = Granularities()
     history_length: int = Field(default=50, ge=1)
     """Most recent interactions the model sees."""
+
+    usual: ClassVar[Mapping[str, Any]] = {}
+    """Sections of a run config as this kind of model is trained unless the config says otherwise:
+    a tree as in YAML, such as `{"batching": {"batch_tokens": 4096}}`; what it does not name has the
+    default of every run."""
 
     @property
     def item_features(self) -> tuple[str, ...]:

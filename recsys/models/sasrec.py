@@ -28,9 +28,7 @@ from recsys.layers.nested import blocks_from, check_blocks, norm
 from recsys.layers.padded_transformer import PaddedTransformer
 from recsys.layers.transformer import Transformer, TransformerConfig
 from recsys.losses.softmax import NestedLossOutput, nested_softmax
-from recsys.models.next_item import COSINE, NextItemConfig, NextItemModel, complete
-
-__all__ = ["COSINE", "SASRec", "SASRecConfig", "complete"]
+from recsys.models.next_item import NextItemConfig, NextItemModel
 
 
 class SASRecConfig(NextItemConfig):

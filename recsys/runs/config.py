@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from recsys.devices import checked_name
 from recsys.errors import ConfigError, ProtocolError
 from recsys.evaluation.protocol import PROTOCOLS, FitOn, check_time, find_protocol
 from recsys.losses import AnyLossConfig, SampledSoftmaxConfig
-from recsys.models import AnyModelConfig, SASRecConfig
+from recsys.models import MODELS, AnyModelConfig, ModelConfig, SASRecConfig
 from recsys.progress import console
 from recsys.runs.idle import refuse_idle
 from recsys.runs.updating import UpdateConfig
@@ -51,6 +51,13 @@ class RunConfig(StrictModel):
     """Where the model is trained: auto (a GPU, if there is one), cpu, cuda, cuda:1 or mps."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of torch and numpy; None: all cores. To repeat a run bit for bit, give its number."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_model_is_usually_trained(cls, given: Any, info: ValidationInfo) -> Any:
+        if (info.context or {}).get("stored") or not isinstance(given, Mapping):
+            return given
+        return merge_usual(_usual_of(given.get("model")), given)
 
     @field_validator("logs", mode="before")
     @classmethod
@@ -131,6 +138,31 @@ class RunConfig(StrictModel):
             )
         own = dataset.manifest.split
         return self.split or (own if own.name == wanted else SplitRule(name=wanted))
+
+
+def _usual_of(model: object) -> Mapping[str, Any]:
+    """What a section, or a config object, of a model is usually trained with."""
+    if isinstance(model, ModelConfig):
+        return model.usual
+    name = model.get("name") if isinstance(model, Mapping) else None
+    try:
+        return MODELS.find(name).Config.usual if isinstance(name, str) else {}
+    except ConfigError:
+        return {}  # it is told where the section is read
+
+
+def merge_usual(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree of settings with those of `usual` for what is not named.
+
+    A section of another `name` is of another kind, which nothing here belongs to.
+    """
+    merged = {**usual, **given}
+    for key in usual.keys() & given.keys():
+        value, own = usual[key], given[key]
+        sections = isinstance(value, Mapping) and isinstance(own, Mapping)
+        if sections and own.get("name", value.get("name")) == value.get("name"):
+            merged[key] = merge_usual(value, own)
+    return merged
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from recsys.data.histories import Histories
+from recsys.data.negatives import NegativesConfig
 from recsys.errors import ConfigError
 from recsys.models import MODELS
 from recsys.recipes.training.train import train
@@ -13,6 +14,7 @@ from recsys.runs.loading import load_run
 from tests.contract import check_model, checkerboard
 
 SOFTMAX = {"name": "softmax", "distillation": 0.0}
+LEARNED = {"learned_scale": True, "initial_scale": 15.0}
 SAMPLED = {"name": "sampled_softmax", "negatives": {"uniform": 20}}
 CASES = {
     "mf": ({"name": "mf"}, SOFTMAX),
@@ -23,7 +25,7 @@ CASES = {
         {"name": "mf", "users": "both"},
         {"name": "cosine_contrastive", "negatives": {"uniform": 20}, "negative_weight": 5.0},
     ),
-    "lightgcn": ({"name": "lightgcn"}, SAMPLED),
+    "lightgcn": ({"name": "lightgcn", "granularities": LEARNED}, SAMPLED),
     "lightgcn_normal": ({"name": "lightgcn", "init": "normal", "layers": 2}, SOFTMAX),
     "ltgnn": ({"name": "ltgnn"}, SOFTMAX),
     "ultragcn": (
@@ -81,6 +83,38 @@ def test_it_passes_the_checkerboard_and_folds_strangers_in(case, tmp_path):
         vectors = model.item_vectors()[torch.from_numpy(items.astype(np.int64))]
         torch.testing.assert_close(tower(vectors, torch.full((20,), 8)), users)
     assert ((parity > others).numpy() == (np.arange(20) % 2 == 0)).all()
+
+
+def test_what_the_config_leaves_open_is_what_pair_models_are_usually_trained_with():
+    def read(**given):
+        return RunConfig.model_validate({"data": "x", "model": {"name": "lightgcn"}} | given)
+
+    plain = read()
+    assert plain.loss.negatives.uniform == 65_536 and plain.loss.distillation == 0.5
+    assert (plain.batching.batch_tokens, plain.trainer.optimizer.learning_rate) == (4096, 0.01)
+    assert not plain.model.granularities.learned_scale
+    assert plain.model.granularities.initial_scale == 10
+    parts = read(
+        loss={"negatives": {"popularity": 9}},
+        trainer={"epochs": 3, "optimizer": {"warmup_steps": 1}},
+    )
+    assert (parts.loss.negatives.uniform, parts.loss.negatives.popularity) == (65_536, 9)
+    assert parts.trainer.epochs == 3 and parts.trainer.optimizer.learning_rate == 0.01
+    other = read(loss={"name": "bpr"}, batching={"batch_tokens": 100})
+    assert other.loss.negatives == NegativesConfig()  # another loss: nothing is carried over
+    assert other.batching.batch_tokens == 100
+    as_object = read(model=MODELS.find("mf").Config())
+    assert as_object.loss.negatives.uniform == 65_536
+    sequences = RunConfig.model_validate({"data": "x"})
+    assert sequences.loss.negatives.uniform == NegativesConfig().uniform
+    assert sequences.batching.batch_tokens == 768
+    # What a run folder holds is the whole config, read as it stands.
+    assert RunConfig.model_validate(plain.model_dump(), context={"stored": True}) == plain
+
+
+def test_an_unknown_model_is_told_as_before():
+    with pytest.raises(ValueError, match="lightgnn"):
+        RunConfig.model_validate({"data": "x", "model": {"name": "lightgnn"}})
 
 
 def test_a_stranger_at_a_prefix_is_made_of_prefixes(tmp_path):
