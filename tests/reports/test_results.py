@@ -107,6 +107,28 @@ def test_tables_figures_and_config_headers_are_filled(project):
     assert "# results:other?\n#   not yet made again\n# /results" in header
 
 
+def test_one_metric_of_several_names_stands_in_one_table(project):
+    rows = [
+        Figure(name=name, granularity=size, metric="gain", unit="share", value=value)
+        for name, size, value in (("a on x", 8, 0.01), ("a on x", 4, 0.02), ("b on x", 8, -0.03))
+    ]
+    write_results(project / "results" / "gains.json", results(rows=tuple(rows)))
+    (project / "README.md").write_text(
+        "<!-- results:gains widths metric=gain head=lever -->\n<!-- /results -->\n"
+    )
+    fill(project)
+    lines = (project / "README.md").read_text().splitlines()
+    assert lines[1] == "| lever | 4 | 8 |"
+    assert [line.count("|") for line in lines[3:5]] == [4, 4]
+    assert lines[3].startswith("| a on x | ") and "2.0 %" in lines[3].split("|")[2]
+    assert lines[4].split("|")[2].strip() == "-", "b was measured at 8 alone"
+    (project / "README.md").write_text(
+        "<!-- results:gains widths metric=gane -->\n<!-- /results -->"
+    )
+    _, wrong = fill(project)
+    assert len(wrong) == 1 and "gane is not among gain" in wrong[0]
+
+
 def test_filling_twice_changes_nothing_more(project):
     assert fill(project)[0] and fill(project) == ([], [])
     assert check(project) == []

@@ -59,6 +59,23 @@ def coordinates(named: Named, options: Options) -> str:
     return grid(["coordinates", *map(str, sizes)], lines)
 
 
+def widths(named: Named, options: Options) -> str:
+    """One metric: a line for each name that has it, granularities across.
+
+    Options: `metric=gain`; `head=recipe` is the title of the first column.
+    """
+    results = _only(named)
+    metric = options.get("metric", "")
+    _metrics(results, {"metrics": metric})
+    rows = [r for r in results.rows if r.metric == metric and r.granularity is not None]
+    sizes = sorted({r.granularity for r in rows if r.granularity is not None})
+    lines = [
+        [_escaped(name), *(written(results.find(name, size, metric)) for size in sizes)]
+        for name in dict.fromkeys(r.name for r in rows)
+    ]
+    return grid([options.get("head", "run"), *map(str, sizes)], lines)
+
+
 def summary(named: Named, options: Options) -> str:
     """One line for each file: data set, config, protocol, full width, what a prefix keeps.
 
@@ -125,6 +142,7 @@ def figure(named: Named, options: Options) -> str:
 VIEWS: dict[str, Callable[[Named, Options], str]] = {
     "table": table,
     "coordinates": coordinates,
+    "widths": widths,
     "summary": summary,
     "commands": commands,
     "machine": machine,
