@@ -129,6 +129,24 @@ def test_one_metric_of_several_names_stands_in_one_table(project):
     assert len(wrong) == 1 and "gane is not among gain" in wrong[0]
 
 
+def test_one_metric_of_several_files_has_a_line_for_each(project):
+    for file, value in (("one", 0.9), ("two", 1.1)):
+        rows = (
+            Figure(name="whole", metric="over it", unit="times", value=7.0),  # of no granularity
+            Figure(name="nested", granularity=4, metric="over it", unit="times", value=value),
+            Figure(name="other", granularity=4, metric="over it", unit="times", value=8.0),
+        )
+        write_results(project / "results" / f"{file}.json", results(rows=rows))
+    page = project / "README.md"
+    page.write_text('<!-- results:one,two widths metric="over it" -->\n<!-- /results -->\n')
+    fill(project)
+    shown = [line.split("|")[1:3] for line in page.read_text().splitlines()[3:5]]
+    assert [line[0].strip() for line in shown] == ["one", "two"]
+    page.write_text('<!-- results:one,two widths metric="over it -->\n<!-- /results -->\n')
+    assert "No closing quotation" in "".join(fill(project)[1])
+    assert "0.9" in shown[0][1] and "1.1" in shown[1][1] and "8" not in "".join(shown[0] + shown[1])
+
+
 def test_filling_twice_changes_nothing_more(project):
     assert fill(project)[0] and fill(project) == ([], [])
     assert check(project) == []

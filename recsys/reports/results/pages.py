@@ -12,6 +12,7 @@ NAME is results/NAME.json, or NAME? while that file is still to be made; VIEW is
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +72,15 @@ def _laid_out(made: str, in_comments: bool, inline: bool) -> str:
 def made_by(marker: str, folder: Path) -> str:
     """What a marker asks for: `beauty coordinates metrics=ndcg@10`.
 
+    Values with blanks stand in quotes: `studies widths metric="over separate"`.
+
     Raises:
         ConfigError: the marker is wrong, or a file that it names is (not) there.
     """
-    names, *words = marker.split()
+    try:
+        names, *words = shlex.split(marker)
+    except ValueError as error:  # a quote is left open
+        raise ConfigError(str(error)) from error
     options = dict(word.split("=", 1) for word in words if "=" in word)
     asked = [word for word in words if "=" not in word] or ["table"]
     if len(asked) != 1 or asked[0] not in VIEWS:

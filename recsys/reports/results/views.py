@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from recsys.errors import ConfigError
 from recsys.reports.results.numbers import short, written
-from recsys.reports.results.record import Results
+from recsys.reports.results.record import Figure, Results
 from recsys.reports.view import MISSING
 
 WAITS = "not yet made again"
@@ -62,16 +62,22 @@ def coordinates(named: Named, options: Options) -> str:
 def widths(named: Named, options: Options) -> str:
     """One metric: a line for each name that has it, granularities across.
 
-    Options: `metric=gain`; `head=recipe` is the title of the first column.
+    Of several files each has one line, under its own name, of the first name that has the metric.
+    Options: `metric=gain`, or `metric="over separate"`; `head=recipe` is the first column's title.
     """
-    results = _only(named)
     metric = options.get("metric", "")
-    _metrics(results, {"metrics": metric})
-    rows = [r for r in results.rows if r.metric == metric and r.granularity is not None]
-    sizes = sorted({r.granularity for r in rows if r.granularity is not None})
+    found: dict[str, dict[int, Figure]] = {}
+    for file, results in named.items():
+        assert results is not None  # a page waits until all files of this view are there
+        _metrics(results, {"metrics": metric})
+        rows = [r for r in results.rows if r.metric == metric and r.granularity is not None]
+        for row in rows if len(named) == 1 else [r for r in rows if r.name == rows[0].name]:
+            title = row.name if len(named) == 1 else file
+            found.setdefault(title, {})[row.granularity or 0] = row
+    sizes = sorted({size for figures in found.values() for size in figures})
     lines = [
-        [_escaped(name), *(written(results.find(name, size, metric)) for size in sizes)]
-        for name in dict.fromkeys(r.name for r in rows)
+        [_escaped(title), *(written(figures.get(size)) for size in sizes)]
+        for title, figures in found.items()
     ]
     return grid([options.get("head", "run"), *map(str, sizes)], lines)
 
