@@ -115,6 +115,9 @@ def test_a_panel_trains_measures_on_validation_and_goes_on(place, monkeypatch):
     console = Console(record=True, width=200)
     print_panel(found, console)
     assert "without circle0 the others choose" in console.export_text()
+    narrow = Console(record=True, width=80)
+    print_panel(found, narrow)
+    assert "…" not in (text := narrow.export_text()) and "quick" in text and "circle1" in text
     step = Step(command="recsys study panel.yaml")
     keep_study(Origin(place / "panel.json", (step,), ()), found)
     kept = read_results(place / "panel.json")

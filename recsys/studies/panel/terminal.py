@@ -34,10 +34,11 @@ def print_panel(result: PanelResult, console: Console | None = None) -> None:
 def _table(title: str, content: PanelFigures) -> tuple[Table, list[int]]:
     sizes = sorted(content.frame["granularity"].unique().to_list())
     table = Table(title=title, box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
-    table.add_column("lever", no_wrap=True)
-    table.add_column("data", no_wrap=True)
+    # Narrow terminals: names stay whole, intervals are wrapped.
+    longest = max(map(len, (*content.frame["lever"], *content.frame["data"])))
+    table.add_column("data", no_wrap=True, min_width=longest)
     for size in sizes:
-        table.add_column(f"d{size}", justify="right", no_wrap=True)
+        table.add_column(f"d{size}", justify="right")
     return table, sizes
 
 
@@ -47,10 +48,11 @@ def _gains(content: PanelFigures) -> Table:
         if lever == BEFORE:
             continue
         rows = content.frame.filter(lever=lever)
+        table.add_row(lever, style="bold")
         for data in rows["data"].unique(maintain_order=True):
             mine = {row["granularity"]: row for row in rows.filter(data=data).to_dicts()}
             texts = [_told(mine[size], data == ALL) for size in sizes]
-            table.add_row(lever, data, *texts, style="bold" if data == ALL else "")
+            table.add_row(data, *texts, style="bold" if data == ALL else "")
         table.add_section()
     return table
 
@@ -69,5 +71,5 @@ def _recipe(content: PanelFigures) -> Table:
             continue
         mine = {row["granularity"]: row for row in rows.filter(data=data).to_dicts()}
         told = [f"{mine[size]['value']:.4f} {mine[size]['keeps']:.0%}" for size in sizes]
-        table.add_row(BEFORE, data, *told)
+        table.add_row(data, *told)
     return table
