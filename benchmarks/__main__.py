@@ -1,11 +1,11 @@
 """`make bench`: all measurements as tables and one JSON file.
 
 python -m benchmarks [NAME ...] [--quick] [--out FILE]
-python -m benchmarks rectools --rectools PYTHON [--data DATA] [--epochs E]
+python -m benchmarks rectools --rectools PYTHON [--rectools-model hstu] [--data DATA] [--epochs E]
 python -m benchmarks device [--device NAME] [--tiny] [--rectools PYTHON]
 
-PYTHON is the interpreter of an environment with `rectools[torch]`; without one, `rectools` is
-left out of `make bench`. `device` is asked for by name alone (benchmarks/device).
+PYTHON is the interpreter of an environment with `rectools[torch]`. `rectools` and `device` are
+no part of `make bench`: each is asked for by name, and has options of its own.
 """
 
 from __future__ import annotations
@@ -30,35 +30,38 @@ from benchmarks import (
 )
 from benchmarks.device import __main__ as device
 from benchmarks.measure import Row, machine
-from benchmarks.results_file import keep_benchmarks
+from benchmarks.results_file import check_kept, keep_benchmarks
 from benchmarks.tables import as_table
 from recsys.console import make_console
-from recsys.errors import InstallationError
+from recsys.errors import InstallationError, RecsysError
 from recsys.files.atomic import write_json
 
 NAMES = (
     *("steps", "evaluation", "cutting", "catalogue", "preparing", "loading"),
-    *("sharding", "mapped", "dynamic", "rectools"),
+    *("sharding", "mapped", "dynamic"),
 )
+
+
+def _can_be_kept(path: Path | None) -> Path | None:
+    try:
+        if path:
+            check_kept(path)
+    except RecsysError as error:
+        raise typer.BadParameter(str(error)) from error
+    return path
+
+
+ResultsFile = Annotated[
+    Path | None,
+    typer.Option(help="Keep for a page: results/NAME.json.", callback=_can_be_kept),
+]
 
 
 def run(
     names: Annotated[list[str] | None, typer.Argument(help=", ".join(NAMES))] = None,
     quick: Annotated[bool, typer.Option(help="Fewer rounds and sizes.")] = False,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("runs/bench.json"),
-    results: Annotated[
-        Path | None, typer.Option(help="Keep for a page: results/NAME.json.")
-    ] = None,
-    rectools_python: Annotated[
-        Path | None, typer.Option("--rectools", help="Interpreter that has rectools[torch].")
-    ] = None,
-    data: Annotated[Path, typer.Option(help="Of rectools: a dataset folder.")] = Path(
-        "data/beauty"
-    ),
-    epochs: Annotated[int, typer.Option(min=1, help="Of rectools.")] = 1,
-    rectools_steps: Annotated[
-        int | None, typer.Option(min=1, help="RecTools trains no longer: evaluation alone.")
-    ] = None,
+    results: ResultsFile = None,
 ) -> None:
     """Measures on this machine; nothing else should run meanwhile."""
     rounds = 3 if quick else 9
@@ -75,22 +78,6 @@ def run(
         "mapped": lambda: mapped.measure((1,) if quick else (1, 20)),
         "dynamic": lambda: dynamic.measure((1,) if quick else (2, 10)),
     }
-    if rectools_python is not None:
-        try:
-            rectools.check_interpreter(rectools_python)
-        except InstallationError as error:
-            raise typer.BadParameter(str(error)) from error
-        compared = rectools.Settings(
-            python=rectools_python,
-            data=data,
-            epochs=epochs,
-            steps=rectools_steps,
-            num_users=2_000 if quick else None,
-            rounds=1 if quick else 3,
-        )
-        measures["rectools"] = lambda: rectools.measure(compared)
-    elif names and "rectools" in names:
-        raise typer.BadParameter(f"rectools needs --rectools PYTHON; {rectools.HOW_TO}")
     if unknown := [name for name in names or [] if name not in measures]:
         raise typer.BadParameter(f"{unknown[0]!r} is not among {NAMES}")
     console = make_console()
@@ -99,17 +86,67 @@ def run(
     for name in names or measures:
         found = measures[name]()
         tables |= found
-        for title, rows in found.items():
-            console.print(as_table(title, rows))
+        _print_tables(found)
     write_json(out, {"machine": machine(), "tables": tables})
     if results:
         keep_benchmarks(results, machine(), tables)
     print(out)
 
 
+def compare(
+    rectools_python: Annotated[
+        Path | None, typer.Option("--rectools", help="Interpreter that has rectools[torch].")
+    ] = None,
+    rectools_model: Annotated[
+        str, typer.Option(help="What is compared: " + ", ".join(rectools.PAIRS))
+    ] = "sasrec",
+    data: Annotated[Path, typer.Option(help="A dataset folder.")] = Path("data/beauty"),
+    epochs: Annotated[int, typer.Option(min=1)] = 1,
+    users: Annotated[int | None, typer.Option(min=1, help="The first of the data set.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Of each library.")] = 2,
+    rectools_steps: Annotated[
+        int | None, typer.Option(min=1, help="RecTools trains no longer: evaluation alone.")
+    ] = None,
+    results: ResultsFile = None,
+) -> None:
+    """Compares with a model of RecTools; nothing else should run meanwhile."""
+    if rectools_python is None:
+        raise typer.BadParameter(f"rectools needs --rectools PYTHON; {rectools.HOW_TO}")
+    if rectools_model not in rectools.PAIRS:
+        raise typer.BadParameter(f"{rectools_model!r} is not among {tuple(rectools.PAIRS)}")
+    try:
+        rectools.check_interpreter(rectools_python)
+    except InstallationError as error:
+        raise typer.BadParameter(str(error)) from error
+    settings = rectools.Settings(
+        python=rectools_python,
+        data=data,
+        model=rectools_model,
+        epochs=epochs,
+        num_users=users,
+        threads=threads,
+        steps=rectools_steps,
+    )
+    tables = rectools.measure(settings)
+    make_console().print(machine())
+    _print_tables(tables)
+    if results:
+        keep_benchmarks(results, machine(), tables)
+
+
+def _print_tables(tables: dict[str, list[Row]]) -> None:
+    console = make_console()
+    for title, rows in tables.items():
+        console.print(as_table(title, rows))
+
+
+ALONE = {"device": device.main, "rectools": compare}
+"""What has options of its own, and is asked for by name."""
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["device"]:  # has options of its own
-        sys.argv = sys.argv[1:]
-        typer.run(device.main)
+    if alone := ALONE.get(next(iter(sys.argv[1:]), "")):
+        app = typer.Typer()
+        app.command()(alone)
+        app(args=sys.argv[2:])
     else:
         typer.run(run)

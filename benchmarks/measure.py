@@ -11,11 +11,22 @@ import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 Row = dict[str, Any]
+
+
+class Score(NamedTuple):
+    """A figure of a row that has an interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} ±{(self.high - self.low) / 2:.4f}"
 
 
 def in_turns(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

@@ -1,10 +1,12 @@
-"""Comparison with RecTools' SASRec: an epoch, its quality, an evaluation.
+"""Comparison with RecTools' SASRec or HSTU: an epoch, its quality, an evaluation.
 
-Equal: data, split, 256 dims, 1 block, 1 head, history 50, dropout .2, 256 negatives, Adam at 1e-3
-throughout, about 128 users a batch (768 targets), epochs, threads. Both are measured by our
-evaluator: RecTools' lists are turned into scores that rank the same. What stays different: RecTools
-draws 256 negatives for each position, ours are shared by the batch; RecTools recommends only items
-that training has seen.
+Equal: data, split, what `rectools_models.Pair` holds (width, layers, heads, history, dropout, loss,
+targets of a batch, Adam at 1e-3 throughout), epochs, threads. HSTU knows the time of the request on
+both sides. Both are measured by our evaluator: RecTools' lists are turned into scores that rank the
+same. What stays different: RecTools' SASRec draws 256 negatives for each position, ours are shared
+by the batch; RecTools recommends only items that training has seen; first values, and norms; ours
+has the mean of recent items in SASRec, and learns the scale of cosines; RecTools' HSTU adds
+position vectors.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Row, in_turns
+from benchmarks.measure import Row, Score, in_turns
+from benchmarks.rectools_models import CONFIGS, EMBEDDING_DIM, PAIRS, Pair
 from recsys.arrays import Int64
 from recsys.data.dataset import INTERACTIONS, Dataset, load_dataset, write_dataset
 from recsys.data.histories import Histories, select
@@ -32,7 +35,7 @@ from recsys.errors import InstallationError, RunError
 from recsys.evaluation.evaluate import EvaluationOptions, evaluate
 from recsys.evaluation.held_out import held_out
 from recsys.evaluation.metric_table import MetricTable
-from recsys.evaluation.protocol import find_protocol
+from recsys.evaluation.protocol import Protocol
 from recsys.files.atomic import write_json
 from recsys.layers.jagged import to_indices
 from recsys.model_protocols import ScoreModel, VectorModel
@@ -42,11 +45,12 @@ from recsys.runs.config import read_config
 from recsys.runs.loading import load_run
 from recsys.training.logs import read_lines
 
-CONFIG = Path(__file__).resolve().parents[1] / "configs" / "beauty_sasrec.yaml"
 SIDE = Path(__file__).with_name("rectools_side.py")
-PROTOCOL = find_protocol("s3rec")
 K = 10
-VARIANTS = {"ours, 6 granularities": [8, 16, 32, 64, 128, 256], "ours, 1 granularity": [256]}
+VARIANTS = {
+    "ours, 6 granularities": [8, 16, 32, 64, 128, EMBEDDING_DIM],
+    "ours, 1 granularity": [EMBEDDING_DIM],
+}
 RECTOOLS = "RecTools"
 _WARM_UP_USERS = 500
 HOW_TO = (
@@ -64,6 +68,8 @@ class Settings:
     """The interpreter of an environment with `rectools[torch]`."""
     data: Path
     """A dataset folder."""
+    model: str = "sasrec"
+    """One of `PAIRS`."""
     epochs: int = 1
     num_users: int | None = None
     """Only the first users of the data set; None: all."""
@@ -73,6 +79,11 @@ class Settings:
     seed: int = 0
     steps: int | None = None
     """RecTools stops its epoch after so many steps, and only its `recommend` is compared."""
+
+    @property
+    def pair(self) -> Pair:
+        """What is compared."""
+        return PAIRS[self.model]
 
 
 def measure(settings: Settings) -> dict[str, list[Row]]:
@@ -84,17 +95,17 @@ def measure(settings: Settings) -> dict[str, list[Row]]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         data = _first_users(load_dataset(settings.data), settings.num_users, folder / "data")
-        split = make_split(data)
+        split, protocol = make_split(data), settings.pair.protocol
         # Kernels are compiled once on a machine, when they are first used: not in what is timed.
         small = _first_users(data, _WARM_UP_USERS, folder / "small")
         for name in VARIANTS:
-            _train(settings, small, name, folder / "warm-up")
+            _train(replace(settings, epochs=1), small, name, folder / "warm-up")
         runs = {name: _train(settings, data, name, folder) for name in VARIANTS}
         models = {name: load_run(run).model for name, run in runs.items()}
         ways = {"all we report": True, "recall and ndcg": False}
         evaluations = in_turns(
             {
-                f"{name}: {way}": _evaluation(model, data, split, extras=extras)
+                f"{name}: {way}": _evaluation(model, data, split, protocol, extras=extras)
                 for way, extras in ways.items()
                 for name, model in models.items()
             },
@@ -103,12 +114,14 @@ def measure(settings: Settings) -> dict[str, list[Row]]:
         theirs = _run_rectools(settings, data, split, folder)
         lists = ListModel(read_lists(folder / "lists.csv", data.num_users), data.num_items)
         epochs = [
-            _epoch_row(name, *_seconds_and_steps(runs[name]), _evaluation(model, data, split)())
+            _epoch_row(
+                name, *_seconds_and_steps(runs[name]), _evaluation(model, data, split, protocol)()
+            )
             for name, model in models.items()
         ]
     if settings.steps is None:
         seconds = statistics.mean(theirs["epoch_seconds"])
-        found = _evaluation(lists, data, split)()
+        found = _evaluation(lists, data, split, protocol)()
         epochs.append(_epoch_row(RECTOOLS, seconds, theirs["steps"], found))
     first = epochs[0]["s/epoch"]
     evaluations[f"{RECTOOLS}: recommend(k={K}), no metrics"] = theirs["recommend_seconds"]
@@ -117,7 +130,7 @@ def measure(settings: Settings) -> dict[str, list[Row]]:
             row | {"ratio": row["s/epoch"] / first} for row in epochs
         ],
         "evaluation": _evaluation_rows(evaluations),
-        "compared": _setting_rows(settings, data, theirs["versions"]),
+        "compared": _setting_rows(settings, data, split, theirs["versions"]),
     }
 
 
@@ -134,7 +147,7 @@ def check_interpreter(python: Path) -> None:
     except OSError as error:
         told = [str(error)]
     if told:
-        raise InstallationError(f"{python} cannot import RecTools' SASRec ({told[0]}); {HOW_TO}")
+        raise InstallationError(f"{python} cannot import RecTools' models ({told[0]}); {HOW_TO}")
 
 
 def _first_users(data: Dataset, num_users: int | None, folder: Path) -> Dataset:
@@ -142,24 +155,21 @@ def _first_users(data: Dataset, num_users: int | None, folder: Path) -> Dataset:
     if num_users is None:
         return data
     rows = pl.read_parquet(data.folder / INTERACTIONS).filter(pl.col("user_index") < num_users)
-    frame = rows.select(user_id="user_index", item_id="item_index")
-    return write_dataset(folder, frame, name=f"{data.manifest.name}, first {num_users} users")
+    times = [] if data.timestamps is None else ["timestamp"]
+    frame = rows.select(*times, user_id="user_index", item_id="item_index")
+    name = f"{data.manifest.name}, first {num_users} users"
+    return write_dataset(folder, frame, name=name, order="given")
 
 
 def _train(settings: Settings, data: Dataset, name: str, folder: Path) -> Path:
     """Trains one of `VARIANTS` by the recipe, validated once at the end: a run folder."""
     epochs = settings.epochs
     config = read_config(
-        CONFIG,
+        CONFIGS / settings.pair.config,
         [
             f"data={data.folder}",
-            f"protocol={PROTOCOL.name}",
             f"threads={settings.threads}",
-            f"model.granularities.sizes={VARIANTS[name]}",
-            "model.encoder.dropout=0.2",
-            "model.history_dropout=0",
-            "loss={name: sampled_softmax, distillation: 0, negatives: {uniform: 256}}",
-            "trainer.optimizer={learning_rate: 0.001, warmup_steps: 0, schedule: constant}",
+            *settings.pair.ours(VARIANTS[name]),
             f"trainer.epochs={epochs}",
             f"trainer.validate_every={epochs}",
             f"trainer.patience={epochs}",
@@ -176,22 +186,26 @@ def _seconds_and_steps(run: Path) -> tuple[float, int]:
 
 
 def _evaluation(
-    model: VectorModel | ScoreModel, data: Dataset, split: Split, *, extras: bool = True
+    model: VectorModel | ScoreModel,
+    data: Dataset,
+    split: Split,
+    protocol: Protocol,
+    *,
+    extras: bool = True,
 ) -> Callable[[], MetricTable]:
-    return lambda: evaluate(
-        model, data, split, protocol=PROTOCOL, part="test", options=EvaluationOptions(extras=extras)
-    )
+    options = EvaluationOptions(extras=extras)
+    return lambda: evaluate(model, data, split, protocol=protocol, part="test", options=options)
 
 
 def _epoch_row(name: str, seconds: float, steps: int, table: MetricTable) -> Row:
-    """Figures at full width, with half the bootstrap interval."""
+    """Figures at full width, with their bootstrap intervals."""
     full = table.rows.filter((pl.col("k") == K) & (pl.col("segment") == "all"))
     widest = pl.col("granularity") == pl.col("granularity").max()
     full = full.filter(widest | pl.col("granularity").is_null())
     figures: Row = {}
     for metric in ("recall", "ndcg"):
         row = full.filter(pl.col("metric") == metric).row(0, named=True)
-        figures[f"{metric}@{K}"] = f"{row['value']:.4f} ±{(row['high'] - row['low']) / 2:.4f}"
+        figures[f"{metric}@{K}"] = Score(row["value"], row["low"], row["high"])
     return {"model": name, "s/epoch": seconds, "steps": steps, **figures}
 
 
@@ -204,16 +218,21 @@ def _evaluation_rows(times: dict[str, list[float]]) -> list[Row]:
     ]
 
 
-def _setting_rows(settings: Settings, data: Dataset, versions: dict[str, str]) -> list[Row]:
+def _setting_rows(
+    settings: Settings, data: Dataset, split: Split, versions: dict[str, str]
+) -> list[Row]:
     values = {
+        "model": settings.model,
         "data": data.manifest.name,
         "content hash": data.manifest.content_hash[:12],
         "users / items / interactions": (
             f"{data.num_users:,} / {data.num_items:,} / {data.manifest.num_interactions:,}"
         ),
-        "protocol": PROTOCOL.name,
+        "protocol": settings.pair.protocol.name,
         "epochs": str(settings.epochs),
         "threads": str(settings.threads),
+        "targets of a batch": f"{settings.pair.batch_tokens:,}",
+        "RecTools' users of a batch": str(settings.pair.batch_users(split)),
         "RecTools' steps of an epoch": str(settings.steps or "all"),
         **{f"RecTools' {name}": value for name, value in versions.items()},
     }
@@ -222,8 +241,8 @@ def _setting_rows(settings: Settings, data: Dataset, versions: dict[str, str]) -
 
 def _run_rectools(settings: Settings, data: Dataset, split: Split, folder: Path) -> dict[str, Any]:
     """What RecTools finds on this data set."""
-    write_side(data, split, folder)
-    write_json(folder / "settings.json", _side_settings(settings))
+    write_side(data, split, folder, timed=settings.pair.protocol.request_time)
+    write_json(folder / "settings.json", side_settings(settings, split))
     return run_side(settings.python, folder)
 
 
@@ -256,48 +275,55 @@ def run_side(python: Path, folder: Path) -> dict[str, Any]:
     return result
 
 
-def write_side(data: Dataset, split: Split, folder: Path) -> None:
-    """What RecTools learns from, what it knows when recommending, and whom to recommend to."""
+def write_side(data: Dataset, split: Split, folder: Path, *, timed: bool = False) -> None:
+    """What RecTools learns from, what it knows when recommending, and whom to recommend to.
+
+    Args:
+        data: with times, if they are told.
+        split: how it is cut.
+        folder: for the files of `rectools_side.py`.
+        timed: RecTools is told when each interaction was, and when the lists are asked for.
+    """
     everyone = np.arange(data.num_users)
     for name, end in {"train.csv": split.train_end, "known.csv": split.valid_end}.items():
-        _rows(select(data, everyone, split.start, end)).write_csv(folder / name)
-    users = held_out(data, split, "test").users
-    pl.DataFrame({"user_id": users}).write_csv(folder / "users.csv")
+        _rows(select(data, everyone, split.start, end), timed=timed).write_csv(folder / name)
+    held = held_out(data, split, "test")
+    asked = pl.DataFrame({"user_id": held.users})
+    if timed:
+        asked = asked.with_columns(datetime=pl.Series(_nanoseconds(held.asked_at)))
+    asked.write_csv(folder / "users.csv")
 
 
-def _side_settings(settings: Settings) -> dict[str, Any]:
-    model = {
-        "n_factors": 256,
-        "n_blocks": 1,
-        "n_heads": 1,
-        "session_max_len": 50,
-        "dropout_rate": 0.2,
-        "loss": "sampled_softmax",
-        "n_negatives": 256,
-        "lr": 1e-3,
-        "batch_size": 128,
-        "epochs": settings.epochs,
-    }
-    own = {"threads": settings.threads, "seed": settings.seed, "k": K, "rounds": settings.rounds}
+def side_settings(settings: Settings, split: Split) -> dict[str, Any]:
+    """What `rectools_side.py` reads as settings.json."""
     return {
-        "kind": "SASRecModel",
+        "kind": settings.pair.kind,
         "accelerator": "cpu",
-        "model": model,
+        "model": settings.pair.theirs(split, settings.epochs),
         "steps": settings.steps,
-        **own,
+        "threads": settings.threads,
+        "seed": settings.seed,
+        "k": K,
+        "rounds": settings.rounds,
     }
 
 
-def _rows(histories: Histories) -> pl.DataFrame:
-    """RecTools' columns; the place in the history is its time, in nanoseconds."""
+def _rows(histories: Histories, *, timed: bool) -> pl.DataFrame:
+    """RecTools' columns; untimed, the place in the history is its time, in nanoseconds."""
+    times = _nanoseconds(histories.timestamps) if timed else np.arange(len(histories.items))
     return pl.DataFrame(
         {
             "user_id": np.repeat(histories.users, histories.lengths),
             "item_id": histories.items,
-            "datetime": np.arange(len(histories.items)),
+            "datetime": times,
             "weight": 1.0,
         }
     )
+
+
+def _nanoseconds(seconds: Int64 | None) -> Int64:
+    assert seconds is not None, "training refuses a data set without times first"
+    return seconds * 10**9
 
 
 def read_lists(path: Path, num_users: int) -> Int64:

@@ -9,7 +9,7 @@ Imports nothing of this project. FOLDER holds what `rectools.py` put there:
                      epoch, null: all)
     train.csv        user_id, item_id, datetime, weight: what may be learned from
     known.csv        the same columns: what is known when recommending, and is not recommended
-    users.csv        user_id: whom to recommend to
+    users.csv        user_id: whom to recommend to; datetime, where models may know it: when
 
 and gets `lists.csv` (user_id, item_id, rank) and `result.json` (seconds of each epoch and of each
 round of `recommend`, steps, versions). Standard output: `STEP done total` lines.
@@ -27,6 +27,7 @@ import rectools.models
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from rectools.dataset import Dataset
+from rectools.dataset.context import get_context
 
 
 class Clock(Callback):
@@ -95,16 +96,18 @@ def recommend(
 ) -> tuple[pd.DataFrame, list[float]]:
     """Lists of k for every user, and the seconds of each round after one that is not kept."""
     known = Dataset.construct(pd.read_csv(folder / "known.csv"))
-    users = pd.read_csv(folder / "users.csv")["user_id"].to_numpy()
+    asked = pd.read_csv(folder / "users.csv")
+    context = get_context(asked) if "datetime" in asked else None
     seconds = []
     for _ in range(settings["rounds"] + 1):
         started = time.perf_counter()
         found = model.recommend(
-            users=users,
+            users=asked["user_id"].to_numpy(),
             dataset=known,
             k=settings["k"],
             filter_viewed=True,
             on_unsupported_targets="ignore",
+            context=context,
         )
         seconds.append(time.perf_counter() - started)
     return found[["user_id", "item_id", "rank"]], seconds[1:]

@@ -1,13 +1,26 @@
 """The comparison is only as fair as what the other side is given and how its lists are measured."""
 
 import ast
+import sys
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
-from benchmarks.rectools import SIDE, ListModel, check_interpreter, read_lists, write_side
+from benchmarks import rectools
+from benchmarks.rectools import (
+    SIDE,
+    VARIANTS,
+    ListModel,
+    Settings,
+    check_interpreter,
+    read_lists,
+    side_settings,
+    write_side,
+)
+from benchmarks.rectools_models import CONFIGS, EMBEDDING_DIM, PAIRS
+from recsys.data.batching import BatchingConfig, TrainBatches
 from recsys.data.dataset import write_dataset
 from recsys.data.histories import select
 from recsys.data.splitting import make_split
@@ -18,6 +31,7 @@ from recsys.evaluation.protocol import find_protocol
 from recsys.evaluation.recommend import recommend
 from recsys.granularity import Granularities
 from recsys.layers.jagged import to_indices
+from recsys.runs.config import read_config
 
 
 @pytest.fixture
@@ -74,6 +88,84 @@ def test_the_other_side_never_sees_what_it_is_asked_for(data, tmp_path):
             assert rows == data.items[split.start[user] : end[user]].tolist()
     users = pl.read_csv(tmp_path / "users.csv")["user_id"].to_list()
     assert users == np.flatnonzero(split.end > split.valid_end).tolist()
+
+
+@pytest.mark.parametrize("model", PAIRS)
+@pytest.mark.parametrize("sizes", VARIANTS.values(), ids=VARIANTS)
+def test_both_sides_learn_by_the_same_settings(model, sizes, data, tmp_path):
+    split, pair = make_split(data), PAIRS[model]
+    told = side_settings(Settings(tmp_path, tmp_path, model, epochs=7, threads=1), split)
+    theirs = told["model"]
+    ours = read_config(CONFIGS / pair.config, [f"data={data.folder}", *pair.ours(sizes)])
+    encoder, loss, optimizer = ours.model.encoder, ours.loss, ours.trainer.optimizer
+    assert told["kind"].removesuffix("Model").lower() == ours.model.name == model
+    assert theirs["n_factors"] == ours.model.granularities.sizes[-1] == EMBEDDING_DIM
+    assert theirs["session_max_len"] == ours.model.history_length
+    assert theirs["n_blocks"] == encoder.num_layers and theirs["n_heads"] == encoder.num_heads
+    assert theirs["dropout_rate"] == encoder.dropout and ours.model.history_dropout == 0
+    assert theirs["loss"] == loss.name and loss.distillation == 0
+    uniform = loss.negatives.uniform if loss.name == "sampled_softmax" else None
+    assert theirs.get("n_negatives") == uniform
+    assert theirs["lr"] == optimizer.learning_rate
+    assert optimizer.schedule == "constant" and optimizer.warmup_steps == 0
+    assert (ours.protocol == "request-time") == (getattr(ours.model, "time", "") == "request")
+    scale = theirs.get("lightning_module_kwargs", {}).get("logits_t")
+    assert scale is None or 1 / scale == ours.model.granularities.initial_scale
+    assert theirs["epochs"] == 7 and told["threads"] == 1
+
+
+@pytest.mark.parametrize("model", PAIRS)
+def test_batches_of_both_sides_hold_about_as_many_targets(model, tmp_path):
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(400), rng.integers(1, 200, size=400))
+    frame = pl.DataFrame({"user_id": users, "item_id": rng.integers(0, 30, size=len(users))})
+    data = write_dataset(tmp_path / "long", frame, name="long")
+    split, pair = make_split(data), PAIRS[model]
+    config, length = BatchingConfig(batch_tokens=pair.batch_tokens), pair.history_length
+    batches = TrainBatches(config, data, split, fit_on="train", history_length=length, seed=0)
+    learned = len(batches.windows.users)
+    theirs = pair.batch_users(split) * batches.num_tokens / learned
+    assert theirs == pytest.approx(pair.batch_tokens, rel=0.05)
+
+
+START = 10**9
+FAKE = f"""#!{sys.executable}
+import json, sys
+from pathlib import Path
+folder = Path(sys.argv[-1])
+asked = [row.split(",") for row in (folder / "users.csv").read_text().split()[1:]]
+lists = [f"{{user}},{{int(when) // 10**9 - {START}}},1" for user, when in asked]
+(folder / "lists.csv").write_text("\\n".join(["user_id,item_id,rank", *lists]))
+told = dict(epoch_seconds=[2.0, 4.0], steps=6, recommend_seconds=[1.0], versions=dict(rectools="0"))
+(folder / "result.json").write_text(json.dumps(told))
+"""
+"""Recommends the one item that is taken at the time of the request."""
+
+
+def test_hstu_of_the_other_side_is_told_when_its_lists_are_asked_for(tmp_path):
+    rng = np.random.default_rng(0)
+    items = [np.arange(30), *(np.sort(rng.choice(30, 6, replace=False)) for _ in range(20))]
+    users = np.repeat(np.arange(21), [len(each) for each in items])
+    items = np.concatenate(items)
+    frame = pl.DataFrame({"user_id": users, "item_id": items, "timestamp": START + items})
+    write_dataset(tmp_path / "timed", frame, name="timed")
+    python = tmp_path / "python"
+    python.write_text(FAKE)
+    python.chmod(0o755)
+    found = rectools.measure(Settings(python, tmp_path / "timed", "hstu", rounds=1, threads=1))
+    *ours, theirs = found["an epoch, 1 trained"]
+    assert theirs["recall@10"].value == theirs["ndcg@10"].value == 1
+    assert (theirs["s/epoch"], theirs["steps"]) == (3.0, 6)
+    assert [row["model"] for row in ours] == list(VARIANTS)
+    assert all(0 < row["recall@10"].value < 1 for row in ours)
+    assert {"setting": "protocol", "value": "request-time"} in found["compared"]
+
+
+def test_the_other_side_is_told_no_time_unless_both_are(data, tmp_path):
+    write_side(data, make_split(data), tmp_path)
+    assert pl.read_csv(tmp_path / "users.csv").columns == ["user_id"]
+    known = pl.read_csv(tmp_path / "known.csv")
+    assert known["datetime"].to_list() == list(range(len(known)))
 
 
 def test_an_interpreter_without_rectools_is_refused_with_the_way_to_make_one(tmp_path):

@@ -1,8 +1,11 @@
 """Results files that benchmarks write."""
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks.results_file import keep_benchmarks
+from benchmarks.measure import Score
+from benchmarks.results_file import check_kept, keep_benchmarks
 from benchmarks.retrieval.digest import digest
 from recsys.errors import RunError
 from recsys.reports.results.record import read_results
@@ -59,3 +62,29 @@ def test_benchmarks_keep_what_was_measured_and_name_rows_by_the_rest(tmp_path, m
     assert kept.steps[0].command == "python -m benchmarks steps --quick"
     assert kept.names == ["a step, six, items 1,000,000"]
     assert [(row.metric, row.unit) for row in kept.rows] == [("ms", "ms"), ("ratio", "times")]
+
+
+def test_scores_are_kept_with_their_intervals_and_are_no_part_of_a_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["__main__.py", "rectools"])
+    rows = [{"model": "ours", "s/epoch": 2.0, "steps": 9, "ndcg@10": Score(0.2, 0.1, 0.4)}]
+    keep_benchmarks(tmp_path / "kept.json", MACHINE, {"an epoch": rows})
+    kept = read_results(tmp_path / "kept.json")
+    assert kept.names == ["an epoch, ours"]
+    assert [row.metric for row in kept.rows] == ["s/epoch", "steps", "ndcg@10"]
+    assert (kept.rows[2].value, kept.rows[2].low, kept.rows[2].high) == (0.2, 0.1, 0.4)
+
+
+@pytest.mark.parametrize("given", [["--rectools", "/env/bin/python"], ["--rectools=/env/python"]])
+def test_an_interpreter_is_no_place_in_a_kept_command(tmp_path, monkeypatch, given):
+    monkeypatch.setattr("sys.argv", ["__main__.py", "rectools", *given, "--epochs", "2"])
+    keep_benchmarks(tmp_path / "kept.json", MACHINE, {"an epoch": [{"s/epoch": 2.0}]})
+    (step,) = read_results(tmp_path / "kept.json").steps
+    typed = step.command.replace("=", " ")
+    assert typed == "python -m benchmarks rectools --rectools PYTHON --epochs 2"
+
+
+def test_a_command_that_cannot_be_kept_is_refused_beforehand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["__main__.py", "rectools", "--data", "/elsewhere/data"])
+    with pytest.raises(RunError, match="no path of this project"):
+        check_kept(Path("results/kept.json"))
