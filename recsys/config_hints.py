@@ -20,6 +20,10 @@ _MARKS = {
     "recsys train": ("model", "trainer", "loss"),
 }
 """Keys that the configs of one verb have and those of no other."""
+_ALIKE = 0.8
+"""Of a key in another section that is suggested: how like it is, as difflib measures it."""
+_DEEPEST = 3
+"""Sections in sections that are looked into."""
 
 
 def of_another_verb(model: type[BaseModel], tree: object) -> str | None:
@@ -52,8 +56,8 @@ def explain(model: type[BaseModel], tree: object, issue: Mapping[str, Any]) -> s
     location = list(issue["loc"])
     if issue["type"] == "extra_forbidden":
         known, written = _known_keys(model, tree, location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        near = _nearest(str(location[-1]), known, _leaves([model], tree))
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         dotted = ".".join([*written, str(location[-1])])
         return f"  {dotted}: unknown key; {hint}Known here: {', '.join(sorted(known))}"
     dotted = ".".join(_known_keys(model, tree, location)[1])
@@ -64,6 +68,40 @@ def explain(model: type[BaseModel], tree: object, issue: Mapping[str, Any]) -> s
     whole = issue["type"] == "value_error" and isinstance(found, dict | BaseModel)
     text = issue["msg"].removeprefix("Value error, ")
     return f"  {dotted or '(top)'}: {text}" + ("" if whole else f" (found {found!r})")
+
+
+def _nearest(key: str, known: list[str], leaves: list[str]) -> list[str]:
+    """The keys that may have been meant: one beside it, or those of sections that are more like it.
+
+    Args:
+        key: what was written.
+        known: names that may stand there.
+        leaves: all dotted keys of the whole config.
+    """
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    least = max([_ALIKE, *(_likeness(key, name) for name in near)])
+    likenesses = {dotted: _likeness(key, dotted.rpartition(".")[2]) for dotted in leaves}
+    best = max(likenesses.values(), default=0.0)
+    return near if best <= least else [each for each, like in likenesses.items() if like == best]
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def _leaves(readers: Iterable[Reader], tree: object, depth: int = _DEEPEST) -> list[str]:
+    """Dotted keys of a config and of its sections, as they would be read."""
+    found: list[str] = []
+    for reader in _classes(readers, {} if tree is None else tree):
+        for name in reader.model_fields:
+            found.append(name)
+            if depth and (inner := _readers_in(reader, name)):
+                given = _child(tree, name)
+                tag = _child(given, "name") or getattr(reader.model_fields[name].default, "name", 0)
+                tagged = [each for each in inner if isinstance(each, type) and _tag_of(each) == tag]
+                keys = _leaves(tagged or inner, given, depth - 1)
+                found += [f"{name}.{key}" for key in keys]
+    return list(dict.fromkeys(found))
 
 
 def _known_keys(

@@ -10,8 +10,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ASIDE = ".aside"
@@ -27,14 +27,33 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     Those that killed writers of `path` left are removed first.
     """
     path = path.absolute()  # `.` has a name, too
+    made = missing_folders(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, path.name)
     folder, lock = _own_folder(path)
     try:
         yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        remove_empty(made)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # what stays is swept by the next writer
         os.close(lock)
+
+
+def missing_folders(path: Path) -> list[Path]:
+    """`path` and the folders above it that do not exist, the deepest first."""
+    return [each for each in (path, *path.parents) if not each.exists()]
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Removes folders, the deepest first, up to one that holds something: what was refused leaves
+    nothing where there was nothing.
+    """
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def is_scratch(path: Path) -> bool:
@@ -56,7 +75,11 @@ def sweep(parent: Path, name: str | None = None) -> None:
 
 def _own_folder(path: Path) -> tuple[Path, int]:
     while True:
-        folder = Path(tempfile.mkdtemp(_SUFFIX, f".{path.name}.", path.parent))
+        path.parent.mkdir(parents=True, exist_ok=True)  # a refused writer may have removed it
+        try:
+            folder = Path(tempfile.mkdtemp(_SUFFIX, f".{path.name}.", path.parent))
+        except FileNotFoundError:
+            continue
         try:
             lock = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:  # swept before it was locked

@@ -21,6 +21,7 @@ from torch.nn.functional import embedding_bag
 
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError
+from recsys.layers.spectrum import ROUNDING, told_fewer
 
 
 class BipartiteGraph(nn.Module):
@@ -136,13 +137,13 @@ def leading_directions(
 
     Args:
         graph: whose weighted adjacency `[U, N]` is meant.
-        count: how many; no more than the smaller side has.
+        count: most that are wanted.
         rounds: products with the matrix and its transpose.
         extra: directions that are carried along and left out at the end.
 
     Returns:
-        `values [count]` descending, `users [U, count]` and `items [N, count]`, each with
-        orthonormal columns.
+        `values [K]` descending, `users [U, K]` and `items [N, K]`, each with orthonormal columns;
+        K is `count`, or the rank of the matrix where that is less.
     """
     num_users, num_items = len(graph.user_degrees), len(graph.item_degrees)
     wide = min(count + extra, num_users, num_items)
@@ -152,29 +153,37 @@ def leading_directions(
         items = torch.linalg.qr(graph.of_items(graph.of_users(items))).Q
     users = graph.of_users(items)
     squares, turn = torch.linalg.eigh((users.T @ users).double())
-    turn = turn.flip(1).float()[:, :count]
-    values = squares.flip(0)[:count].clamp_min(1e-12).sqrt().float()
+    found = min(count, int((squares > ROUNDING * squares[-1].clamp_min(0)).sum()))
+    turn = turn.flip(1).float()[:, :found]
+    values = squares.flip(0)[:found].sqrt().float()
     return values, (users @ turn) / values, items @ turn
 
 
 @torch.no_grad()
-def begin_spectral(graph: BipartiteGraph, users: Tensor, items: Tensor, std: float) -> None:
+def begin_spectral(graph: BipartiteGraph, users: Tensor, items: Tensor, std: float) -> str | None:
     """Sets rows to the leading singular directions, the first of standard deviation `std`.
 
     A direction is weighed by the root of its singular value, so that scores of the rows are those
-    of the truncated matrix. Coordinates beyond the rank of the graph stay as they are.
+    of the truncated matrix. Coordinates beyond the rank of the graph keep their random values, made
+    as small as the last direction: zeros would learn nothing, and larger ones would outweigh it.
 
     Args:
         graph: of the training rows.
-        users: `[U, D]`, written to.
-        items: `[N, D]`, written to.
+        users: `[U, D]` random values of standard deviation `std`, written to.
+        items: `[N, D]`, likewise.
         std: of the first coordinate.
+
+    Returns:
+        A sentence for the user, if there are fewer directions than coordinates.
     """
-    count = min(users.shape[1], len(users), len(items))
-    values, left, right = leading_directions(graph, count)
-    weights = std * (values / values[0]).sqrt()
-    users[:, :count] = left * weights * len(left) ** 0.5
-    items[:, :count] = right * weights * len(right) ** 0.5
+    values, left, right = leading_directions(graph, users.shape[1])
+    count = len(values)
+    if count:
+        shares = (values / values[0]).sqrt()
+        for rows, directions in ((users, left), (items, right)):
+            rows[:, :count] = directions * shares * std * len(rows) ** 0.5
+            rows[:, count:] *= shares[-1]
+    return told_fewer(count, users.shape[1])
 
 
 def checked_graph(graph: BipartiteGraph | None) -> BipartiteGraph:

@@ -19,7 +19,7 @@ PASSES = 6
 """Of the subspace iteration, where nothing else is said."""
 _MORE = 32
 """Columns that the search takes beside those that are wanted."""
-_ROUNDING = 1e-10
+ROUNDING = 1e-10
 """A share of the largest square that is rounding."""
 _BLOCK = 16_384
 """Rows that are float64 at a time."""
@@ -83,7 +83,7 @@ def _orthonormal(columns: Float32) -> Float32:
     """
     for _ in range(2):
         squares, turn = np.linalg.eigh(_products(columns))
-        roots = np.where(squares > squares[-1] * _ROUNDING, squares, np.inf) ** -0.5
+        roots = np.where(squares > squares[-1] * ROUNDING, squares, np.inf) ** -0.5
         columns = columns @ (turn * roots).astype(np.float32)
     return columns
 
@@ -156,6 +156,25 @@ def start_rows(
     lengths = np.linalg.norm(vectors, axis=1)
     reached = np.flatnonzero(lengths > _NOTHING)
     return reached, vectors[reached] / lengths[reached, None]
+
+
+def told_fewer(count: int, dim: int, num_items: int | None = None) -> str | None:
+    """A sentence for the user, where directions are fewer than coordinates.
+
+    Args:
+        count: directions that were found.
+        dim: D.
+        num_items: N, where `start_rows` has found them; it may have had no room for more.
+    """
+    if count >= dim:
+        return None
+    why = "the training rows have no more"
+    if num_items is not None and _room(num_items) < min(dim, num_items):
+        why = f"more of {num_items:,} items take more than {START_BYTES >> 20} MiB"
+    return (
+        f"{count} of {dim} coordinates begin as directions of the training rows, the others with "
+        f"random values (model.init): {why}"
+    )
 
 
 def why_none(rows: Histories, num_items: int, dim: int) -> str:

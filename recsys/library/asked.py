@@ -213,7 +213,7 @@ def _of_frame(table: Any, order: Order | None) -> tuple[pl.Series, Int64, pl.Ser
     elif order != "given":
         raise DataError(
             f"nothing says in which order the histories' rows are to be taken; found "
-            f"{frame.columns}: give a column timestamp, or say order='given'"
+            f"{frame.columns}: give a column timestamp, or say --order given (order='given')"
         )
     ids = id_series(frame["item_id"], "items of the histories")
     return frame["user_id"], rows, ids.gather(pl.Series(rows)), seconds

@@ -17,7 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from recsys.errors import ConfigError, RunError
+from recsys.errors import ConfigError, RecsysError, RunError
 from recsys.files.atomic import atomic_path, held, read_json, remove, write_json
 from recsys.library.asked import Asked
 from recsys.library.plan import Plan
@@ -57,7 +57,12 @@ def write_lists(
     parts.mkdir(parents=True, exist_ok=True)
     with held(parts / ".lock", f"another process is writing {path}; wait for it"):
         _check_same(parts, {**request, "users": len(asked), "asked": _hash(asked), "part": size})
-        files = _write_parts(plan, asked, parts, size)
+        try:
+            files = _write_parts(plan, asked, parts, size)
+        except RecsysError:  # refused; a killed command finds its parts again
+            if not any(parts.glob("*.parquet")):
+                remove(parts)
+            raise
         with atomic_path(path) as temporary:
             _join(files, temporary, path.suffix)
         _write_unknown(asked, path)

@@ -28,10 +28,14 @@ class Diversity:
     def __post_init__(self) -> None:
         """Refuses what is none."""
         if not isinstance(self.by, str) or not self.by:
-            raise ConfigError(f"by is {self.by!r}; the name of a column of the items is expected")
+            raise ConfigError(
+                f"--diverse-by (by) is {self.by!r}; the name of a column of the items is expected"
+            )
         number = isinstance(self.strength, int | float) and not isinstance(self.strength, bool)
         if not number or not 0 <= self.strength < float("inf"):
-            raise ConfigError(f"strength is {self.strength!r}; a number of 0 or more is expected")
+            raise ConfigError(
+                f"--diversity (strength) is {self.strength!r}; a number of 0 or more is expected"
+            )
 
 
 @dataclass(frozen=True)

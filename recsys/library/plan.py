@@ -97,8 +97,8 @@ class Plan:
             shown = ", ".join(repr(name) for name in asked.ids.gather(pl.Series(empty[:3])))
             raise DataError(
                 f"{len(empty):,} of {len(asked):,} histories hold no known item ({shown}"
-                f"{', ...' * (len(empty) > 3)}); say fallback='popularity' to give them the most "
-                "popular items, or leave them out"
+                f"{', ...' * (len(empty) > 3)}); say --fallback popularity "
+                "(fallback='popularity') to give them the most popular items, or leave them out"
             )
 
     def diverse(self, diversity: Diversity | None) -> Plan:
@@ -221,7 +221,7 @@ def make_plan(
         GranularityError: it cannot be ranked by that prefix.
     """
     if fallback is not None and fallback not in FALLBACKS:
-        raise ConfigError(f"fallback {fallback!r} is not among {FALLBACKS}; None: there is none")
+        raise ConfigError(f"fallback {fallback!r} is not among {FALLBACKS}; leave it out for none")
 
     def opened(count: int) -> tuple[Lister, Found | None]:
         lister = engine.lister(count, way.granularity, way.stages, allowed, way.ranker)
@@ -287,7 +287,8 @@ def checked_items(names: Ids, ids: Any, what: str) -> Int64:
     if len(lost):
         shown = ", ".join(repr(name) for name in lost.head(3))
         raise DataError(
-            f"{len(lost):,} of {len(given):,} {what} are unknown ({shown}); `model.items` are all"
+            f"{len(lost):,} of {len(given):,} {what} are unknown ({shown}); those of the data set "
+            "are known (`model.items`)"
         )
     return found
 

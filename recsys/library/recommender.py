@@ -167,8 +167,8 @@ class Recommender:
         columns = self.engine.columns
         if (users is None) == (histories is None) and (users is None or columns is None):
             raise DataError(
-                "say for whom: users (a list of ids; `model.users` are all) or "
-                "histories={'anyone': [item, ...]}, and not both"
+                "say for whom: --users FILE or --histories FILE, and not both (users, a list of "
+                "ids; `model.users` are all; or histories={'anyone': [item, ...]})"
             )
         if histories is None:
             return asked_users(users, self._users, columns)

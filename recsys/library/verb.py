@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from recsys.data.parsing.files import read_table
 from recsys.data.parsing.frames import Order
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
 from recsys.files.atomic import sha256_of
 from recsys.library.batches import PART, check_form, write_lists
 from recsys.library.sources.loading import load
+from recsys.progress import console
 from recsys.retrieval.bundle.versions import find_bundle, is_bundle
 
 _TELLING = ("model.safetensors", "bundle.sha256", "baseline.json")
@@ -60,14 +63,16 @@ def recommend(
         raise ConfigError("say for whom: --users FILE, --histories FILE or --all, one of them")
     model = load(source, data=data, device=device)
     asked = model.asked(
-        model.users if everyone else None if users is None else read_table(users, "user_id"),
-        None if histories is None else read_table(histories, "item_id"),
+        model.users if everyone else _whom(users, "users", "user_id"),
+        _whom(histories, "histories", "item_id"),
         order=order,
     )
     lists: dict[str, Any] = {
         name: None if file is None else read_table(file, "item_id")
         for name, file in (("allow", allow), ("block", block))
     }
+    if lists["block"] is not None and lists["block"].is_empty():
+        console.print(f"{block} (--block) holds no ids: nothing is blocked", style="yellow")
     diversity = options.pop("diversity", None)
     told = {name: value for name, value in options.items() if name != "at"}
     plan = model.plan(**lists, **told).at(options.get("at")).diverse(diversity)
@@ -83,6 +88,23 @@ def recommend(
         },
     }
     return write_lists(plan, asked, out, request, size=part)
+
+
+def _whom(file: str | Path | None, option: str, column: str) -> pl.DataFrame | None:
+    """A table of users or histories; None: no file.
+
+    Raises:
+        DataError: it tells of nobody.
+    """
+    if file is None:
+        return None
+    table = read_table(file, column)
+    if table.is_empty():
+        raise DataError(
+            f"{file} (--{option}) holds no {option}; put one into it at least, name another file, "
+            "or ask for --all"
+        )
+    return table
 
 
 def _fingerprint(source: Path) -> str:

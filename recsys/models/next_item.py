@@ -21,7 +21,7 @@ from recsys.errors import ConfigError
 from recsys.granularity import Granularities
 from recsys.layers.dropout import Dropout, RowDropout
 from recsys.layers.jagged import JaggedLayout, Time, layout_of
-from recsys.layers.spectrum import START_PAIRS, start_rows, why_none
+from recsys.layers.spectrum import START_PAIRS, start_rows, told_fewer, why_none
 from recsys.layers.timed.buckets import GapVectors
 from recsys.losses.history_candidates import Had, RepeatBias, seen_candidates
 from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales
@@ -214,7 +214,7 @@ class NextItemModel(Model):
         first = torch.from_numpy(vectors) * std * count**0.5
         reached = torch.from_numpy(items).to(weight.device)
         weight[reached, :count] = first.to(weight.device)
-        return None
+        return told_fewer(count, weight.shape[1], len(weight))
 
     def _add_scores(self) -> None:
         """The last part of building: what scores are multiplied by, after the encoder. (The sum of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -65,8 +66,10 @@ class Registry(Generic[T]):
                 f"several installed packages have a {self.kind} named {name!r}: "
                 f"{', '.join(sorted(found))}; name one of these instead"
             )
+        near = difflib.get_close_matches(name, self.names(), n=1)
+        meant = f"did you mean {near[0]!r}? Your" if near else "your"
         raise ConfigError(
-            f"there is no {self.kind} named {name!r}; known: {', '.join(self.names())}; your "
+            f"there is no {self.kind} named {name!r}; known: {', '.join(self.names())}; {meant} "
             "own is named as my_package.my_module:Object"
         )
 

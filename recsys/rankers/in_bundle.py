@@ -38,7 +38,7 @@ class BundleRanker:
         if entry is None:
             raise ConfigError(
                 f"{bundle.folder} has no ranker; fit one with `recsys rank fit`, or leave out "
-                "ranker=True"
+                "--ranker (ranker=True)"
             )
         folder = bundle.folder / RANKER
         fitted = load_ranker(folder, verify=False)  # the bundle's own sums hold its files
@@ -67,7 +67,8 @@ class BundleRanker:
         if k > self.keep:
             raise ConfigError(
                 f"{k} items are requested, and the ranker of {self.bundle.folder} ranks "
-                f"{self.keep} candidates; ask for fewer, or leave the ranker out (ranker=False)"
+                f"{self.keep} candidates; ask for fewer, or leave the ranker out: "
+                "--no-ranker (ranker=False)"
             )
         return k
 

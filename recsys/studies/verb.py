@@ -91,10 +91,12 @@ def study(
         dry: only look: train, measure and write nothing.
 
     Raises:
-        ConfigError: a config is wrong, or a run was trained with another one.
+        ConfigError: a config is wrong, a run was trained with another one, or `out` is a file.
         DataError, RunError, ProtocolError: see their messages.
         StoppedError: SIGTERM or Ctrl-C came; the same call goes on from there.
     """
+    if Path(out).is_file():
+        raise ConfigError(f"{out} is a file, and a study is a folder; choose another --out")
     settings = config if isinstance(config, StrictModel) else _read(Path(config), list(overrides))
     if isinstance(settings, TableStudyConfig):
         return study_tables(settings, Path(out), only=only, train=train, dry=dry)

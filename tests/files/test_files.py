@@ -176,3 +176,13 @@ def test_json_is_readable_and_the_hash_is_of_the_bytes(tmp_path):
     assert (tmp_path / "deep" / "a.json").read_text(encoding="utf-8") == '{\n  "ä": 1\n}\n'
     write_text(tmp_path / "abc", "abc")
     assert sha256_of(tmp_path / "abc").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_a_refused_file_leaves_no_folder_that_was_made_for_it(tmp_path):
+    with pytest.raises(RunError), atomic_path(tmp_path / "runs" / "deep" / "new"):
+        raise RunError("refused")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(RunError), atomic_path(tmp_path / "runs" / "deep" / "new"):
+        raise RunError("refused")
+    assert not list((tmp_path / "runs").iterdir())

@@ -34,6 +34,24 @@ def test_an_unknown_key_deep_inside_is_found_too():
         parse(Outer, {"model": {"inner": {"layer": 1}}}, "a.yaml")
 
 
+@pytest.mark.parametrize(
+    ("tree", "meant"),
+    [
+        ({"optimiser": {}}, "'optimizer'"),
+        ({"layers": 2}, "'optimizer.layers' or 'model.inner.layers'"),
+        (
+            {"model": {"learning_rat": 2}},
+            "'optimizer.learning_rate' or 'model.inner.learning_rate'",
+        ),
+        ({"optimizer": {"layer": 2}}, "'layers'"),
+        ({"nothing_like_it": 2}, "'optimizer'"),
+    ],
+)
+def test_the_key_of_a_section_is_meant_where_it_is_more_alike(tree, meant):
+    with pytest.raises(ConfigError, match=rf"did you mean {meant}\?"):
+        parse(Outer, tree, "a.yaml")
+
+
 def test_every_wrong_value_is_listed_with_what_was_found():
     with pytest.raises(ConfigError) as error:
         parse(Outer, {"optimizer": {"layers": "two", "learning_rate": "fast"}}, "a.yaml")

@@ -58,6 +58,8 @@ def test_two_packages_with_one_name_are_told_apart(installed):
     ("name", "message"),
     [
         ("sqtr", "no metric named 'sqtr'; known: sqrt"),
+        ("sqtr", "did you mean 'sqrt'"),
+        ("zzz", "known: sqrt; your own"),
         ("math:sqtr", "the module math .* has no sqtr"),
         ("math:pi", "lacks a call"),
         ("gone.parts:Metric", r"there is no gone; .*PYTHONPATH=FOLDER"),

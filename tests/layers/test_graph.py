@@ -1,6 +1,7 @@
 """Neighbour sums and singular directions against a dense matrix."""
 
 import numpy as np
+import pytest
 import torch
 
 from recsys.data.histories import Histories
@@ -10,13 +11,13 @@ USERS, ITEMS = 5, 4
 OWNED = [[0, 1], [1, 1, 2], [], [3], [0, 1, 2, 3]]
 
 
-def graph_and_matrix():
-    lengths = [len(items) for items in OWNED]
+def graph_and_matrix(owned=OWNED):
+    lengths = [len(items) for items in owned]
     rows = Histories(
-        np.arange(USERS), np.concatenate(OWNED).astype(np.int32), np.cumsum([0, *lengths])
+        np.arange(USERS), np.concatenate(owned).astype(np.int32), np.cumsum([0, *lengths])
     )
     dense = np.zeros((USERS, ITEMS))
-    for user, items in enumerate(OWNED):
+    for user, items in enumerate(owned):
         dense[user, items] = 1
     degrees = dense.sum(1)[:, None] * dense.sum(0)
     matrix = torch.from_numpy(dense / np.sqrt(np.maximum(degrees, 1))).float()
@@ -48,11 +49,37 @@ def test_leading_directions_are_those_of_the_matrix():
     torch.testing.assert_close((users * values) @ items.T, best, atol=1e-5, rtol=1e-4)
 
 
-def test_spectral_rows_score_as_the_truncated_matrix_and_leave_other_coordinates():
-    graph, matrix = graph_and_matrix()
-    users, items = torch.full((USERS, 6), 7.0), torch.full((ITEMS, 6), 7.0)
+ALIKE = [[0, 1], [0, 1], [], [2, 3], [0, 1, 2, 3]]
+"""Items 0 and 1 are had by the same users, as are 2 and 3: the rank is 2."""
+
+
+@pytest.mark.parametrize(("owned", "rank"), [(OWNED, 4), (ALIKE, 2)])
+def test_spectral_rows_score_as_the_truncated_matrix_and_other_coordinates_can_learn(owned, rank):
+    graph, matrix = graph_and_matrix(owned)
     torch.manual_seed(0)
-    begin_spectral(graph, users, items, 0.5)
-    assert (users[:, 4:] == 7).all() and (items[:, 4:] == 7).all()
-    found = users[:, :4] @ items[:, :4].T
+    users, items = 0.5 * torch.randn(USERS, 6), 0.5 * torch.randn(ITEMS, 6)
+    drawn = users.clone(), items.clone()
+    told = begin_spectral(graph, users, items, 0.5)
+    assert told is not None and f"{rank} of 6 coordinates begin as directions" in told
+    found = users[:, :rank] @ items[:, :rank].T
     torch.testing.assert_close(found / found.abs().max(), matrix / matrix.abs().max())
+    values = torch.linalg.svdvals(matrix)
+    share = (values[rank - 1] / values[0]).sqrt()  # as small as the last direction
+    for rows, before in zip((users, items), drawn, strict=True):
+        torch.testing.assert_close(rows[:, rank:], before[:, rank:] * share)
+    assert begin_spectral(graph, users[:, :rank], items[:, :rank], 0.5) is None
+
+
+def test_a_graph_has_no_more_directions_than_its_rank():
+    graph, matrix = graph_and_matrix(ALIKE)
+    values, users, items = leading_directions(graph, 4)
+    torch.testing.assert_close(values, torch.linalg.svdvals(matrix)[:2])
+    for side in (users, items):
+        torch.testing.assert_close(side.T @ side, torch.eye(2))
+
+
+def test_a_graph_without_edges_leaves_rows_as_they_are():
+    graph, _ = graph_and_matrix([[], [], [], [], []])
+    users, items = torch.ones(USERS, 6), torch.ones(ITEMS, 6)
+    assert "0 of 6" in str(begin_spectral(graph, users, items, 0.5))
+    assert (users == 1).all() and (items == 1).all()

@@ -106,6 +106,14 @@ def test_why_there_are_no_vectors_is_told(histories, dim, told):
     assert told in spectrum.why_none(rows, 3, dim)
 
 
+def test_fewer_directions_than_coordinates_are_told(monkeypatch):
+    assert spectrum.told_fewer(8, 8, ITEMS) is None
+    assert "5 of 8 coordinates begin" in spectrum.told_fewer(5, 8, ITEMS)
+    assert spectrum.told_fewer(5, 8, ITEMS).endswith("the training rows have no more")
+    monkeypatch.setattr(spectrum, "START_BYTES", 4 * ITEMS * (spectrum._MORE + 5))
+    assert "more of 25 items take more than 0 MiB" in spectrum.told_fewer(5, 8, ITEMS)
+
+
 def test_a_catalogue_without_room_is_told(monkeypatch):
     monkeypatch.setattr(spectrum, "START_BYTES", 4 * ITEMS * (spectrum._MORE + 1))
     assert "two directions of 25 items take more" in spectrum.why_none(some_rows(), ITEMS, 8)

@@ -139,6 +139,23 @@ def test_requests_that_cannot_be_are_refused_and_nothing_is_written(run, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["h.jsonl", "users.xls"]
 
 
+def test_refusals_on_the_command_line_name_its_options(run, data, tmp_path):
+    rows, empty = tmp_path / "rows.csv", tmp_path / "empty.jsonl"
+    rows.write_text("user_id,item_id\nx,i3\n")
+    empty.write_text('{"user_id": "x", "item_id": []}\n')
+    for options, told in (
+        (("--histories", rows), "say --order given"),
+        (("--histories", empty), "say --fallback popularity"),
+        (("--histories", rows, "--users", rows, "--order", "given"), "--users FILE or --histories"),
+        (("--all", "--ranker"), "leave out --ranker"),
+        (("--all", "--fallback", "fame"), "leave it out for none"),
+        (("--all", "--diverse-by", "kind", "--diversity", -1), "--diversity (strength) is -1"),
+    ):
+        text = call("recommend", run, *options, "--out", tmp_path / "top.csv", code=1)
+        assert told in " ".join(text.split())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.jsonl", "rows.csv"]
+
+
 def test_a_user_is_shown_with_titles(run, tmp_path, fitted):
     text = call("show", run, "--user", "u3", "--granularity", "4,8", "-k", 3)
     first = fitted("sasrec").recommend(["u3"], k=1, granularity=4)["item_id"][0]
@@ -157,7 +174,7 @@ def test_a_bundle_shows_the_titles_it_holds_without_its_data_set(tmp_path):
     assert shown.count("film of i") == 5 + 3
 
 
-def test_an_empty_table_is_told_and_an_empty_list_of_ids_blocks_nothing(run, tmp_path):
+def test_an_empty_table_is_told_and_an_empty_list_of_ids_blocks_nothing(run, tmp_path, capsys):
     for name in ("users.csv", "users.parquet", "users.jsonl", "none.txt"):
         (tmp_path / name).touch()
     for name in ("users.csv", "users.parquet", "users.jsonl"):
@@ -165,6 +182,15 @@ def test_an_empty_table_is_told_and_an_empty_list_of_ids_blocks_nothing(run, tmp
             recommend(run, tmp_path / "top.csv", users=tmp_path / name)
     recommend(run, tmp_path / "top.csv", everyone=True, block=tmp_path / "none.txt", k=2)
     assert (tmp_path / "top.csv").is_file()
+    assert "holds no ids: nothing is blocked" in capsys.readouterr().err
+    (tmp_path / "head.csv").write_text("user_id,item_id,timestamp\n")
+    for options in ({"users": "none.txt"}, {"users": "head.csv"}, {"histories": "head.csv"}):
+        files = {option: tmp_path / name for option, name in options.items()}
+        with pytest.raises(DataError, match=r"\(--(users|histories)\) holds no \1; "):
+            recommend(run, tmp_path / "nobody.csv", **files)
+    with pytest.raises(DataError, match="allow some, or block fewer"):
+        recommend(run, tmp_path / "nobody.csv", everyone=True, allow=tmp_path / "none.txt")
+    assert not list(tmp_path.glob("nobody*"))
     (tmp_path / "named.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="allowed items have no column item_id; found a, b"):
         recommend(run, tmp_path / "top2.csv", everyone=True, allow=tmp_path / "named.csv")

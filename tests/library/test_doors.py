@@ -27,14 +27,14 @@ RECOMMEND = {
     ),
     "an empty history": (
         {"histories": {"a": [], "b": ["i1"]}}, DataError,
-        r"1 of 2 histories hold no known item \('a'\); say fallback='popularity'",
+        r"1 of 2 histories hold no known item \('a'\); say --fallback popularity",
     ),
     "a history of strange items": (
         {"histories": {"a": ["bad"]}}, DataError, "hold no known item .*fallback",
     ),
     "histories without an order": (
         {"histories": pl.DataFrame({"user_id": ["a"], "item_id": ["i1"]})}, DataError,
-        "give a column timestamp, or say order='given'",
+        "give a column timestamp, or say --order given",
     ),
     "histories of structs": (
         {"histories": pl.DataFrame({"user_id": ["a"], "item_id": [{"x": 1}]})}, DataError,

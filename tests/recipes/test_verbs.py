@@ -173,6 +173,8 @@ def test_baselines_are_measured_by_name(data, place):
     assert "is not among the named" in call("baselines", data, "popularity", "ease.l2=5", code=1)
     output = call("baselines", data, "popularity", "--fit-on", "train+valid")
     assert "fitted on train+valid" in output
+    assert "did you mean 'item_knn'?" in call("baselines", data, "item_kn", code=1)
+    assert "no baseline named 'item_kn'" in call("baselines", data, "item_kn.k=5", code=1)
     assert "there is no baseline named 'magic'; known: popularity" in call(
         "baselines", data, "magic", code=1
     )

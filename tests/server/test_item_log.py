@@ -110,3 +110,9 @@ def test_a_folder_that_cannot_be_is_told(tmp_path):
     (tmp_path / LOG).write_text("")
     with pytest.raises(DataError, match=r"items\.folder=FOLDER"):
         ItemLog(tmp_path / LOG / "x")
+
+
+def test_a_file_where_the_folder_is_meant_is_told(tmp_path):
+    (tmp_path / "items").touch()
+    with pytest.raises(DataError, match=r"items is a file where a folder is meant.*--items FOLDER"):
+        ItemLog(tmp_path / "items")

@@ -126,6 +126,14 @@ def test_a_panel_trains_measures_on_validation_and_goes_on(place, monkeypatch):
     assert again.content.frame.equals(found.content.frame)
 
 
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_study_folder_that_is_a_file_is_refused(place, tmp_path, dry):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="file is a file, and a study is a folder"):
+        study(place / "panel.yaml", out=tmp_path / "file", dry=dry)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

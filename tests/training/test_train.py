@@ -190,6 +190,21 @@ def test_first_values_that_cannot_be_made_are_told_and_refused_where_asked_for(t
     assert "begin with" not in capsys.readouterr().err
 
 
+def test_fewer_directions_than_coordinates_are_told_in_one_line(tmp_path, capsys):
+    """Items that are had in pairs: more than one direction, and fewer than sixteen."""
+    walks = np.add.outer(np.arange(12), np.arange(8)) % 6
+    frame = pl.DataFrame({"user_id": np.repeat(np.arange(12), 8), "item_id": walks.ravel()})
+    data = write_dataset(tmp_path / "data", frame, name="few").folder
+    for case, model in enumerate(
+        ({}, {"name": "lightgcn"}, {"name": "ltgnn"}, {"name": "svd_gcn", "directions": 6})
+    ):
+        more = {"granularities": {"sizes": [4, 16]}}
+        train(settings(data, model=model | more, trainer={"epochs": 1}), out=tmp_path / str(case))
+        told = capsys.readouterr().err
+        assert (told.count("of 16 coordinates begin") == 1) is (case < 3)
+        assert (told.count("of 6 directions (model.directions)") == 1) is (case == 3)
+
+
 def test_first_values_take_the_threads_of_the_config_in_numpy_too(data, tmp_path, monkeypatch):
     """numpy's BLAS sums in another order with other threads; the caller's number comes back."""
     seen = []

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from pydantic import Field, PositiveInt
 
 from recsys.arrays import Float32, Int64
 from recsys.config import StrictModel
@@ -32,23 +33,23 @@ _SHIFTS: dict[Cascade, int] = {"direct": 0, "halving": 1, "quartering": 2}
 class Sweep(StrictModel):
     """The funnels that are measured: all combinations of the options."""
 
-    granularities: tuple[int, ...]
+    granularities: tuple[int, ...] = Field(min_length=1)
     """Of the candidates."""
-    codecs: tuple[str, ...] = ("fp16", "int8", "int4")
+    codecs: tuple[str, ...] = Field(default=("fp16", "int8", "int4"), min_length=1)
     """Of the candidates' tier."""
-    indexes: tuple[str, ...] = (SCAN, "ivf,pqx4")
+    indexes: tuple[str, ...] = Field(default=(SCAN, "ivf,pqx4"), min_length=1)
     """`scan`, or an index over the candidates' prefix."""
-    keeps: tuple[int, ...] = (50, 100, 200, 500)
+    keeps: tuple[PositiveInt, ...] = Field(default=(50, 100, 200, 500), min_length=1)
     """How many candidates are ranked."""
-    rankings: tuple[int, ...]
+    rankings: tuple[int, ...] = Field(min_length=1)
     """Granularities of the ranking."""
-    cascades: tuple[Cascade, ...] = ("direct",)
+    cascades: tuple[Cascade, ...] = Field(default=("direct",), min_length=1)
     """From candidates to ranking: at once, or by all granularities between, at each of which a half
     goes on (32:200, 64:100, 128:50, 256; the funnel of Kusupati et al., Matryoshka Representation
     Learning, 2022), or a quarter."""
     ranking_codec: str = "fp16"
     """Of the coordinates behind the candidates' tier."""
-    index_recall: float = 0.99
+    index_recall: float = Field(default=0.99, gt=0, le=1)
     """What indexes are tuned to: share of the first K of the same funnel without one."""
 
 

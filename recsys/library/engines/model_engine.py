@@ -74,7 +74,7 @@ class ModelEngine:
         if ranker:
             raise ConfigError(
                 f"{self.name} is no bundle, and rankers are served with bundles: export it, then "
-                "`recsys rank attach`; or leave out ranker=True"
+                "`recsys rank attach`; or leave out --ranker (ranker=True)"
             )
         if stages is None:
             return ExactLister(self._ready(size, allowed))

@@ -54,4 +54,4 @@ def load(
 
 def _refuse_data(data: str | Path | None, folder: Path, why: str) -> None:
     if data is not None:
-        raise ConfigError(f"{folder} needs no data={str(data)!r}: {why}; leave it out")
+        raise ConfigError(f"{folder} needs no --data (data={str(data)!r}): {why}; leave it out")

@@ -73,15 +73,12 @@ class LightGCN(PairModel):
         super().note_rows(rows)
         self.graph = BipartiteGraph(rows, self.num_users, self.num_items).to(self.device)
 
-    def begin(self, rows: Callable[[int | None], Histories]) -> None:
+    def begin(self, rows: Callable[[int | None], Histories]) -> str | None:
         """Puts the leading directions into the rows, if the config says so."""
-        if self.config.init == "spectral":
-            begin_spectral(
-                checked_graph(self.graph),
-                self.user_table.weight,
-                self.table.weight,
-                self.config.init_std,
-            )
+        if self.config.init != "spectral":
+            return None
+        graph, std = checked_graph(self.graph), self.config.init_std
+        return begin_spectral(graph, self.user_table.weight, self.table.weight, std)
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         """The means of all layers, `[U, D]` and `[N, D]`."""

@@ -86,15 +86,18 @@ class LTGNN(PairModel):
         self.graph = BipartiteGraph(rows, self.num_users, self.num_items).to(self.device)
 
     @torch.no_grad()
-    def begin(self, rows: Callable[[int | None], Histories]) -> None:
+    def begin(self, rows: Callable[[int | None], Histories]) -> str | None:
         """First values of the rows, and the solution of the equation for them."""
         graph = checked_graph(self.graph)
+        told = None
         if self.config.init == "spectral":
-            begin_spectral(graph, self.user_table.weight, self.table.weight, self.config.init_std)
+            weights = self.user_table.weight, self.table.weight
+            told = begin_spectral(graph, *weights, self.config.init_std)
         self.user_reached.zero_(), self.item_reached.zero_()
         users, items = self._solved(graph)
         self.user_reached.copy_(users)
         self.item_reached.copy_(items)
+        return told
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         """`[U, D]` and `[N, D]`: one iteration further in training, else the solution."""

@@ -87,15 +87,22 @@ class SVDGCN(PairModel):
         self.table = nn.Parameter(torch.zeros(num_items, dim)) if config.rows else None
 
     @torch.no_grad()
-    def begin(self, rows: Callable[[int | None], Histories]) -> None:
+    def begin(self, rows: Callable[[int | None], Histories]) -> str | None:
         """Takes the directions of the graph."""
         if self._rows is None:
             raise ConfigError("svd_gcn was not told the rows of its graph (note_rows)")
         graph = BipartiteGraph(self._rows, self.num_users, self.num_items).to(self.device)
         values, users, items = leading_directions(graph, self.config.directions)
         weights = (self.config.strength * values).exp()
-        self.user_directions.copy_(users * weights * self.num_users**0.5)
-        self.item_directions.copy_(items * weights * self.num_items**0.5)
+        found, wanted = len(values), self.config.directions
+        self.user_directions[:, :found] = users * weights * self.num_users**0.5
+        self.item_directions[:, :found] = items * weights * self.num_items**0.5
+        if found == wanted:
+            return None
+        return (
+            f"the training rows have {found} of {wanted} directions (model.directions); the others "
+            "are zeros"
+        )
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         """The mapped directions, `[U, D]` and `[N, D]`."""

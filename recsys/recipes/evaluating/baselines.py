@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from recsys.baselines import (
+    BASELINES,
     AnyBaselineConfig,
     default_baselines,
     fit_baseline,
@@ -105,6 +106,8 @@ def choose(
     given = {name: [o for o in overrides if o.startswith(f"{name}.")] for name in names}
     if strangers := [o for o in overrides if not any(o in own for own in given.values())]:
         owner = strangers[0].partition("=")[0].rpartition(".")[0] or strangers[0]
+        if "=" not in owner:
+            BASELINES.find(owner)  # refuses what is no baseline
         raise ConfigError(
             f"{owner} has options but is not among the named baselines; name it as well"
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.config import apply_overrides, parse
+from recsys.errors import ConfigError
 from recsys.evaluation.tradeoff.funnels import measure
 from recsys.evaluation.tradeoff.sweep import (
     SCAN,
@@ -25,6 +26,7 @@ from recsys.recipes.evaluating.queries import Measuring, Source, folder_of, open
 from recsys.reports.ranking.content import RANKING, read_ranking
 from recsys.reports.tradeoff.content import TradeoffContent
 from recsys.reports.tradeoff.page import write_tradeoff
+from recsys.retrieval.checks import checked_count
 from recsys.runs.loading import LoadedRun
 from recsys.runs.records import RUN
 
@@ -64,6 +66,11 @@ def tradeoff(
         RunError, DataError: the source cannot be read.
         ConfigError, GranularityError: the sweep cannot be.
     """
+    checked_count(k, "k")
+    if not 0 < keep_ndcg <= 1:
+        raise ConfigError(f"keep_ndcg is {keep_ndcg:g}; a share above 0, at most 1, is expected")
+    if out is not None and Path(out).is_file():
+        raise ConfigError(f"{out} is a file, and the report is a folder; choose another --out")
     loaded, threads = open_source(source, measuring), measuring.threads
     source = folder_of(source)
     sweep = _sweep(loaded.sizes, len(loaded.vectors), overrides)

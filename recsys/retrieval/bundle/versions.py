@@ -13,15 +13,17 @@ version.
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import IO
 
 from recsys.errors import DataError
 from recsys.files.atomic import atomic_path
-from recsys.files.scratch import scratch_folder, sweep
+from recsys.files.scratch import missing_folders, remove_empty, scratch_folder, sweep
 from recsys.retrieval.bundle.manifest import MANIFEST
 
 CURRENT = "current"
@@ -33,14 +35,14 @@ _VERSION = re.compile(r"v(\d{6})")
 def new_version(shelf: Path) -> Iterator[Path]:
     """Gives an empty folder; what was written there becomes the next version, and current.
 
-    Writers wait for each other. What killed writers left behind is removed.
+    Writers wait for each other. What killed writers left behind is removed, and a shelf that was
+    made for a version that was then refused.
 
     Raises:
         DataError: something other than bundles exists at `shelf`.
     """
     _check_shelf(shelf)
-    shelf.mkdir(parents=True, exist_ok=True)
-    with locked(shelf):
+    with _made(shelf):
         sweep(shelf)
         last = max([0, *_numbers(shelf)]) + _is_copy(shelf / CURRENT)  # which becomes a version
         target = shelf / f"v{last + 1:06d}"
@@ -48,6 +50,36 @@ def new_version(shelf: Path) -> Iterator[Path]:
             temporary.mkdir()
             yield temporary
         point_to(shelf, target.name)
+
+
+@contextmanager
+def _made(shelf: Path) -> Iterator[None]:
+    """Holds the lock of a shelf, made if it is not there; an error removes what was made."""
+    made = missing_folders(shelf)
+    with _lock_of(shelf):
+        try:
+            yield
+        except BaseException:
+            if made and [part.name for part in shelf.iterdir()] == [_LOCK]:
+                (shelf / _LOCK).unlink()
+                remove_empty(made)
+            raise
+
+
+def _lock_of(shelf: Path) -> IO[str]:
+    """The locked file of a shelf; a writer that was refused may have removed what it waited for."""
+    file = shelf / _LOCK
+    while True:
+        shelf.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = file.open("w")
+        except FileNotFoundError:
+            continue
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
+                return lock
+        lock.close()
 
 
 @contextmanager

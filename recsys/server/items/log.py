@@ -23,6 +23,7 @@ from typing import Any
 
 from recsys.errors import ChecksumError, DataError
 from recsys.files.atomic import atomic_path
+from recsys.files.system_errors import explain
 
 LOG = "items.log"
 _LOCK = "items.lock"
@@ -60,8 +61,8 @@ class ItemLog:
                 pass
         except OSError as error:
             raise DataError(
-                f"run-time items cannot be kept in {folder} ({error.strerror}); name a folder that "
-                "the server may write to: items.folder=FOLDER"
+                f"run-time items cannot be kept in {folder}: {explain(error)}. A folder that the "
+                "server may write to is needed: --items FOLDER, or items.folder=FOLDER"
             ) from error
 
     @contextmanager

@@ -4,7 +4,9 @@ import json
 import random
 import shutil
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -103,6 +105,43 @@ def test_each_export_is_a_new_version_and_current_names_the_last(tmp_path):
 
 def _names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_refused_version_leaves_nothing_where_there_was_nothing(tmp_path):
+    def refuse(*_):
+        raise ConfigError("no such index")
+
+    for out in (tmp_path / "out", tmp_path / "above" / "out"):
+        with pytest.raises(ConfigError, match="no such index"):
+            write_bundle(out, source(), parse_tiers(TIERS, 32), additions=[refuse])
+        assert not list(tmp_path.iterdir())
+    first, _ = write(tmp_path / "out")
+    with pytest.raises(ConfigError, match="no such index"):
+        write_bundle(tmp_path / "out", source(), parse_tiers(TIERS, 32), additions=[refuse])
+    assert find_bundle(tmp_path / "out") == first  # what stood there stays
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="no such index"):
+        write_bundle(tmp_path / "empty", source(), parse_tiers(TIERS, 32), additions=[refuse])
+    assert (tmp_path / "empty").is_dir()  # somebody else has made it
+
+
+def test_a_writer_that_waits_for_one_that_is_refused_makes_the_shelf_anew(tmp_path):
+    inside, go = threading.Event(), threading.Event()
+
+    def refuse(*_):
+        inside.set()
+        go.wait(30)
+        raise ConfigError("no such index")
+
+    with ThreadPoolExecutor(2) as pool:
+        tiers = parse_tiers(TIERS, 32)
+        first = pool.submit(write_bundle, tmp_path / "out", source(), tiers, additions=[refuse])
+        inside.wait(30)
+        second = pool.submit(write, tmp_path / "out")
+        time.sleep(0.3)  # it waits for the lock
+        go.set()
+        assert isinstance(first.exception(), ConfigError)
+        assert second.result()[0].name == "v000001"
 
 
 def test_what_stands_there_and_is_no_bundle_is_left_alone(tmp_path):
