@@ -21,6 +21,7 @@ import yaml
 
 from recsys.config import StrictModel, load_yaml
 from recsys.data.dataset import load_dataset
+from recsys.errors import ConfigError
 from recsys.evaluation.protocol import ProtocolCard
 from recsys.files.atomic import write_text
 from recsys.runs.records import load_run_info
