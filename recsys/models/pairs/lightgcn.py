@@ -9,7 +9,7 @@ graph; its cost does not depend on the batch, and few large batches make an epoc
 (`batching.batch_tokens`). A step learns from all pairs of some users at once, each user's scores
 being computed once (`losses.pairs.grouped`).
 
-Departures from the paper: softmax losses with a learned temperature by default (Wu et al., On the
+Departures from the paper: a softmax over cosines by default (Wu et al., On the
 Effectiveness of Sampled Softmax Loss, TOIS 2024) instead of BPR, which is `loss.name: bpr`; rows
 may begin as the leading singular directions of the graph (`init: spectral`), the signal that the
 layers let through (Shen et al., GF-CF, CIKM 2021), so that fewer epochs are needed and coordinates
