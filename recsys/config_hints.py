@@ -21,7 +21,7 @@ _MARKS = {
 }
 """Keys that the configs of one verb have and those of no other."""
 _ALIKE = 0.8
-"""Of a key in another section that is suggested: how like it is, as difflib measures it."""
+"""How like a key is that may have been meant, as difflib measures it."""
 _DEEPEST = 3
 """Sections in sections that are looked into."""
 
@@ -71,7 +71,7 @@ def explain(model: type[BaseModel], tree: object, issue: Mapping[str, Any]) -> s
 
 
 def _nearest(key: str, known: list[str], leaves: list[str]) -> list[str]:
-    """The keys that may have been meant: one beside it, or those of sections that are more like it.
+    """The keys that may have been meant: one beside it, or, if none is like it, of other sections.
 
     Args:
         key: what was written.
@@ -79,10 +79,11 @@ def _nearest(key: str, known: list[str], leaves: list[str]) -> list[str]:
         leaves: all dotted keys of the whole config.
     """
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    least = max([_ALIKE, *(_likeness(key, name) for name in near)])
+    if near and _likeness(key, near[0]) >= _ALIKE:
+        return near
     likenesses = {dotted: _likeness(key, dotted.rpartition(".")[2]) for dotted in leaves}
     best = max(likenesses.values(), default=0.0)
-    return near if best <= least else [each for each, like in likenesses.items() if like == best]
+    return near if best < _ALIKE else [each for each, like in likenesses.items() if like == best]
 
 
 def _likeness(one: str, other: str) -> float:

@@ -176,7 +176,7 @@ def test_lists_may_trade_scores_for_other_categories(model, bundle, client):
     assert wrong.status_code == 422 and "no column colour" in wrong.text
     with pytest.raises(ConfigError, match="have no column 'colour'; they have genres"):
         model.recommend(["u1"], diversity=recsys.Diversity("colour"))
-    with pytest.raises(ConfigError, match="strength is -1"):
+    with pytest.raises(ConfigError, match=r"\(strength\) is -1"):
         recsys.Diversity("genres", -1)
     told = "for diversity lists of 5 are chosen from 25 candidates, and .*keeps must not"
     for each in (model, bundle):

@@ -287,8 +287,8 @@ def test_a_run_fitted_on_its_validation_part_is_chosen_by_some_test_users_for_ot
 
 def test_a_floor_nobody_reaches_is_said(run):
     printed = call(
-        "tradeoff", run, "keeps=[12]", "codecs=[binary]", "granularities=[4]", "indexes=[scan]",
-        "--keep-ndcg", 9, "--users", 20,
+        "tradeoff", run, "keeps=[2]", "codecs=[binary]", "granularities=[4]", "indexes=[scan]",
+        "--keep-ndcg", 1, "--users", 0, "-k", 2,
     )  # fmt: skip
     assert "No funnel of this sweep keeps" in printed and "recsys export" not in printed
 
