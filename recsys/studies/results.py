@@ -70,15 +70,27 @@ def tables_rows(content: TablesContent) -> Iterator[Figure]:
 
 
 def panel_rows(content: PanelFigures) -> Iterator[Figure]:
-    """What every lever gains, what the recipe keeps, and choices with a data set left out."""
+    """What the recipe before reaches and keeps, what every lever gains over it, and choices with a
+    data set left out.
+
+    A panel has many figures, so they are rounded to six digits, and a lever's own ndcg@10, which
+    follows from its gain, is left out.
+    """
     for row in content.frame.iter_rows(named=True):
         place = {"name": f"{row['lever']} on {row['data']}", "granularity": row["granularity"]}
-        if row["value"] is not None:
-            yield Figure(**place, metric=f"{LEAD}@{K}", value=row["value"])
-            yield Figure(**place, metric="keeps", unit="share", value=row["keeps"])
         if row["lever"] != BEFORE:
-            told = {"value": row["gain"], "low": row["low"], "high": row["high"]}
+            told = {name: _short(row[of]) for name, of in _GAIN.items()}
             yield Figure(**place, metric="gain", unit="share", **told)
+        elif row["value"] is not None:
+            yield Figure(**place, metric=f"{LEAD}@{K}", value=_short(row["value"]))
+            yield Figure(**place, metric="keeps", unit="share", value=_short(row["keeps"]))
     for each in content.left_out:
         name = f"{each.lever}, chosen without {each.data}"
-        yield Figure(name=name, metric="gain there", unit="share", value=each.gain)
+        yield Figure(name=name, metric="gain there", unit="share", value=_short(each.gain))
+
+
+_GAIN = {"value": "gain", "low": "low", "high": "high"}
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
