@@ -27,6 +27,7 @@ from benchmarks import (
     rectools,
     sharding,
     steps,
+    timed,
 )
 from benchmarks.device import __main__ as device
 from benchmarks.measure import Row, machine
@@ -38,7 +39,7 @@ from recsys.files.atomic import write_json
 
 NAMES = (
     *("steps", "evaluation", "cutting", "catalogue", "preparing", "loading"),
-    *("sharding", "mapped", "dynamic"),
+    *("sharding", "mapped", "dynamic", "timed"),
 )
 
 
@@ -77,6 +78,7 @@ def run(
         ),
         "mapped": lambda: mapped.measure((1,) if quick else (1, 20)),
         "dynamic": lambda: dynamic.measure((1,) if quick else (2, 10)),
+        "timed": lambda: timed.measure(rounds),
     }
     if unknown := [name for name in names or [] if name not in measures]:
         raise typer.BadParameter(f"{unknown[0]!r} is not among {NAMES}")

@@ -26,6 +26,7 @@ _UNITS: dict[str, Unit] = {
     "s/epoch": "seconds",
     "rows/s": "per second",
     "steps": "count",
+    "weights": "count",
     "MiB": "count",
     "KiB": "count",
     "ndcg@10": "score",

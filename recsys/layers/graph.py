@@ -160,7 +160,9 @@ def leading_directions(
 
 
 @torch.no_grad()
-def begin_spectral(graph: BipartiteGraph, users: Tensor, items: Tensor, std: float) -> str | None:
+def begin_spectral(
+    graph: BipartiteGraph, users: Tensor | None, items: Tensor, std: float
+) -> str | None:
     """Sets rows to the leading singular directions, the first of standard deviation `std`.
 
     A direction is weighed by the root of its singular value, so that scores of the rows are those
@@ -169,21 +171,24 @@ def begin_spectral(graph: BipartiteGraph, users: Tensor, items: Tensor, std: flo
 
     Args:
         graph: of the training rows.
-        users: `[U, D]` random values of standard deviation `std`, written to.
+        users: `[U, D]` random values of standard deviation `std`, written to; None: users have no
+            rows.
         items: `[N, D]`, likewise.
         std: of the first coordinate.
 
     Returns:
         A sentence for the user, if there are fewer directions than coordinates.
     """
-    values, left, right = leading_directions(graph, users.shape[1])
+    values, left, right = leading_directions(graph, items.shape[1])
     count = len(values)
     if count:
         shares = (values / values[0]).sqrt()
         for rows, directions in ((users, left), (items, right)):
+            if rows is None:
+                continue
             rows[:, :count] = directions * shares * std * len(rows) ** 0.5
             rows[:, count:] *= shares[-1]
-    return told_fewer(count, users.shape[1])
+    return told_fewer(count, items.shape[1])
 
 
 def checked_graph(graph: BipartiteGraph | None) -> BipartiteGraph:

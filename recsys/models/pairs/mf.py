@@ -30,11 +30,12 @@ from recsys.data.batching import Batch
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.devices import to_indices
+from recsys.layers.graph import BipartiteGraph, begin_spectral
 from recsys.losses.pairs.grouped import grouped_softmax
 from recsys.losses.softmax import Negatives, NestedLossOutput
 from recsys.models.pairs.base import PairModel, PairModelConfig
 from recsys.models.pairs.item_means import identity_map, matrix_of, mean_of_some
-from recsys.tables import DenseConfig, EmbeddingTable, TableConfig, build_table
+from recsys.tables import DenseConfig, DenseTable, EmbeddingTable, TableConfig, build_table
 
 
 class MFConfig(PairModelConfig):
@@ -49,7 +50,11 @@ class MFConfig(PairModelConfig):
     """What holds the item rows."""
     user_table: TableConfig = DenseConfig()
     """What holds the user rows."""
+    init: Literal["normal", "spectral"] | None = None
+    """What rows begin as: random numbers, or the leading singular directions of the graph of users
+    and items; None: the latter, if all tables are dense."""
     init_std: float = Field(default=0.1, gt=0)
+    """Standard deviation of a coordinate of the rows (of spectral ones, of the first)."""
     sparse_gradients: bool = False
     """With sampled negatives: update the rows a step has looked up and leave the others."""
 
@@ -57,6 +62,22 @@ class MFConfig(PairModelConfig):
     def reads_rows(self) -> bool:
         """Where users are their items alone, there is nothing to fit."""
         return self.users != "history"
+
+    @property
+    def begins_spectral(self) -> bool:
+        """What `init` comes to."""
+        dense = isinstance(self.table, DenseConfig) and isinstance(self.user_table, DenseConfig)
+        return self.init == "spectral" or (self.init is None and dense)
+
+    @model_validator(mode="after")
+    def _spectral_rows_are_dense(self) -> "MFConfig":
+        for name, table in (("table", self.table), ("user_table", self.user_table)):
+            if self.init == "spectral" and not isinstance(table, DenseConfig):
+                raise ValueError(
+                    f"init: spectral writes the rows of dense tables, and {name} is {table.name}; "
+                    f"use {name}: {{name: dense}} or init: normal"
+                )
+        return self
 
     @model_validator(mode="after")
     def _no_rows_without_owners(self) -> "MFConfig":
@@ -92,6 +113,15 @@ class MF(PairModel):
             rows = build_table(config.user_table, num_users, sizes[-1], init_std=std, sizes=sizes)
             self.user_table = cast(EmbeddingTable, rows)
         self.mapped = identity_map(config.granularities) if config.users != "own" else None
+
+    def begin(self, rows: Callable[[int | None], Histories]) -> str | None:
+        """Puts the leading directions into the rows, if the config says so."""
+        if not self.config.begins_spectral:
+            return None
+        graph = BipartiteGraph(rows(None), self.num_users, self.num_items).to(self.device)
+        users = cast(DenseTable, self.user_table).weight if self.user_table is not None else None
+        items = cast(DenseTable, self.table).weight
+        return begin_spectral(graph, users, items, self.config.init_std)
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         """Rows of users (zeros where they have none) and of items."""

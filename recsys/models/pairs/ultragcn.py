@@ -32,6 +32,7 @@ from recsys.data.batching import Batch
 from recsys.data.features.loading import ItemFeatures
 from recsys.data.histories import Histories
 from recsys.devices import to_indices
+from recsys.layers.graph import BipartiteGraph, begin_spectral
 from recsys.losses.pairs.constrained import ConstrainedBCE, Constraints
 from recsys.losses.pairs.grouped import grouped_softmax, owners_of
 from recsys.losses.prefix_scales import prefix_scales
@@ -51,8 +52,10 @@ class UltraGCNConfig(PairModelConfig):
     """Other items that each item has in the constraints between items."""
     item_weight: float = Field(default=1.0, ge=0)
     """Of the loss of neighbours beside that of pairs; 0: without."""
+    init: Literal["normal", "spectral"] = "spectral"
+    """What rows begin as: random numbers, or the leading singular directions of the graph."""
     init_std: float = Field(default=0.1, gt=0)
-    """Standard deviation of the first values."""
+    """Standard deviation of a coordinate of the rows (of spectral ones, of the first)."""
 
 
 class UltraGCN(PairModel):
@@ -100,6 +103,14 @@ class UltraGCN(PairModel):
         self.user_factors.copy_(torch.from_numpy(np.sqrt(degrees + 1) / np.maximum(degrees, 1)))
         of_items = np.bincount(matrix.indices, minlength=self.num_items)
         self.item_factors.copy_(torch.from_numpy(1.0 / np.sqrt(of_items + 1)))
+
+    def begin(self, rows: Callable[[int | None], Histories]) -> str | None:
+        """Puts the leading directions into the rows, if the config says so."""
+        if self.config.init != "spectral":
+            return None
+        graph = BipartiteGraph(rows(None), self.num_users, self.num_items).to(self.device)
+        std = self.config.init_std
+        return begin_spectral(graph, self.user_table.weight, self.table.weight, std)
 
     def train(self, mode: bool = True) -> "UltraGCN":
         """As of any `nn.Module`; the first time that it trains, neighbours are found."""

@@ -7,6 +7,7 @@ import torch
 from recsys.data.histories import Histories
 from recsys.data.negatives import NegativesConfig
 from recsys.errors import ConfigError
+from recsys.layers.graph import BipartiteGraph, leading_directions
 from recsys.models import MODELS
 from recsys.recipes.training.train import train
 from recsys.runs.config import RunConfig
@@ -133,3 +134,40 @@ def test_a_graph_model_that_was_told_nothing_says_so():
         model = kind(config, 9, num_users=8)
         with pytest.raises(ConfigError, match="note_rows"):
             model.begin(lambda most: None)
+
+
+@pytest.mark.parametrize(
+    "told", [{"name": "mf"}, {"name": "mf", "users": "history"}, {"name": "ultragcn"}]
+)
+def test_rows_begin_as_leading_directions(told):
+    items = np.random.default_rng(0).integers(0, 9, 32).astype(np.int32)
+    rows = Histories(np.arange(8), items, np.arange(0, 33, 4))
+    model = MODELS.find(told["name"])(_config(told), 9, num_users=8)
+    model.begin(lambda most: rows)
+    values, left, right = leading_directions(BipartiteGraph(rows, 8, 9), 2)
+    sides = [(model.table.weight, right)]
+    if model.user_table is not None:
+        sides.append((model.user_table.weight, left))
+    for weight, directions in sides:
+        first, second = weight[:, 0], weight[:, 1]
+        assert torch.allclose(first, directions[:, 0] * 0.1 * len(weight) ** 0.5, atol=1e-5)
+        share = (values[1] / values[0]).sqrt()
+        assert torch.allclose(
+            second, directions[:, 1] * share * 0.1 * len(weight) ** 0.5, atol=1e-5
+        )
+
+
+def test_normal_first_values_stay_as_they_were_drawn():
+    hashed = {"name": "mf", "table": {"name": "hashed"}}
+    for told in ({"name": "mf", "init": "normal"}, {"name": "ultragcn", "init": "normal"}, hashed):
+        model = MODELS.find(told["name"])(_config(told), 9, num_users=8)
+        before = [each.clone() for each in model.parameters()]
+        assert model.begin(lambda most: None) is None
+        assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    with pytest.raises(ValueError, match="user_table is hashed; use user_table"):
+        _config({"name": "mf", "init": "spectral", "user_table": {"name": "hashed"}})
+
+
+def _config(told):
+    owner = MODELS.find(told["name"])
+    return owner.Config.model_validate(told | {"granularities": {"sizes": [2, 4]}})
