@@ -1,6 +1,7 @@
 """Histories of thousands: time and memory of a training step, and of users' vectors, by length.
 
     python -m benchmarks.long_histories [--lengths 200,1000,4000] [--rounds 5] [--out FILE]
+        [--results results/long_histories.json]
     python -m benchmarks.long_histories --lengths 30,60 --rounds 1        # a minute's trial
 
 Each row is a process of its own: one user a batch, 64 coordinates, two layers of one head, sampled
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +25,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.measure import Row, in_turns, machine, own_peak_mib
+from benchmarks.serving.keeping import check_results, keep
 from recsys.console import make_console
 from recsys.data.batching import Batch
 from recsys.data.histories import Histories
@@ -32,6 +35,7 @@ from recsys.layers.timed import query_blocks
 from recsys.losses.softmax import Negatives
 from recsys.models import MODELS, Model
 from recsys.progress import progress
+from recsys.reports.results.record import Figure, Unit
 
 KINDS = ("sasrec", "hstu", "fuxi")
 WAYS = ("at once", "blocks")
@@ -101,6 +105,7 @@ def main(
     lengths: Annotated[str, typer.Option(help="Interactions of a history.")] = "200,1000,4000",
     rounds: Annotated[int, typer.Option(help="Steps that are timed.")] = 5,
     out: Annotated[Path | None, typer.Option(help="JSON file.")] = None,
+    results: Annotated[Path | None, typer.Option(help="results/NAME.json.")] = None,
     one: Annotated[str | None, typer.Option(hidden=True)] = None,
     way: Annotated[str, typer.Option(hidden=True)] = "blocks",
 ) -> None:
@@ -111,6 +116,7 @@ def main(
     if one is not None:
         print(json.dumps(measure(one, way, wanted[0], rounds)))
         return
+    check_results(results, "benchmarks.long_histories")
     cases = [(kind, each, length) for length in wanted for kind in KINDS for each in WAYS]
     rows = []
     with progress() as bar:
@@ -125,6 +131,21 @@ def main(
     make_console().print(table)
     if out is not None:
         write_json(out, {"machine": machine(), "rows": rows})
+    if results is not None:
+        keep(results, "benchmarks.long_histories", figures_of(rows))
+
+
+def figures_of(rows: list[Row]) -> Iterator[Figure]:
+    """What is kept."""
+    metrics: tuple[tuple[str, str, Unit], ...] = (
+        ("step_ms", "training step", "ms"),
+        ("serve_ms", "user vector", "ms"),
+        ("mib", "MiB", "count"),
+    )
+    for row in rows:
+        name = f"{row['model']}, {row['scores']}, {row['length']:,} interactions"
+        for key, metric, unit in metrics:
+            yield Figure(name=name, metric=metric, unit=unit, value=row[key])
 
 
 if __name__ == "__main__":
