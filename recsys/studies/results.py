@@ -70,27 +70,26 @@ def tables_rows(content: TablesContent) -> Iterator[Figure]:
 
 
 def panel_rows(content: PanelFigures) -> Iterator[Figure]:
-    """What the recipe before reaches and keeps, what every lever gains over it, and choices with a
-    data set left out.
+    """What the recipe before reaches, what every lever gains over it, and choices with a data set
+    left out.
 
-    A panel has many figures, so they are rounded to six digits, and a lever's own ndcg@10, which
-    follows from its gain, is left out.
+    A panel has many figures, so they are rounded to the digits of a page; what follows from them (a
+    lever's own ndcg@10, and what is kept of the full width) is left out.
     """
     for row in content.frame.iter_rows(named=True):
         place = {"name": f"{row['lever']} on {row['data']}", "granularity": row["granularity"]}
         if row["lever"] != BEFORE:
-            told = {name: _short(row[of]) for name, of in _GAIN.items()}
+            told = {name: _short(row[of], 3) for name, of in _GAIN.items()}
             yield Figure(**place, metric="gain", unit="share", **told)
         elif row["value"] is not None:
-            yield Figure(**place, metric=f"{LEAD}@{K}", value=_short(row["value"]))
-            yield Figure(**place, metric="keeps", unit="share", value=_short(row["keeps"]))
+            yield Figure(**place, metric=f"{LEAD}@{K}", value=_short(row["value"], 4))
     for each in content.left_out:
         name = f"{each.lever}, chosen without {each.data}"
-        yield Figure(name=name, metric="gain there", unit="share", value=_short(each.gain))
+        yield Figure(name=name, metric="gain there", unit="share", value=_short(each.gain, 3))
 
 
 _GAIN = {"value": "gain", "low": "low", "high": "high"}
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")
+def _short(value: float, digits: int) -> float:
+    return float(f"{value:.{digits}g}")

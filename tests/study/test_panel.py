@@ -121,7 +121,11 @@ def test_a_panel_trains_measures_on_validation_and_goes_on(place, monkeypatch):
     step = Step(command="recsys study panel.yaml")
     keep_study(Origin(place / "panel.json", (step,), ()), found)
     kept = read_results(place / "panel.json")
-    assert {row.metric for row in kept.rows} == {"ndcg@10", "keeps", "gain", "gain there"}
+    assert {row.metric for row in kept.rows} == {"ndcg@10", "gain", "gain there"}
+    assert {row.name for row in kept.rows if row.metric == "ndcg@10"} == {
+        "before on circle0",
+        "before on circle1",
+    }
     again = study(place / "panel.yaml", out=place / "study", train=False)
     assert again.content.frame.equals(found.content.frame)
 
