@@ -133,10 +133,13 @@ def baselines(
     as_json: JsonFlag = False,
 ) -> None:
     """Fits and measures simple baselines; settings not given are chosen on the validation part."""
+    from recsys.files.atomic import check_writable
     from recsys.recipes.evaluating.baselines import evaluate_baselines
     from recsys.recipes.evaluating.results import keep_table, origin_of
 
     origin = origin_of(results) if results else None
+    if out is not None:
+        check_writable(out)
     table = evaluate_baselines(
         data,
         [name for name in which or [] if "=" not in name],

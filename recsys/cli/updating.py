@@ -23,13 +23,13 @@ def update(
     """Goes on from a run with new rows, users and items; writes a run of its own."""
     from recsys.processes import is_first
     from recsys.recipes.updating.compatibility import compatibility as measure
-    from recsys.recipes.updating.compatibility import print_compatibility
+    from recsys.recipes.updating.compatibility import print_compatibility, unseen_part
     from recsys.recipes.updating.update import update as go_on
 
     place = out or Path("runs") / f"{run.resolve().name}-updated"
     folder = go_on(run, data, overrides or [], out=place, compatible=compatible, resume=resume)
     if compatible:
-        print_compatibility(measure(run, folder))
+        print_compatibility(measure(run, folder, part=unseen_part(folder)))
     if is_first():
         print(f"updated: {folder} (next: {next_step(folder)})")
 

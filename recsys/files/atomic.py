@@ -1,6 +1,7 @@
 """Files written whole or not at all: temporary name, fsync, rename."""
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from recsys.errors import BusyError, RunError
-from recsys.files.scratch import ASIDE, scratch_folder
+from recsys.files.scratch import ASIDE, missing_folders, remove_empty, scratch_folder
 from recsys.files.system_errors import naming
 
 _BLOCK = 1 << 20
@@ -53,6 +54,29 @@ def atomic_path(path: Path, *, replace: bool = True) -> Iterator[Path]:
             _sync(part)
         _put(temporary, named, replace)
         _sync(named.parent)
+
+
+def check_writable(path: Path, *, folder: bool = False) -> None:
+    """Raises OSError where nothing can be written to `path`, before long work is done for it.
+
+    Args:
+        path: the file, or the folder of files, that is to be written; nothing is left there.
+        folder: it is a folder of files.
+    """
+    named = path.absolute()
+    if folder and named.exists() and not named.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    if not folder and named.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    inside = named / "file" if folder else named
+    made = missing_folders(inside.parent)
+    try:
+        with naming(path, inside.parent), scratch_folder(inside):
+            pass
+    except FileNotFoundError as error:  # a folder of the system: /proc
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path)) from error
+    finally:
+        remove_empty(made)
 
 
 def _put(temporary: Path, path: Path, replace: bool) -> None:

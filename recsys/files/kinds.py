@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recsys.errors import RunError
+
 MARKS = {
     "dataset.json": "a dataset folder",
     "clicks.json": "a folder of labelled events",
@@ -40,6 +42,20 @@ def found_at(path: str | Path) -> str:
             more = ", ..." if len(held) > _SHOWN else ""
             return f"it is a folder that holds {kind}: {', '.join(held[:_SHOWN])}{more}"
     return "it is a folder of something else"
+
+
+def check_run_or_bundle(path: str | Path) -> None:
+    """For verbs that take either.
+
+    Raises:
+        RunError: it is neither a run folder nor a bundle.
+    """
+    kinds = ("run.json", "bundle.json", "current/bundle.json")
+    if not any((Path(path) / mark).is_file() for mark in kinds):
+        raise RunError(
+            f"{path} is neither a run folder nor a bundle: {found_at(path)}; give one of them, "
+            "train a run with `recsys train`, or make a bundle with `recsys export`"
+        )
 
 
 def _kind(folder: Path) -> str | None:

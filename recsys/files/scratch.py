@@ -5,6 +5,7 @@ process, in whatever container or on whatever host that shares the file system i
 file system has no such locks, nothing is swept.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -14,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_TRIES = 100
+"""Folders of scratch files that are made anew because somebody has removed them, at most."""
 ASIDE = ".aside"
 """In a scratch folder: what stood at the target while the new one is moved there."""
 _SUFFIX = ".tmp"
@@ -74,11 +77,15 @@ def sweep(parent: Path, name: str | None = None) -> None:
 
 
 def _own_folder(path: Path) -> tuple[Path, int]:
+    tries = 0
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)  # a refused writer may have removed it
         try:
             folder = Path(tempfile.mkdtemp(_SUFFIX, f".{path.name}.", path.parent))
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            tries += 1
+            if tries > _TRIES:  # it stands, and nothing can be made in it: /proc
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path)) from error
             continue
         try:
             lock = os.open(folder, os.O_RDONLY)

@@ -43,6 +43,9 @@ class RankerConfig(StrictModel):
     name: str
     """The name the ranker is registered by."""
 
+    def check_installed(self) -> None:
+        """Raises InstallationError where a package is missing that fitting needs."""
+
     def fit(self, schema: Schema, train: Examples, validation: Examples, seed: int) -> Ranker:
         """Fits on `train`; `validation` says when to stop. Both have labels."""
         raise NotImplementedError

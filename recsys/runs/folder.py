@@ -10,7 +10,7 @@ from typing import Any
 
 from recsys.data.dataset import Dataset
 from recsys.errors import ConfigError, RunError
-from recsys.files.atomic import atomic_path, held, remove, write_json
+from recsys.files.atomic import atomic_path, check_writable, held, remove, write_json
 from recsys.files.scratch import sweep
 from recsys.progress import console
 from recsys.runs.config import RunConfig
@@ -36,25 +36,37 @@ def create_run(folder: Path, config: RunConfig, dataset: Dataset, *, resume: boo
         RunError: the folder holds a run and `resume` is not set, or another data set's.
         ConfigError: the run to resume was started with another config.
     """
+    check_place(folder, resume=resume)
     if (folder / RUN).is_file():
-        if not resume:
-            raise RunError(
-                f"{folder} holds a run already; continue it with --resume, or choose another --out"
-            )
         check_same(folder, config, dataset)
         return
-    check_empty(folder)
     with new_folder(folder) as temporary:
         write_config(temporary, config)
         write_json(temporary / RUN, describe_run(config, dataset))
 
 
-def check_empty(folder: Path) -> None:
-    """Raises RunError where something exists at `folder`."""
+def check_place(folder: Path, *, resume: bool) -> None:
+    """Refuses a folder in which no run can be made or, with `resume`, gone on with.
+
+    Raises:
+        RunError: it holds a run and `resume` is not set, or something else.
+        OSError: nothing can be written there.
+    """
+    if not (folder / RUN).is_file():
+        check_empty(folder)
+    elif not resume:
+        raise RunError(
+            f"{folder} holds a run already; continue it with --resume, or choose another --out"
+        )
+
+
+def check_empty(folder: Path, what: str = "run folder") -> None:
+    """Raises RunError where something exists at `folder`, OSError where nothing can be written."""
     if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file; choose another place for the run folder")
+        raise RunError(f"{folder} is a file; choose another place for the {what}")
     if folder.is_dir() and any(folder.iterdir()):
-        raise RunError(f"{folder} is not empty; choose another run folder (train: --out)")
+        raise RunError(f"{folder} is not empty; choose another {what} (--out)")
+    check_writable(folder / RUN)
 
 
 @contextmanager

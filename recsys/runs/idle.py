@@ -246,6 +246,11 @@ def idle_options(config: Sections, among: Sequence[str] | None = None) -> list[s
     ]
 
 
+def idle_keys(config: Sections) -> list[str]:
+    """The options that do nothing beside the others; of a section, all that is in it."""
+    return [rule.option for rule, _ in _idle(config)]
+
+
 def _idle(config: Sections) -> Iterator[tuple[Rule, Any]]:
     for rule in RULES:
         *parents, name = rule.option.split(".")

@@ -106,8 +106,8 @@ class LoadedRun:
         self.info = load_run_info(self.folder)
         if self.info["state"] != "finished" and not unfinished:
             raise RunError(
-                f"training of {folder} has not ended; continue it with `recsys train --resume`, "
-                "or ask for the best weights so far with --unfinished"
+                f"training of {folder} has not ended; continue it with `recsys train --resume` "
+                "(`recsys evaluate --unfinished` alone measures the best weights so far)"
             )
         self.config = load_config(self.folder)
         where = find_data(self.config, self.folder, data)

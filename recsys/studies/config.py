@@ -12,6 +12,7 @@ from recsys.errors import ConfigError
 from recsys.evaluation.metrics import checked_metrics
 from recsys.evaluation.protocol import Part
 from recsys.runs.config import RunConfig, read_tree
+from recsys.studies.doors import SEEDS, changes, check_comparable, check_measurable, check_taken
 from recsys.studies.methods import METHODS
 
 DEFAULT_BETWEEN = (12, 24, 48, 96, 192)
@@ -131,7 +132,9 @@ def make_plan(study: StudyConfig) -> Plan:
     Raises:
         ConfigError: a run config is wrong, or a width cannot be.
     """
+    check_taken([*study.overrides, *study.separate_overrides], SEEDS)
     nested = _resolve(study, ())
+    check_measurable(nested, study.part, study.run)
     sizes = nested.model.granularities.sizes
     if len(sizes) < 2:
         raise ConfigError(f"{study.run} has one granularity {sizes}; a study is of nested vectors")
@@ -141,13 +144,33 @@ def make_plan(study: StudyConfig) -> Plan:
             f"widths {widths} lack the full width {sizes[-1]}, which is what truncation, pca and "
             "the codecs are applied to; add it, or leave those methods out"
         )
+    if len(set(widths)) != len(widths):
+        raise ConfigError(f"widths {widths} must be named once each")
     if wrong := [width for width in widths if not 1 <= width <= sizes[-1]]:
         raise ConfigError(f"widths {wrong} are outside 1..{sizes[-1]}, the full width")
     runs = []
     for seed in study.seeds:
         chosen: list[int | None] = [None, *reversed(widths)]
         runs += [_planned(study, nested, width, seed) for width in chosen]
+    _check_separate(study, nested, [run for run in runs if run.width is not None])
     return Plan(study, nested, tuple(runs), _between(study, sizes))
+
+
+def _check_separate(study: StudyConfig, nested: RunConfig, runs: list[PlannedRun]) -> None:
+    """Refuses changes to separate runs that change none of them, or what they are compared by."""
+    for run in runs:
+        check_comparable(nested, run.config, f"separate_overrides {study.separate_overrides}")
+    for change in study.separate_overrides:
+        others = tuple(each for each in study.separate_overrides if each != change)
+        without = study.model_copy(update={"separate_overrides": others})
+        if not any(
+            changes(_planned(without, nested, run.width, run.seed).config, run.config)
+            for run in runs
+        ):
+            raise ConfigError(
+                f"separate_overrides {change} changes nothing: separate runs have that without it, "
+                "or it does nothing in them; leave it out"
+            )
 
 
 def needs_full(methods: tuple[str, ...]) -> bool:

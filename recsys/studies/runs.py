@@ -17,7 +17,7 @@ from typing import Literal
 
 from recsys.data.dataset import Dataset
 from recsys.progress import console
-from recsys.recipes.training.train import train
+from recsys.recipes.training.train import check_trainable, train
 from recsys.runs.folder import check_same
 from recsys.runs.records import CONFIG, RUN, load_config, load_run_info
 from recsys.studies.config import PlannedRun
@@ -62,6 +62,21 @@ def check_runs(folder: Path, runs: Sequence[PlannedRun], dataset: Dataset) -> No
     for run in runs:
         if (folder / run.name / CONFIG).is_file():
             check_same(folder / run.name, run.config, dataset, exact=True)
+
+
+def check_missing(folder: Path, runs: Sequence[PlannedRun], dataset: Dataset) -> None:
+    """Refuses runs that cannot be trained before the first of them is, whichever they are.
+
+    Raises:
+        ConfigError, DataError, InstallationError, ProtocolError: as `train` would raise them.
+    """
+    seen: set[str] = set()
+    for run in runs:
+        trainer = run.config.trainer.model_copy(update={"seed": 0})
+        alike = run.config.model_copy(update={"trainer": trainer}).model_dump_json()
+        if alike not in seen and state_of(folder, run).state != "finished":
+            check_trainable(run.config, dataset)
+        seen.add(alike)
 
 
 def train_missing(folder: Path, runs: Sequence[PlannedRun]) -> None:

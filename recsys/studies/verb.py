@@ -23,7 +23,7 @@ from recsys.config import StrictModel, load_yaml
 from recsys.data.dataset import load_dataset
 from recsys.errors import ConfigError
 from recsys.evaluation.protocol import ProtocolCard
-from recsys.files.atomic import write_text
+from recsys.files.atomic import check_writable, write_text
 from recsys.runs.records import load_run_info
 from recsys.studies.config import (
     Plan,
@@ -38,7 +38,14 @@ from recsys.studies.panel.config import PanelConfig, read_panel
 from recsys.studies.panel.verb import PanelResult, study_panel
 from recsys.studies.report.content import StudyContent
 from recsys.studies.report.writing import write_study
-from recsys.studies.runs import RunState, check_runs, hold, state_of, train_missing
+from recsys.studies.runs import (
+    RunState,
+    check_missing,
+    check_runs,
+    hold,
+    state_of,
+    train_missing,
+)
 from recsys.studies.tables.config import TableStudyConfig, read_table_study
 from recsys.studies.tables.verb import TableStudyResult, study_tables
 from recsys.studies.tabulating import seed_rows, summarize
@@ -107,6 +114,11 @@ def study(
     chosen = [name for name in settings.methods if not only or name in only]
     for name in only:
         find_method(name)
+        if name not in settings.methods:
+            raise ConfigError(
+                f"method {name} is not among those of the study ({', '.join(settings.methods)}); "
+                "name it in methods, too"
+            )
     if dry:
         states = tuple(state_of(folder, run) for run in plan.runs)
         return StudyResult(folder, None, seed_rows(plan, []), (), states)
@@ -114,7 +126,9 @@ def study(
     check_runs(folder, plan.runs, dataset)
     card = card_of(plan, dataset)
     wanted = _runs_for(plan, chosen)
+    check_writable(folder, folder=True)
     if train:
+        check_missing(folder, wanted, dataset)
         train_missing(folder, wanted)
     left_out = _measure(folder, plan, wanted, chosen, card)
     return _tabulate(folder, plan, card, left_out)

@@ -61,10 +61,12 @@ class Search:
     seed: int = 0
     prune: bool = True
     space: Sequence[Parameter] = field(default=(), compare=False)
+    features_hash: str | None = None
+    """Of the features that the model reads; None: it reads none."""
 
     def record(self) -> dict[str, Any]:
         """As `search.json` has it."""
-        names = ("config", "tune", "content_hash", "seed", "prune")
+        names = ("config", "tune", "content_hash", "features_hash", "seed", "prune")
         told = {"schema_version": SCHEMA, **{name: getattr(self, name) for name in names}}
         return cast(dict[str, Any], json.loads(json.dumps(told, default=str)))
 
@@ -261,6 +263,8 @@ def open_search(folder: Path, search: Search) -> Trials:
             write_json(folder / SEARCH, search.record())
         stored = read_json(folder / SEARCH, "choose another --out")
     now = search.record()
+    if "features_hash" not in stored:  # of an earlier version
+        del now["features_hash"]
     changed = [
         f"  {path}: {before!r} -> {after!r}" for path, before, after in _differences(stored, now)
     ]

@@ -17,7 +17,15 @@ from recsys.cli.arguments import (
     opened,
 )
 
-_ACTIONS = ("fit", "evaluate", "earlier", "attach")
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "fit": ("run", "out", "data"),
+    "evaluate": (
+        *("bundle", "out", "split", "granularities", "keeps", "users", "whole", "results", "data"),
+    ),
+    "earlier": ("out", "data"),
+    "attach": (),
+}
+"""Action -> the options that it reads."""
 
 
 def rank(
@@ -58,8 +66,14 @@ def rank(
     data: DataOption = None,
 ) -> None:
     """Fits a ranker on the funnel's candidates, measures it, or puts it into a bundle."""
-    one_of("ACTION", action, _ACTIONS)
+    one_of("ACTION", action, tuple(_OPTIONS))
     given = more or []
+    _refuse_others(
+        action,
+        run=run, bundle=bundle, out=out, granularities=granularities, keeps=keeps,
+        split=None if split == "test" else split, users=users or None, whole=whole or None,
+        results=results, data=data,
+    )  # fmt: skip
     if action == "fit":
         _fit(opened(source, data) if run is None else source, given, run, data, out)
     elif action == "evaluate":
@@ -74,6 +88,12 @@ def rank(
     elif action == "earlier":
         from recsys.recipes.ranking.earlier import rank_earlier
 
+        if given:
+            raise typer.BadParameter(
+                f"earlier takes a run and nothing more, {' '.join(given)} given: the config is "
+                "that of the run",
+                param_hint="MORE",
+            )
         place = out or source.with_name(f"{source.resolve().name}-earlier")
         folder = rank_earlier(opened(source, data), place)
         print(f"trained: {folder} (next: recsys rank fit {source} CONFIG rows.earlier={folder})")
@@ -86,6 +106,18 @@ def rank(
                 param_hint="MORE",
             )
         print(f"exported: {rank_attach(source, given[0])}")
+
+
+def _refuse_others(action: str, **options: Any) -> None:
+    """Raises BadParameter for options that the action does not read."""
+    for name, value in options.items():
+        if value is not None and name not in _OPTIONS[action]:
+            takers = [other for other, known in _OPTIONS.items() if name in known]
+            known = ", ".join(f"--{each}" for each in _OPTIONS[action]) or "no options"
+            raise typer.BadParameter(
+                f"it is of {' and '.join(takers)}; rank {action} takes {known}",
+                param_hint=f"--{name}",
+            )
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...]:

@@ -46,6 +46,10 @@ class NeuralConfig(RankerConfig):
         module, _, name = self.network.partition(":")
         return getattr(import_module(module), name)(features, self)
 
+    def check_installed(self) -> None:
+        """Raises InstallationError where torch, onnx or onnxruntime is missing."""
+        require("export", purpose="fitting a neural ranker")
+
     def fit(self, schema: Schema, train: Examples, validation: Examples, seed: int) -> Ranker:
         """Trains the network, keeps the weights that were best on `validation`, exports them.
 
@@ -53,7 +57,7 @@ class NeuralConfig(RankerConfig):
             InstallationError: torch, onnx or onnxruntime is missing.
             DataError, ConfigError: see `recsys.rankers.neural.fitting.fit_network`.
         """
-        require("export", purpose="fitting a neural ranker")
+        self.check_installed()
         # By name: what reads configs and scores needs no torch.
         fitting = import_module("recsys.rankers.neural.fitting")
         exporting = import_module("recsys.rankers.neural.exporting")

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from recsys.arrays import Float32
 from recsys.errors import DataError
-from recsys.extras import extra
+from recsys.extras import extra, require
 from recsys.rankers.base import Ranker, RankerConfig
 from recsys.rankers.examples import Examples, Schema
 
@@ -53,6 +53,10 @@ class LightGBMConfig(RankerConfig):
     """Trees without a better figure on the validation rows, after which growing ends."""
     threads: int = Field(default=0, ge=0)
     """Of the fit; 0: all cores."""
+
+    def check_installed(self) -> None:
+        """Raises InstallationError where LightGBM is missing."""
+        require("rank")
 
     def fit(self, schema: Schema, train: Examples, validation: Examples, seed: int) -> Trees:
         """Grows trees until the validation rows' ndcg@10 (pointwise: log-loss) gets no better.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recsys.errors import ConfigError
 from recsys.evaluation.protocol import find_protocol, make_card
+from recsys.files.kinds import check_run_or_bundle
 from recsys.granularity import Granularities
 from recsys.progress import console
 from recsys.recipes.bundles.gate import gate_of
@@ -83,7 +84,7 @@ def export(
         The folder of the new version.
 
     Raises:
-        RunError: it is not a run.
+        RunError: it is neither a run nor a bundle.
         ConfigError: the tiers, the index, the stages, the routing, the tower, a column or a gate
             cannot be.
         GateError: a gate does not hold; the versions are as they were.
@@ -143,6 +144,7 @@ def export(
 def _is_bundle(source: str | Path | LoadedRun) -> bool:
     if isinstance(source, LoadedRun):
         return False
+    check_run_or_bundle(source)
     return not (Path(source) / RUN).is_file() and is_bundle(source)
 
 

@@ -23,7 +23,7 @@ import polars as pl
 from recsys.data.clicks.manifest import Part
 from recsys.data.clicks.reading import Clicks, load_clicks
 from recsys.errors import ConfigError
-from recsys.files.atomic import atomic_path, read_json, write_json
+from recsys.files.atomic import atomic_path, check_writable, read_json, write_json
 from recsys.kernels.threads import limited
 from recsys.progress import console
 from recsys.rankers.base import Ranker, RankerConfig
@@ -92,8 +92,10 @@ def fit_clicks(
     if unknown := [label for label in only if label not in settings.rankers]:
         known = ", ".join(settings.rankers)
         raise ConfigError(f"there is no ranker {unknown[0]!r} in this config; it has {known}")
+    for ranker in settings.rankers.values():
+        ranker.check_installed()
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder, folder=True)
     parts = _read(load_clicks(settings.data), settings)
     write_json(folder / "config.json", settings.model_dump(mode="json"))
     found = []

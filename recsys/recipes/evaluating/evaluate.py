@@ -141,7 +141,9 @@ def compare(
     tables = [run_table(run, part, protocol) for run in runs]
     names = [run_name(run) for run in runs]
     if len(set(names)) != len(names):
-        raise RunError(f"two runs share a name: {', '.join(names)}; rename one of the folders")
+        same = len({Path(run).resolve() for run in runs}) < len(names)
+        remedy = "one is named twice; leave it out" if same else "rename one of the folders"
+        raise RunError(f"two runs share a name: {', '.join(names)}; {remedy}")
     joined = join_tables(tables)
     first_of: dict[str, MetricTable] = {}
     for table in tables:

@@ -10,10 +10,11 @@ import torch
 
 from recsys.arrays import Float32
 from recsys.data.histories import jagged_positions
-from recsys.errors import ProtocolError
+from recsys.errors import ConfigError, ProtocolError
 from recsys.evaluation.held_out import held_out, spread_over
 from recsys.evaluation.protocol import Part, check_time, find_protocol
 from recsys.evaluation.tradeoff.sweep import Queries
+from recsys.files.kinds import check_run_or_bundle
 from recsys.retrieval.bundle.loading import Bundle, load_bundle
 from recsys.retrieval.checks import checked_count
 from recsys.retrieval.filters import make_filters
@@ -72,9 +73,17 @@ def open_source(source: str | Path | LoadedRun, measuring: Measuring) -> Source:
     Raises:
         RunError, DataError: the source cannot be read.
         ProtocolError: the protocol needs another split.
+        ConfigError: a protocol is named beside a bundle.
     """
+    if not isinstance(source, LoadedRun):
+        check_run_or_bundle(source)
     if isinstance(source, LoadedRun) or (Path(source) / RUN).is_file():
         return _of_run(open_run(source), measuring.protocol, measuring.num_users)
+    if measuring.protocol is not None:
+        raise ConfigError(
+            f"{source} is a bundle, whose lists are compared with exact search of what it holds "
+            f"and with no held-out part; leave --protocol {measuring.protocol} out, or name the run"
+        )
     return _of_bundle(load_bundle(source), measuring.num_users)
 
 

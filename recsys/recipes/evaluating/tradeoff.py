@@ -22,6 +22,7 @@ from recsys.evaluation.tradeoff.sweep import (
     choose,
     tiers_of,
 )
+from recsys.files.atomic import check_writable
 from recsys.recipes.evaluating.queries import Measuring, Source, folder_of, open_source
 from recsys.reports.ranking.content import RANKING, read_ranking
 from recsys.reports.tradeoff.content import TradeoffContent
@@ -65,6 +66,7 @@ def tradeoff(
     Raises:
         RunError, DataError: the source cannot be read.
         ConfigError, GranularityError: the sweep cannot be.
+        OSError: no report can be written there.
     """
     checked_count(k, "k")
     if not 0 < keep_ndcg <= 1:
@@ -73,6 +75,9 @@ def tradeoff(
         raise ConfigError(f"{out} is a file, and the report is a folder; choose another --out")
     loaded, threads = open_source(source, measuring), measuring.threads
     source = folder_of(source)
+    place = Path(out) if out else _place(source)
+    check_writable(place, folder=True)
+    ranking = read_ranking(source / RANKING)
     sweep = _sweep(loaded.sizes, len(loaded.vectors), overrides)
     found = _measure(loaded, loaded.choosing, sweep, k, threads)
     choice = choose(found.points, keep_ndcg)
@@ -87,13 +92,18 @@ def tradeoff(
         measured=_measure(loaded, loaded.measuring, chosen, k, threads) if chosen else None,
         command=export_command(source, choice.point, sweep, loaded.sizes) if choice else None,
         machine=machine_of(threads),
-        ranking=read_ranking(source / RANKING),
+        ranking=ranking,
     )
     show(content)
-    is_run = (source / RUN).is_file()
-    default = source / "tradeoff" if is_run else source.parent / f"{source.name}-tradeoff"
-    write_tradeoff(Path(out) if out else default, content)
+    write_tradeoff(place, content)
     return content
+
+
+def _place(source: Path) -> Path:
+    """Of the report, where nothing was said."""
+    if (source / RUN).is_file():
+        return source / "tradeoff"
+    return source.parent / f"{source.name}-tradeoff"
 
 
 def _measure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from recsys.data.dataset import (
 from recsys.data.features.manifest import FEATURES
 from recsys.data.manifest import MANIFEST, DatasetManifest, load_manifest
 from recsys.data.splitting import Split
-from recsys.errors import DataError, ProtocolError
+from recsys.errors import DataError, ProtocolError, RunError
 from recsys.files.atomic import atomic_path
 from recsys.recipes.training.train import train
+from recsys.runs.folder import check_empty, check_place
 from recsys.runs.loading import LoadedRun, open_run
+from recsys.runs.records import RUN, load_config
 
 DATA = "data"
 
@@ -51,6 +54,12 @@ def rank_earlier(run: str | Path | LoadedRun, out: str | Path) -> Path:
             "fitted on train"
         )
     place = folder.with_name(f"{folder.name}-{DATA}")
+    check_place(folder, resume=True)
+    if (folder / RUN).is_file() and load_config(folder).data.resolve() != place.resolve():
+        raise RunError(
+            f"{folder} holds another run than the earlier one of {loaded.folder}; choose another "
+            "--out"
+        )
     earlier = without_test(loaded.dataset, loaded.split, place)
     config = loaded.config.model_copy(update={"data": earlier.folder})
     return train(config, out=folder, resume=True)
@@ -60,11 +69,12 @@ def without_test(dataset: Dataset, split: Split, out: Path) -> Dataset:
     """The data set up to the end of the validation part, with the same indices and features.
 
     Raises:
-        DataError: something else stands at `out`.
+        DataError, RunError: something else stands at `out`, or a data set of other rows.
     """
     if (out / MANIFEST).is_file():
-        _check_same(load_manifest(out), dataset.manifest, out)
+        _check_same(dataset, split, out)
     else:
+        check_empty(out, "place for the data set")
         _write(dataset, split, out)
     if (dataset.folder / FEATURES).is_dir() and not (out / FEATURES).is_dir():
         # Features of items are known at any time, and their rows are the same.
@@ -100,6 +110,17 @@ def _origin(manifest: DatasetManifest) -> DatasetOrigin:
     return DatasetOrigin(**known | {"filters": (*manifest.filters, "without the test part")})
 
 
-def _check_same(found: DatasetManifest, whole: DatasetManifest, out: Path) -> None:
-    if found.name != _name(whole) or found.num_items != whole.num_items:
-        raise DataError(f"{out} is another data set ({found.name}); choose another OUT")
+def _check_same(dataset: Dataset, split: Split, out: Path) -> None:
+    """Raises DataError where another data set stands, or one that was made of other rows."""
+    with tempfile.TemporaryDirectory() as scratch:
+        _write(dataset, split, Path(scratch) / DATA)
+        wanted = load_manifest(Path(scratch) / DATA)
+    found = load_manifest(out)
+    if found.content_hash != wanted.content_hash:
+        same = found.name == wanted.name
+        told = "was made of other rows" if same else "is another data set"
+        raise DataError(
+            f"{out} {told} (content hash {found.content_hash[:12]}) than {dataset.folder} without "
+            f"its test part ({wanted.content_hash[:12]}), and is called {found.name}; choose "
+            "another --out"
+        )

@@ -17,6 +17,7 @@ from recsys.arrays import Float32, Float64
 from recsys.errors import ConfigError, RunError
 from recsys.evaluation.bootstrap import PairedDifference, Resampled, resample_often
 from recsys.evaluation.protocol import Part, ProtocolCard, find_protocol, make_card
+from recsys.files.atomic import check_writable
 from recsys.progress import progress
 from recsys.rankers.features.requests import Requests
 from recsys.rankers.fitted import MANIFEST, FittedRanker, Ranking, load_ranker
@@ -97,7 +98,12 @@ def rank_evaluate(
         ProtocolError: something in the model was fitted to that part.
     """
     loaded = open_run(run)
+    loaded.check_part(part)
+    place = Path(out) if out else loaded.folder / RANKING
+    check_writable(place, folder=True)
     folders = [Path(each) for each in rankers] or _rankers_of(loaded.folder)
+    for folder in folders:  # before any is measured
+        _source_of(loaded, bundle, load_ranker(folder))
     measured: list[_Measured] = []
     with progress() as bar:
         task = bar.add_task("rankers", total=len(folders))
@@ -117,7 +123,7 @@ def rank_evaluate(
             bar.advance(task)
     content = _content(loaded, part, measured)
     show(content)
-    write_ranking(Path(out) if out else loaded.folder / RANKING, content)
+    write_ranking(place, content)
     return content
 
 

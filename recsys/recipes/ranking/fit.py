@@ -20,15 +20,21 @@ import numpy as np
 
 from recsys.arrays import Float32, Float64
 from recsys.data.dataset import Dataset
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ConfigError, DataError, ProtocolError
 from recsys.evaluation.bootstrap import resample_often
-from recsys.files.atomic import atomic_path
+from recsys.files.atomic import atomic_path, check_writable
 from recsys.progress import progress
 from recsys.rankers.base import Ranker
 from recsys.rankers.examples import Examples, Schema, take
 from recsys.rankers.features.making import FeatureMaker
 from recsys.rankers.features.requests import Requests
-from recsys.rankers.fitted import FittedRanker, RankerManifest, schema_entry, write_ranker
+from recsys.rankers.fitted import (
+    MANIFEST,
+    FittedRanker,
+    RankerManifest,
+    schema_entry,
+    write_ranker,
+)
 from recsys.recipes.ranking.bundles import attach_ranker, deployed_knowledge
 from recsys.recipes.ranking.config import RankConfig, RowsConfig, read_rank_config
 from recsys.recipes.ranking.knowing import training_knowledge
@@ -36,6 +42,7 @@ from recsys.recipes.ranking.rows import Askers, LabelledRows, askers_of, folds_o
 from recsys.recipes.ranking.source import RankingSource, open_ranking
 from recsys.reports.ranking.content import Fit
 from recsys.retrieval.score_hash import score_hash
+from recsys.runs.folder import check_empty
 from recsys.runs.loading import LoadedRun
 
 RANKERS_FOLDER = "rankers"
@@ -76,21 +83,27 @@ def rank_fit(
         show: called with what was found before it is written.
 
     Raises:
-        RunError, DataError, ProtocolError: the source cannot be read, or its validation part was
-            fitted to.
+        RunError, DataError, ProtocolError: the source or the earlier run cannot be read, its
+            validation part was fitted to, or something else than a ranker stands at `out`.
+        InstallationError: what the ranker is fitted with is missing.
         ConfigError, GranularityError: the config cannot be.
     """
     settings = read_rank_config(config, overrides)
+    settings.ranker.check_installed()
     opened = open_ranking(source, settings.candidates, run=run)
+    _check_unseen(opened.loaded)
+    place = Path(out) if out else opened.loaded.folder / RANKERS_FOLDER / settings.ranker.name
+    if opened.bundle is None or out is not None:
+        _check_place(place)
+    earlier = _earlier(opened, settings)
     learning = _learning(opened, settings)
-    if settings.rows.earlier is None:
+    if earlier is None:
         ranker, scores = _cross_fitted(learning, settings)
     else:
-        ranker, scores = _fitted_earlier(learning, settings)
+        ranker, scores = _fitted_earlier(learning, settings, earlier)
     before, after = _figures(learning, scores)
     lift = resample_often(np.stack([before, after], axis=1)).paired(0, 1)
     told: dict[str, Any] = dict(learning.rows.told)
-    place = Path(out) if out else opened.loaded.folder / RANKERS_FOLDER / settings.ranker.name
     found = Fit(place, ranker, float(before.mean()), float(after.mean()), lift, told)
     show(found)
     fitted = _complete(opened, settings, found, learning.maker.schema)
@@ -102,6 +115,33 @@ def rank_fit(
         with atomic_path(place) as temporary:
             temporary.mkdir()
             write_ranker(temporary, fitted)
+    return found
+
+
+def _check_unseen(loaded: LoadedRun) -> None:
+    """Raises ProtocolError where a run knows the validation part, which rankers learn from."""
+    if loaded.fit_on != "train":
+        raise ProtocolError(
+            f"{loaded.folder} was fitted on {loaded.fit_on}, and a ranker learns from a validation "
+            "part that is new to the run; name a run with fit_on=train"
+        )
+
+
+def _check_place(place: Path) -> None:
+    """Raises RunError where something else than a ranker stands, which would be replaced."""
+    if (place / MANIFEST).is_file():
+        check_writable(place, folder=True)
+    else:
+        check_empty(place, "folder of the ranker")
+
+
+def _earlier(source: RankingSource, settings: RankConfig) -> RankingSource | None:
+    """The earlier run that is learned from, if there is one."""
+    if settings.rows.earlier is None:
+        return None
+    found = open_ranking(settings.rows.earlier, settings.candidates)
+    _check_unseen(found.loaded)
+    _check_same_ids(found.loaded.dataset, source.loaded.dataset)
     return found
 
 
@@ -163,12 +203,11 @@ def _check(learned: Examples, checked: Examples, options: RowsConfig) -> None:
         )
 
 
-def _fitted_earlier(learning: _Learning, settings: RankConfig) -> tuple[Ranker, Float32]:
+def _fitted_earlier(
+    learning: _Learning, settings: RankConfig, source: RankingSource
+) -> tuple[Ranker, Float32]:
     """A ranker fitted on what followed the earlier run's training; and its scores `[Q, K]`."""
-    assert settings.rows.earlier is not None
-    candidates = settings.candidates
-    earlier = _learning(open_ranking(settings.rows.earlier, candidates), settings)
-    _check_same_ids(earlier.source.loaded.dataset, learning.source.loaded.dataset)
+    earlier = _learning(source, settings)
     schema = learning.maker.schema
     if earlier.maker.schema != schema:
         raise ConfigError(

@@ -14,6 +14,7 @@ from recsys.arrays import Float32
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, RunError
 from recsys.evaluation.protocol import Protocol, find_protocol
+from recsys.files.kinds import check_run_or_bundle
 from recsys.recipes.ranking.config import CandidatesConfig
 from recsys.retrieval.bundle.loading import Bundle, load_bundle
 from recsys.retrieval.bundle.tiers import TierSpec, parse_tiers
@@ -110,7 +111,10 @@ def open_ranking(
 
 
 def _bundle_of(source: str | Path | LoadedRun) -> Bundle | None:
-    if isinstance(source, LoadedRun) or (Path(source) / RUN).is_file() or not is_bundle(source):
+    if isinstance(source, LoadedRun):
+        return None
+    check_run_or_bundle(source)
+    if (Path(source) / RUN).is_file() or not is_bundle(source):
         return None
     return load_bundle(source)
 

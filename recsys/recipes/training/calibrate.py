@@ -23,10 +23,11 @@ from torch import Tensor
 from recsys.config import apply_overrides, parse
 from recsys.data.histories import item_counts
 from recsys.devices import to_indices
-from recsys.errors import ConfigError, RunError
+from recsys.errors import ConfigError, ProtocolError, RunError
 from recsys.evaluation.held_out import held_out
 from recsys.models import Model
 from recsys.progress import progress
+from recsys.retrieval.checks import checked_count
 from recsys.runs.config import RunConfig
 from recsys.runs.folder import check_empty, create_run, new_folder
 from recsys.runs.loading import LoadedRun, build_model, on_one_process, open_run
@@ -67,15 +68,23 @@ def calibrate(
     Raises:
         RunError: `run` is not a run, something exists at `out`, or no validation target is new.
         ConfigError: the run's items are not made of ids, and content of its own or of `overrides`;
-            or the weight is none.
+            or a number is none that can be.
+        ProtocolError: the run was fitted on its validation part, or calibrated already.
         DataError: the data set lacks a feature.
     """
-    loaded, folder = open_run(run), Path(out)
+    folder = Path(out)
     check_empty(folder)
     if not 0 < weight < float("inf"):
         raise ConfigError(
             f"weight {weight} is not a weight of new targets; a number above 0 is expected"
         )
+    checked_count(steps, "steps")
+    if not 0 < learning_rate < float("inf"):
+        raise ConfigError(
+            f"learning_rate {learning_rate} is none to fit by; a number above 0 is expected"
+        )
+    loaded = open_run(run)
+    _check_fitted(loaded)
     if overrides:
         _give_content(loaded, overrides)
     if loaded.model.num_interests > 1:
@@ -102,6 +111,20 @@ def calibrate(
         told = {"run": loaded.name, "commit": loaded.info["commit"], "part": "valid", **asdict(fit)}
         update_run_info(temporary, state="finished", **kept, calibrated=told)
     return folder
+
+
+def _check_fitted(loaded: LoadedRun) -> None:
+    """Raises ProtocolError where the validation part is known to the run already."""
+    if "calibrated" in loaded.info:
+        raise ProtocolError(
+            f"{loaded.folder} was calibrated already; calibrate the run that it was calibrated "
+            f"from ({loaded.info['calibrated']['run']})"
+        )
+    if loaded.fit_on != "train":
+        raise ProtocolError(
+            f"{loaded.folder} was fitted on {loaded.fit_on}, so its validation part holds nothing "
+            "that is new to it; calibrate a run with fit_on=train"
+        )
 
 
 def _give_content(loaded: LoadedRun, overrides: Sequence[str]) -> None:

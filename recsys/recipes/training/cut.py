@@ -52,8 +52,9 @@ def cut(run: str | Path | LoadedRun, out: str | Path, *, granularity: int) -> Pa
         ConfigError: the model is not nested.
         GranularityError: the run has no such granularity.
     """
-    loaded, folder = open_run(run), Path(out)
+    folder = Path(out)
     check_empty(folder)
+    loaded = open_run(run)
     loaded.model.granularities.index(granularity, str(loaded.folder))
     _check_nested(loaded, granularity)
     config = smaller_config(loaded.config, granularity)

@@ -13,11 +13,13 @@ from recsys.data.dataset import Dataset, load_dataset
 from recsys.data.histories import item_counts
 from recsys.data.negatives import NegativeSampler
 from recsys.data.splitting import Split, make_split
+from recsys.devices import find_device
 from recsys.errors import ConfigError
 from recsys.evaluation.evaluate import EvaluationOptions, RankingOptions, evaluate
 from recsys.evaluation.held_out import fit_histories, held_out
 from recsys.evaluation.protocol import find_protocol
 from recsys.files.atomic import remove
+from recsys.files.scratch import missing_folders, remove_empty
 from recsys.kernels.threads import limited
 from recsys.models import Model
 from recsys.processes import Processes, joined
@@ -28,7 +30,7 @@ from recsys.recipes.training.remarks import rows_left_out, tell, trained_oddly
 from recsys.recipes.updating.start import begin
 from recsys.runs.config import RunConfig, read_config
 from recsys.runs.finding import find_data
-from recsys.runs.folder import change_length, change_logs, create_run, training
+from recsys.runs.folder import change_length, change_logs, check_place, create_run, training
 from recsys.runs.idle import idle_options
 from recsys.runs.loading import build_model, has_begun, place, tell_rows
 from recsys.runs.records import METRICS, RUN, load_config, load_run_info, update_run_info
@@ -40,7 +42,7 @@ from recsys.training.loggers import About
 from recsys.training.loggers.watching import check_loggers, watched
 from recsys.training.logs import LOG, read_lines
 from recsys.training.solving import solve_rounds
-from recsys.training.trainer import drop_checkpoints
+from recsys.training.trainer import StoppedError, drop_checkpoints
 from recsys.training.trainer import train as train_loop
 
 
@@ -94,6 +96,20 @@ def train(
     return Path(out)
 
 
+def check_trainable(settings: RunConfig, dataset: Dataset) -> None:
+    """Returns if a config can be trained, as far as that is known before the first step.
+
+    Raises:
+        ConfigError, DataError, InstallationError, ProtocolError: it cannot.
+    """
+    check_loggers(settings.logs)
+    find_device(settings.device)
+    split = make_split(dataset, settings.split_rule(dataset))
+    build_model(settings, dataset)
+    if settings.fit_on == "train":
+        held_out(dataset, split, "valid")
+
+
 def _settings(
     config: str | Path | RunConfig | None, overrides: Sequence[str], like: str | Path | None
 ) -> RunConfig:
@@ -111,7 +127,9 @@ def _train(
     resume: bool,
     callback: Callback | None,
 ) -> None:
-    if not processes.first:
+    if processes.first:
+        check_place(folder, resume=resume)
+    else:
         processes.wait()
     resumed = resume and (folder / RUN).is_file()
     data = _data_of(settings, folder) if resumed else settings.data
@@ -148,13 +166,14 @@ def _train(
         start = begin(settings, folder, model, (dataset, split), batches, processes)
     place(model, settings.device)
     made = processes.first and not (folder / RUN).is_file()
+    above = missing_folders(folder.absolute().parent)
     if processes.first:
         create_run(folder, settings, dataset, resume=resume)
     (left,) = processes.any(processes.first and _is_left(folder, settings))
     if left:
         threads = limited(load_run_info(folder)["threads"])  # the same number repeats bits
         alone = training(folder) if processes.first else nullcontext()
-        with _refusals(folder) if made else nullcontext(), alone, threads:
+        with _refusals(folder, above) if made else nullcontext(), alone, threads:
             if start is not None:
                 start.write(folder, model, settings)
             elif settings.update is None and not has_begun(folder):
@@ -163,13 +182,18 @@ def _train(
 
 
 @contextmanager
-def _refusals(folder: Path) -> Iterator[None]:
-    """A run folder that has just been made goes again where nothing of its config was trained."""
+def _refusals(folder: Path, above: Sequence[Path]) -> Iterator[None]:
+    """A run folder that has just been made goes again, with the folders that were made above it,
+    where nothing was trained, whatever the reason: the same command may be given again.
+    """
     try:
         yield
-    except ConfigError:
+    except StoppedError:
+        raise
+    except BaseException:
         if not has_begun(folder) and not read_lines(folder / LOG):
             remove(folder)
+            remove_empty(above)
         raise
 
 

@@ -17,15 +17,14 @@ import yaml
 
 from recsys.config import apply_overrides, parse
 from recsys.data.dataset import load_dataset
-from recsys.data.splitting import make_split
 from recsys.errors import ConfigError, RunError
-from recsys.evaluation.held_out import held_out
 from recsys.extras import require
 from recsys.files.atomic import write_text
 from recsys.kernels.threads import limited
 from recsys.progress import console
-from recsys.recipes.training.train import train
+from recsys.recipes.training.train import check_trainable, train
 from recsys.runs.config import RunConfig, read_tree
+from recsys.runs.provenance import features_hash
 from recsys.runs.records import load_run_info
 from recsys.training.callbacks import Moment
 from recsys.training.logs import LOG, read_lines
@@ -113,9 +112,11 @@ def _checked(
     space = read_space(section, tree, origin)
     settings = parse(RunConfig, tree, origin)
     dataset = load_dataset(settings.data, mapped=settings.mapped)
-    held_out(dataset, make_split(dataset, settings.split_rule(dataset)), "valid")
-    ranges = ranges_of(section, origin)
-    return Search(tree, ranges, dataset.manifest.content_hash, seed, prune, space)
+    check_trainable(settings, dataset)
+    ranges, content = ranges_of(section, origin), dataset.manifest.content_hash
+    return Search(
+        tree, ranges, content, seed, prune, space, features_hash=features_hash(settings, dataset)
+    )
 
 
 def work(found: Trials, count: int, parent: int | None = None) -> None:

@@ -13,6 +13,7 @@ from recsys.files.atomic import write_json
 from recsys.recipes.updating.crossing import Crossing, Known, cross, everyone_of
 from recsys.recipes.updating.trained_rows import check_indices
 from recsys.runs.loading import LoadedRun
+from recsys.runs.records import load_config
 
 COMPATIBILITY = "compatibility.json"
 MOST_USERS = 20_000
@@ -60,6 +61,13 @@ def compatibility(
     )
     write_json(Path(new) / COMPATIBILITY, describe(found, str(old), part if measured else None))
     return found
+
+
+def unseen_part(run: Path) -> Literal["valid", "test"]:
+    """The part that can be predicted by a run that was updated: the validation part, if it has not
+    been fitted on that.
+    """
+    return "test" if load_config(run).fit_on == "train+valid" else "valid"
 
 
 def describe(found: Crossing, old: str, part: str | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 from recsys.config import StrictModel, parse
 from recsys.errors import ConfigError, RunError
 from recsys.evaluation.protocol import ProtocolCard
-from recsys.files.atomic import read_json, write_text
+from recsys.files.atomic import check_writable, read_json, write_text
 
 Unit = Literal["score", "share", "bytes", "count", "ms", "per second", "seconds", "times"]
 """How a figure is written; `share` in percent, `score` with four decimals."""
@@ -108,9 +108,10 @@ def write_results(path: Path, results: Results) -> None:
 
 
 def check_path(path: Path) -> None:
-    """Raises ConfigError where no results file can be written."""
+    """Raises ConfigError where no results file is meant, OSError where none can be written."""
     if path.suffix != ".json":
         raise ConfigError(f"--results {path} is no JSON file; results/NAME.json is expected")
+    check_writable(path)
 
 
 def read_results(path: Path) -> Results:

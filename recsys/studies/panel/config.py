@@ -15,14 +15,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
 from recsys.config import StrictModel, apply_overrides, load_yaml, parse
 from recsys.errors import ConfigError
+from recsys.progress import console
 from recsys.runs.config import RunConfig, read_tree
 from recsys.studies.config import PlannedRun
+from recsys.studies.doors import (
+    SEEDS,
+    changes,
+    check_comparable,
+    check_measurable,
+    check_taken,
+    distinct,
+)
 
 BEFORE = "before"
 """The recipe without a lever."""
@@ -53,6 +63,12 @@ class PanelConfig(StrictModel):
     least_at_full_width: float = 0.0
     """A lever whose mean gain at full width is less than this share is not chosen."""
     num_resamples: int = Field(default=1000, ge=100)
+
+    @field_validator("seeds")
+    @classmethod
+    def _once_each(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        distinct(values, "seeds")
+        return values
 
     @field_validator("panel", "levers")
     @classmethod
@@ -105,10 +121,13 @@ def make_panel_plan(panel: PanelConfig) -> PanelPlan:
     """
     levers = {BEFORE: (), **panel.levers}
     runs = tuple(
-        PanelRun(data, lever, _resolved(panel, data, lever, changes, seed))
+        PanelRun(data, lever, _resolved(panel, data, lever, words, seed))
         for seed in panel.seeds
-        for lever, changes in levers.items()
+        for lever, words in levers.items()
         for data in panel.panel
+    )
+    _check_runs(
+        panel, {(e.data, e.lever): e.run.config for e in runs if e.run.seed == panel.seeds[0]}
     )
     sizes = {each.run.config.model.granularities.sizes for each in runs}
     if len(sizes) > 1:
@@ -118,11 +137,49 @@ def make_panel_plan(panel: PanelConfig) -> PanelPlan:
     return PanelPlan(panel, runs)
 
 
+def _check_runs(panel: PanelConfig, configs: Mapping[tuple[str, str], RunConfig]) -> None:
+    """Refuses levers and data sets that would be measured as if they were others.
+
+    Raises:
+        ConfigError: a lever changes nothing, or what is compared by, or is another one again; or a
+            data set is.
+    """
+    for (data, lever), config in configs.items():
+        check_measurable(config, "valid", f"{panel.run} on {data}", other="")
+        check_comparable(configs[data, BEFORE], config, f"lever {lever}")
+    for lever, words in panel.levers.items():
+        still = [d for d in panel.panel if not changes(configs[d, BEFORE], configs[d, lever])]
+        if len(still) == len(panel.panel):
+            raise ConfigError(
+                f"lever {lever} ({', '.join(words) or 'no changes'}) changes nothing: the recipe "
+                "has these values already, or they change no figure of it; leave the lever out"
+            )
+        if still:
+            console.print(
+                f"lever {lever} changes nothing on {', '.join(still)}: the recipe has its values "
+                "there already, so its gain there is 0",
+                style="yellow",
+                markup=False,
+            )
+    for what, names, pairs in (
+        ("levers", list(panel.levers), lambda lever: [(d, lever) for d in panel.panel]),
+        ("data sets", list(panel.panel), lambda data: [(data, e) for e in (BEFORE, *panel.levers)]),
+    ):
+        for one, other in combinations(names, 2):
+            mine, theirs = ([configs[key] for key in pairs(name)] for name in (one, other))
+            if not any(map(changes, mine, theirs)):
+                raise ConfigError(
+                    f"{what} {one} and {other} of the panel are the same runs, which would count "
+                    "twice; leave one of them out"
+                )
+
+
 def _resolved(
-    panel: PanelConfig, data: str, lever: str, changes: tuple[str, ...], seed: int
+    panel: PanelConfig, data: str, lever: str, words: tuple[str, ...], seed: int
 ) -> PlannedRun:
     place = panel.panel[data]
-    own = (*panel.overrides, f"data={place.data}", *place.overrides, *changes)
+    check_taken([*panel.overrides, *place.overrides, *words], SEEDS)
+    own = (*panel.overrides, f"data={place.data}", *place.overrides, *words)
     tree, _ = read_tree(panel.run, [*own, f"trainer.seed={seed}"])
     config = parse(RunConfig, tree, " ".join([str(panel.run), *own]))
     return PlannedRun(f"{data}--{lever}-s{seed}", None, seed, config)

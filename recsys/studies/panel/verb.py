@@ -17,14 +17,14 @@ from recsys.arrays import Float64
 from recsys.data.dataset import load_dataset
 from recsys.errors import ConfigError
 from recsys.evaluation.metric_table import MetricTable
-from recsys.evaluation.protocol import Part
-from recsys.files.atomic import write_text
+from recsys.evaluation.protocol import Part, find_protocol, make_card
+from recsys.files.atomic import check_writable, write_text
 from recsys.recipes.evaluating.evaluate import evaluate, metrics_path, run_table
 from recsys.runs.loading import LoadedRun
 from recsys.runs.records import RUN
 from recsys.studies.panel.config import BEFORE, PanelConfig, PanelPlan, PanelRun, make_panel_plan
 from recsys.studies.panel.figures import PanelFigures, panel_figures
-from recsys.studies.runs import RunState, check_runs, state_of, train_missing
+from recsys.studies.runs import RunState, check_missing, check_runs, state_of, train_missing
 
 FIGURES = "panel.csv"
 _PART: Part = "valid"
@@ -72,9 +72,16 @@ def study_panel(
         raise ConfigError(f"lever {unknown[0]!r} is not among {', '.join(levers)}")
     if dry:
         return PanelResult(folder, None, (), _states(folder, plan))
+    check_writable(folder, folder=True)
     for name, place in settings.panel.items():
-        mine = [each.run for each in plan.runs if each.data == name]
-        check_runs(folder, mine, load_dataset(place.data))
+        mine = [each for each in plan.runs if each.data == name]
+        dataset, config = load_dataset(place.data), mine[0].run.config
+        check_runs(folder, [each.run for each in mine], dataset)
+        rule = config.split_rule(dataset)
+        make_card(dataset.manifest, find_protocol(config.protocol), _PART, config.fit_on, rule)
+        if train:
+            wanted = [each.run for each in mine if not only or each.lever in only]
+            check_missing(folder, wanted, dataset)
     if train:
         train_missing(folder, [each.run for each in plan.runs if not only or each.lever in only])
     states = _states(folder, plan)

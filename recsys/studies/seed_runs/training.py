@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from recsys.data.dataset import load_manifest
+from recsys.data.dataset import load_dataset
 from recsys.errors import ConfigError, DataError, InstallationError, ProtocolError, RunError
 from recsys.progress import console
 from recsys.recipes.training.like import config_like
-from recsys.recipes.training.train import train
+from recsys.recipes.training.train import check_trainable, train
 from recsys.runs.config import RunConfig, read_config
 from recsys.studies.seed_runs.folder import SeedRuns, make_seeds
 from recsys.training.trainer import StoppedError
@@ -56,8 +56,8 @@ def train_seeds(
             "several seeds are trained one after the other in one process; under torchrun train "
             "each by itself (trainer.seed=1)"
         )
-    if not resume:
-        load_manifest(settings.data)  # what is not there leaves no folder behind
+    if not resume:  # what cannot be trained leaves no folder behind
+        check_trainable(settings, load_dataset(settings.data, mapped=settings.mapped))
     runs = make_seeds(Path(out), seeds, resume=resume)
     failed: dict[int, str] = {}
     for number, seed in enumerate(runs.seeds, start=1):

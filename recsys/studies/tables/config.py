@@ -23,6 +23,7 @@ from recsys.evaluation.protocol import Part
 from recsys.retrieval.codecs.registry import find_codec
 from recsys.runs.config import RunConfig, read_tree
 from recsys.studies.config import PlannedRun
+from recsys.studies.doors import SEEDS, check_measurable, check_taken
 from recsys.tables import TableConfig
 
 DENSE = "dense"
@@ -123,6 +124,8 @@ def make_table_plan(study: TableStudyConfig) -> TablePlan:
     Raises:
         ConfigError: the run config is wrong, or its model has no table.
     """
+    taken = {"model.table": "the study sets it to each of its tables", **SEEDS}
+    check_taken(study.overrides, taken)
     runs = []
     for seed in study.seeds:
         runs.append(_planned(study, {"name": DENSE}, DENSE, 1.0, seed))
@@ -130,7 +133,9 @@ def make_table_plan(study: TableStudyConfig) -> TablePlan:
             for table in study.tables:
                 tree = table.model_dump(mode="json") | {"share": share}
                 runs.append(_planned(study, tree, label_of(table), share, seed))
-    return TablePlan(study, runs[0].run.config, tuple(runs))
+    recipe = runs[0].run.config
+    check_measurable(recipe, study.part, study.run)
+    return TablePlan(study, recipe, tuple(runs))
 
 
 def _planned(

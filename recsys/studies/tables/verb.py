@@ -18,11 +18,11 @@ import polars as pl
 
 from recsys.data.dataset import Dataset, load_dataset
 from recsys.errors import ConfigError
-from recsys.evaluation.protocol import find_protocol, make_card
-from recsys.files.atomic import write_text
+from recsys.evaluation.protocol import ProtocolCard, find_protocol, make_card
+from recsys.files.atomic import check_writable, write_text
 from recsys.studies.report.tables import TablesContent
 from recsys.studies.report.tables_page import write_tables
-from recsys.studies.runs import RunState, check_runs, state_of, train_missing
+from recsys.studies.runs import RunState, check_missing, check_runs, state_of, train_missing
 from recsys.studies.tables.config import (
     DENSE,
     TablePlan,
@@ -91,8 +91,12 @@ def study_tables(
     dataset = load_dataset(plan.recipe.data, mapped=plan.recipe.mapped)
     runs, missing = _possible(plan, dataset.num_items)
     check_runs(folder, [each.run for each in runs], dataset)
+    _card(plan, dataset)
+    check_writable(folder, folder=True)
     if train:
-        train_missing(folder, [each.run for each in runs if not only or each.label in only])
+        wanted = [each.run for each in runs if not only or each.label in only]
+        check_missing(folder, wanted, dataset)
+        train_missing(folder, wanted)
     states = _states(folder, runs)
     points: list[TablePoint] = []
     for each, state in zip(runs, states, strict=True):
@@ -126,6 +130,13 @@ def _possible(plan: TablePlan, num_items: int) -> tuple[list[TableRun], list[str
     return possible, missing
 
 
+def _card(plan: TablePlan, dataset: Dataset) -> ProtocolCard:
+    """Raises ProtocolError where the split is not the protocol's."""
+    rule = plan.recipe.split_rule(dataset)
+    protocol = find_protocol(plan.recipe.protocol)
+    return make_card(dataset.manifest, protocol, plan.config.part, plan.recipe.fit_on, rule)
+
+
 def _content(
     folder: Path,
     plan: TablePlan,
@@ -133,9 +144,7 @@ def _content(
     points: Sequence[TablePoint],
     missing: Sequence[str],
 ) -> TablesContent:
-    rule = plan.recipe.split_rule(dataset)
-    protocol = find_protocol(plan.recipe.protocol)
-    card = make_card(dataset.manifest, protocol, plan.config.part, plan.recipe.fit_on, rule)
+    card = _card(plan, dataset)
     return TablesContent(
         title=f"{folder.resolve().name}: tables at equal bytes on {card.dataset}",
         card=card,
