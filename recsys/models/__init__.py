@@ -9,9 +9,10 @@ from recsys.models.elsa import ELSA, ELSAConfig
 from recsys.models.fmrlrec import FMRLRec, FMRLRecConfig
 from recsys.models.fuxi import FuXi, FuXiConfig
 from recsys.models.hstu import HSTU, HSTUConfig
-from recsys.models.ials import IALS, IALSConfig
 from recsys.models.sasrec import SASRec, SASRecConfig
-from recsys.models.spectral import Spectral, SpectralConfig
+from recsys.models.solved.ials import IALS, IALSConfig
+from recsys.models.solved.micro import MiCRO, MiCROConfig
+from recsys.models.solved.spectral import Spectral, SpectralConfig
 from recsys.models.two_tower import TwoTower, TwoTowerConfig
 from recsys.plugins.named_section import NamedSection
 from recsys.plugins.registry import Registry
@@ -33,6 +34,8 @@ __all__ = [
     "FuXiConfig",
     "HSTUConfig",
     "IALSConfig",
+    "MiCRO",
+    "MiCROConfig",
     "Model",
     "ModelConfig",
     "SASRec",
@@ -61,8 +64,9 @@ MODELS: Registry[type[Model]] = Registry(
         "svd_gcn": "recsys.models.pairs.svd_gcn:SVDGCN",
         "feature_towers": "recsys.models.pairs.feature_towers:FeatureTowers",
         "elsa": "recsys.models.elsa:ELSA",
-        "ials": "recsys.models.ials:IALS",
-        "spectral": "recsys.models.spectral:Spectral",
+        "ials": "recsys.models.solved.ials:IALS",
+        "micro": "recsys.models.solved.micro:MiCRO",
+        "spectral": "recsys.models.solved.spectral:Spectral",
     },
     lacks_of_model,
 )

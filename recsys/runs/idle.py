@@ -107,7 +107,7 @@ RULES = (
     ),
     *(
         Rule(option, lambda c: c.model.solved, "is of models trained by gradients", refused=False)
-        for option in ("batching", "trainer.optimizer")
+        for option in ("batching", "trainer.optimizer", "update.replay", "update.neighbours")
     ),
     Rule("model.seen_negatives", lambda c: not c.loss.takes_own, _SAMPLED),
     Rule("model.repeat_bias", lambda c: not c.loss.takes_own, _SAMPLED),

@@ -17,7 +17,7 @@ from recsys.serving.user_tower import UserTower
 from recsys.studies.verb import study
 from recsys.training.logs import read_lines
 
-MODELS = {"elsa": {}, "ials": {"user_steps": 3}, "spectral": {}}
+MODELS = {"elsa": {}, "ials": {"user_steps": 3}, "spectral": {}, "micro": {"half_life_rows": None}}
 USERS, ITEMS, TASTES = 60, 80, 4
 
 

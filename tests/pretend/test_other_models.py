@@ -23,7 +23,8 @@ TIMED = {
     "fuxi": ("fuxi", {"time": "request"}),
     "bert4rec": ("bert4rec", {}),  # reads none
 }
-SOLVED = {"ials": {}, "spectral": {"granularities": {"sizes": [4, 8], "normalize": False}}}
+DOTS = {"granularities": {"sizes": [4, 8], "normalize": False}}
+SOLVED = {"ials": {}, "spectral": DOTS, "micro": DOTS}
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,7 @@ VIEWS = "model.views={items: 20}"
 ELSA = "model={name: elsa, granularities: {sizes: [4, 8]}}"
 IALS = "model={name: ials, granularities: {sizes: [4, 8], normalize: false}}"
 LOW_PASS = "model={name: spectral, granularities: {sizes: [4, 8], normalize: false}}"
+COUNTED = "model={name: micro, granularities: {sizes: [4, 8], normalize: false}}"
 PAIRS = {
     "MFConfig": MF,
     "LightGCNConfig": LIGHT,
@@ -392,6 +393,13 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
     "SpectralConfig.popularity": ([LOW_PASS], ["model.popularity=0"]),
     "SpectralConfig.filter_power": ([LOW_PASS], ["model.filter_power=1"]),
     "SpectralConfig.passes": ([LOW_PASS], ["model.passes=1"]),
+    "MiCROConfig.granularities": ([COUNTED], ["model.granularities.sizes=[4, 6]"]),
+    "MiCROConfig.history_length": ([COUNTED], ["model.history_length=3"]),
+    "MiCROConfig.half_life_days": ([COUNTED], ["model.half_life_days=0.001"]),
+    "MiCROConfig.half_life_rows": ([COUNTED], ["model.half_life_rows=null"]),
+    "MiCROConfig.lasting": ([COUNTED, "model.half_life_days=0.001"], ["model.lasting=0.9"]),
+    "MiCROConfig.popularity": ([COUNTED], ["model.popularity=0"]),
+    "MiCROConfig.background": ([COUNTED], ["model.background=5"]),
 }  # fmt: skip
 """option -> what a run beside which it is changed has, and the change."""
 

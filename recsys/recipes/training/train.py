@@ -225,6 +225,11 @@ def _check_kind(config: RunConfig, processes: Processes) -> None:
             f"{config.model.name} is solved anew, not gone on with: train it on the new data set "
             "(recsys train)"
         )
+    if config.update is not None and config.model.solved and config.update.hold != "nothing":
+        raise ConfigError(
+            f"all item vectors of {config.model.name} are made anew in an update, in the space of "
+            "the old ones, and none is held; leave --compatible and update.hold out"
+        )
 
 
 def _data_of(settings: RunConfig, folder: Path) -> Path:

@@ -38,6 +38,8 @@ class Started:
     """Items whose rows are shared with others by a hash."""
     random: int = 0
     """Items with neither: small random numbers."""
+    solved: int = 0
+    """Items of a model that a solver fits: their vectors are made of the rows."""
     users: int = 0
     """Users with a row of their own, who start as the mean of the items they have had."""
 
@@ -68,6 +70,8 @@ def start_vectors(
     """
     new = np.flatnonzero(~trained.items)
     table = getattr(model, "table", None)
+    if model.config.solved:
+        return Started(solved=len(new))
     users = _start_users(model, dataset, split, trained)
     if isinstance(table, ItemTower) or hasattr(model, "projection"):
         return Started(content=len(new), users=users)

@@ -112,6 +112,9 @@ def begin(
     if stands and has_begun(folder):
         tensors = load_file(inside(folder, str(ROWS)))
         start = None
+        if config.model.solved:  # a solver reads no checkpoint, and goes on from the parent
+            optimizer = build_optimizer(model, config.trainer.optimizer)
+            load_checkpoint(folder / CHECKPOINTS, model, optimizer)
     else:
         start = _from_parent(config, model, dataset, split)
         tensors = start.tensors

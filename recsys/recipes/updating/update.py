@@ -133,14 +133,17 @@ def _tell(folder: Path) -> None:
     rows, started, epoch = told["rows"], told["started"], told["epoch"]
     added = {kind: told[kind][1] - told[kind][0] for kind in ("users", "items")}
     parts = [f"{count:,} from {what}" for what, count in _origins(started) if count]
-    console.print(
-        f"{rows['new']:,} new rows, {added['users']:,} new users, {added['items']:,} new items"
-        + (f"; items the parent had not trained: {', '.join(parts)}" if parts else "")
-        + f". An epoch has {epoch['new']:,} new targets, {epoch['beside']:,} older ones of the "
-        f"same users, {epoch['replayed']:,} replayed ({epoch['whole']:,} in an epoch of training "
-        "anew)" + ("" if told["moments"] else "; moments start anew, the parent keeps none"),
-        style="dim", markup=False, highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    text = f"{rows['new']:,} new rows, {added['users']:,} new users, {added['items']:,} new items"
+    if parts:
+        text += f"; items the parent had not trained: {', '.join(parts)}"
+    if not load_config(folder).model.solved:
+        text += (
+            f". An epoch has {epoch['new']:,} new targets, {epoch['beside']:,} older ones of the "
+            f"same users, {epoch['replayed']:,} replayed ({epoch['whole']:,} in an epoch of "
+            "training anew)"
+        )
+        text += "" if told["moments"] else "; moments start anew, the parent keeps none"
+    console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def _origins(started: dict[str, int]) -> list[tuple[str, int]]:
@@ -149,5 +152,6 @@ def _origins(started: dict[str, int]) -> list[tuple[str, int]]:
         "neighbours": "their neighbours",
         "shared": "shared rows",
         "random": "random numbers",
+        "solved": "the rows",
     }
-    return [(words[key], started[key]) for key in words]
+    return [(words[key], started.get(key, 0)) for key in words]

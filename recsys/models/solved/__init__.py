@@ -1,0 +1,1 @@
+"""Models that a solver of their own fits, without gradients."""
