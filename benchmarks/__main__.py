@@ -2,10 +2,12 @@
 
 python -m benchmarks [NAME ...] [--quick] [--out FILE]
 python -m benchmarks rectools --rectools PYTHON [--rectools-model hstu] [--data DATA] [--epochs E]
+python -m benchmarks recbole --recbole PYTHON [--data DATA] [--config CONFIG] [--epochs E]
 python -m benchmarks device [--device NAME] [--tiny] [--rectools PYTHON]
 
-PYTHON is the interpreter of an environment with `rectools[torch]`. `rectools` and `device` are
-no part of `make bench`: each is asked for by name, and has options of its own.
+PYTHON is the interpreter of an environment with `rectools[torch]`, or with `recbole`. `rectools`,
+`recbole` and `device` are no part of `make bench`: each is asked for by name, and has options of
+its own.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ from benchmarks import (
 )
 from benchmarks.device import __main__ as device
 from benchmarks.measure import Row, machine
+from benchmarks.recbole import compare as recbole
 from benchmarks.results_file import check_kept, keep_benchmarks
+from benchmarks.sides import Side
 from benchmarks.tables import as_table
 from recsys.console import make_console
 from recsys.errors import InstallationError, RecsysError
@@ -116,10 +120,7 @@ def compare(
         raise typer.BadParameter(f"rectools needs --rectools PYTHON; {rectools.HOW_TO}")
     if rectools_model not in rectools.PAIRS:
         raise typer.BadParameter(f"{rectools_model!r} is not among {tuple(rectools.PAIRS)}")
-    try:
-        rectools.check_interpreter(rectools_python)
-    except InstallationError as error:
-        raise typer.BadParameter(str(error)) from error
+    _check(rectools.SIDE, rectools_python)
     settings = rectools.Settings(
         python=rectools_python,
         data=data,
@@ -129,7 +130,45 @@ def compare(
         threads=threads,
         steps=rectools_steps,
     )
-    tables = rectools.measure(settings)
+    _tell(rectools.measure(settings), results)
+
+
+def compare_recbole(
+    recbole_python: Annotated[
+        Path | None, typer.Option("--recbole", help="Interpreter that has recbole.")
+    ] = None,
+    data: Annotated[Path, typer.Option(help="A dataset folder.")] = Path("data/gowalla"),
+    config: Annotated[
+        Path, typer.Option(help="How LightGCN is trained here, beside RecBole's way.")
+    ] = recbole.CONFIGS / "gowalla_lightgcn.yaml",
+    epochs: Annotated[int, typer.Option(min=1)] = 1,
+    embedding_dim: Annotated[int, typer.Option(min=1, help="In RecBole's way.")] = 64,
+    threads: Annotated[int, typer.Option(min=1, help="Of each library.")] = 2,
+    results: ResultsFile = None,
+) -> None:
+    """Compares with LightGCN of RecBole; nothing else should run meanwhile."""
+    if recbole_python is None:
+        raise typer.BadParameter(f"recbole needs --recbole PYTHON; {recbole.HOW_TO}")
+    _check(recbole.SIDE, recbole_python)
+    settings = recbole.Settings(
+        python=recbole_python,
+        data=data,
+        config=config,
+        epochs=epochs,
+        embedding_dim=embedding_dim,
+        threads=threads,
+    )
+    _tell(recbole.measure(settings), results)
+
+
+def _check(side: Side, python: Path) -> None:
+    try:
+        side.check(python)
+    except InstallationError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _tell(tables: dict[str, list[Row]], results: Path | None) -> None:
     make_console().print(machine())
     _print_tables(tables)
     if results:
@@ -142,7 +181,7 @@ def _print_tables(tables: dict[str, list[Row]]) -> None:
         console.print(as_table(title, rows))
 
 
-ALONE = {"device": device.main, "rectools": compare}
+ALONE = {"device": device.main, "rectools": compare, "recbole": compare_recbole}
 """What has options of its own, and is asked for by name."""
 
 if __name__ == "__main__":

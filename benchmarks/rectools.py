@@ -11,9 +11,7 @@ position vectors.
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,13 +23,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Row, Score, in_turns
+from benchmarks.measure import Row, in_turns
 from benchmarks.rectools_models import CONFIGS, EMBEDDING_DIM, PAIRS, Pair
+from benchmarks.sides import Side, epoch_row, seconds_and_steps
 from recsys.arrays import Int64
 from recsys.data.dataset import INTERACTIONS, Dataset, load_dataset, write_dataset
 from recsys.data.histories import Histories, select
 from recsys.data.splitting import Split, make_split
-from recsys.errors import InstallationError, RunError
 from recsys.evaluation.evaluate import EvaluationOptions, evaluate
 from recsys.evaluation.held_out import held_out
 from recsys.evaluation.metric_table import MetricTable
@@ -39,13 +37,10 @@ from recsys.evaluation.protocol import Protocol
 from recsys.files.atomic import write_json
 from recsys.layers.jagged import to_indices
 from recsys.model_protocols import ScoreModel, VectorModel
-from recsys.progress import progress
 from recsys.recipes.training.train import train
 from recsys.runs.config import read_config
 from recsys.runs.loading import load_run
-from recsys.training.logs import read_lines
 
-SIDE = Path(__file__).with_name("rectools_side.py")
 K = 10
 VARIANTS = {
     "ours, 6 granularities": [8, 16, 32, 64, 128, EMBEDDING_DIM],
@@ -57,6 +52,12 @@ HOW_TO = (
     "make an environment of its own with `python3 -m venv ENV` and "
     "`ENV/bin/pip install 'rectools[torch]==0.19.0' torch==2.13.0`, and give "
     "--rectools ENV/bin/python"
+)
+SIDE = Side(
+    library=RECTOOLS,
+    script=Path(__file__).with_name("rectools_side.py"),
+    imports="rectools.models, pytorch_lightning, torch",
+    how_to=HOW_TO,
 )
 
 
@@ -90,7 +91,7 @@ def measure(settings: Settings) -> dict[str, list[Row]]:
     """Three tables: the epoch and what it reaches, the evaluation, and what was compared.
 
     Raises:
-        RunError: RecTools failed; `check_interpreter` finds most reasons beforehand.
+        RunError: RecTools failed; `SIDE.check` finds most reasons beforehand.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -114,15 +115,18 @@ def measure(settings: Settings) -> dict[str, list[Row]]:
         theirs = _run_rectools(settings, data, split, folder)
         lists = ListModel(read_lists(folder / "lists.csv", data.num_users), data.num_items)
         epochs = [
-            _epoch_row(
-                name, *_seconds_and_steps(runs[name]), _evaluation(model, data, split, protocol)()
+            epoch_row(
+                name,
+                *seconds_and_steps(runs[name]),
+                _evaluation(model, data, split, protocol)(),
+                k=K,
             )
             for name, model in models.items()
         ]
     if settings.steps is None:
         seconds = statistics.mean(theirs["epoch_seconds"])
         found = _evaluation(lists, data, split, protocol)()
-        epochs.append(_epoch_row(RECTOOLS, seconds, theirs["steps"], found))
+        epochs.append(epoch_row(RECTOOLS, seconds, theirs["steps"], found, k=K))
     first = epochs[0]["s/epoch"]
     evaluations[f"{RECTOOLS}: recommend(k={K}), no metrics"] = theirs["recommend_seconds"]
     return {
@@ -132,22 +136,6 @@ def measure(settings: Settings) -> dict[str, list[Row]]:
         "evaluation": _evaluation_rows(evaluations),
         "compared": _setting_rows(settings, data, split, theirs["versions"]),
     }
-
-
-def check_interpreter(python: Path) -> None:
-    """Raises InstallationError where `python` cannot run RecTools."""
-    try:
-        done = subprocess.run(
-            [str(python), "-I", "-c", "import rectools.models, pytorch_lightning, torch"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        told = done.stderr.strip().splitlines()[-1:] if done.returncode else []
-    except OSError as error:
-        told = [str(error)]
-    if told:
-        raise InstallationError(f"{python} cannot import RecTools' models ({told[0]}); {HOW_TO}")
 
 
 def _first_users(data: Dataset, num_users: int | None, folder: Path) -> Dataset:
@@ -179,12 +167,6 @@ def _train(settings: Settings, data: Dataset, name: str, folder: Path) -> Path:
     return train(config, out=folder / f"run-{len(VARIANTS[name])}")
 
 
-def _seconds_and_steps(run: Path) -> tuple[float, int]:
-    """Mean seconds of an epoch, validation left out, and all steps."""
-    last = [record for record in read_lines(run / "log.jsonl") if record["event"] == "train"][-1]
-    return last["seconds"] / last["epoch"], last["step"]
-
-
 def _evaluation(
     model: VectorModel | ScoreModel,
     data: Dataset,
@@ -195,18 +177,6 @@ def _evaluation(
 ) -> Callable[[], MetricTable]:
     options = EvaluationOptions(extras=extras)
     return lambda: evaluate(model, data, split, protocol=protocol, part="test", options=options)
-
-
-def _epoch_row(name: str, seconds: float, steps: int, table: MetricTable) -> Row:
-    """Figures at full width, with their bootstrap intervals."""
-    full = table.rows.filter((pl.col("k") == K) & (pl.col("segment") == "all"))
-    widest = pl.col("granularity") == pl.col("granularity").max()
-    full = full.filter(widest | pl.col("granularity").is_null())
-    figures: Row = {}
-    for metric in ("recall", "ndcg"):
-        row = full.filter(pl.col("metric") == metric).row(0, named=True)
-        figures[f"{metric}@{K}"] = Score(row["value"], row["low"], row["high"])
-    return {"model": name, "s/epoch": seconds, "steps": steps, **figures}
 
 
 def _evaluation_rows(times: dict[str, list[float]]) -> list[Row]:
@@ -243,36 +213,7 @@ def _run_rectools(settings: Settings, data: Dataset, split: Split, folder: Path)
     """What RecTools finds on this data set."""
     write_side(data, split, folder, timed=settings.pair.protocol.request_time)
     write_json(folder / "settings.json", side_settings(settings, split))
-    return run_side(settings.python, folder)
-
-
-def run_side(python: Path, folder: Path) -> dict[str, Any]:
-    """Runs `rectools_side.py` over a folder that holds what it reads; what it has found.
-
-    Raises:
-        RunError: RecTools failed.
-    """
-    with (
-        (folder / "errors").open("w+") as errors,
-        progress() as bar,
-        subprocess.Popen(
-            [str(python), "-I", str(SIDE), str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        ) as process,
-    ):
-        assert process.stdout is not None
-        task = bar.add_task("RecTools", total=None)
-        for line in process.stdout:
-            if line.startswith("STEP "):
-                done, total = map(int, line.split()[1:])
-                bar.update(task, completed=done, total=total)
-        if process.wait():
-            errors.seek(0)
-            raise RunError(f"RecTools failed:\n{errors.read()[-2000:]}")
-    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    return result
+    return SIDE.run(settings.python, folder)
 
 
 def write_side(data: Dataset, split: Split, folder: Path, *, timed: bool = False) -> None:

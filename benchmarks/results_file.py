@@ -31,8 +31,13 @@ _UNITS: dict[str, Unit] = {
     "KiB": "count",
     "ndcg@10": "score",
     "recall@10": "score",
+    "ndcg@20": "score",
+    "recall@20": "score",
 }
 """By a word of the title of a measured column; other columns tell what was measured."""
+
+_INTERPRETERS = ("--rectools", "--recbole")
+_NAMED = f"^({'|'.join(_INTERPRETERS)})=.*"
 
 
 def check_kept(path: Path) -> None:
@@ -65,7 +70,7 @@ def _command() -> str:
     """What is running, as it is typed in the project folder; interpreters are named PYTHON."""
     words = ["python", "-m", "benchmarks", *sys.argv[1:]]
     words = [
-        "PYTHON" if before == "--rectools" else re.sub("^--rectools=.*", "--rectools=PYTHON", word)
+        "PYTHON" if before in _INTERPRETERS else re.sub(_NAMED, r"\1=PYTHON", word)
         for before, word in zip(["", *words], words, strict=False)
     ]
     return as_typed(shlex.join(words))

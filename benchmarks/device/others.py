@@ -12,7 +12,7 @@ import torch
 from benchmarks.device.plan import Plan, Shape
 from benchmarks.device.timing import Clock
 from benchmarks.measure import Row
-from benchmarks.rectools import check_interpreter, run_side, write_side
+from benchmarks.rectools import SIDE, write_side
 from recsys.data.dataset import load_dataset
 from recsys.data.splitting import make_split
 from recsys.errors import RunError
@@ -28,7 +28,7 @@ def measure(plan: Plan, clock: Clock, folder: Path, python: Path | None) -> dict
         InstallationError: an interpreter was named, and it has no RecTools.
     """
     if python is not None:
-        check_interpreter(python)
+        SIDE.check(python)
     elif find_spec("rectools") is None:
         clock.left_out.append("RecTools (not installed; name its interpreter with --rectools)")
         return {}
@@ -50,7 +50,7 @@ def an_epoch(
     write_side(data, make_split(data), place)
     write_json(place / "settings.json", side_settings(plan, shape, kind, clock))
     try:
-        told = run_side(python or Path(sys.executable), place)
+        told = SIDE.run(python or Path(sys.executable), place)
     except RunError as error:  # of another library: ours are measured all the same
         return {"model": kind, "data": shape.name, "s/epoch": str(error).splitlines()[-1]}
     return {

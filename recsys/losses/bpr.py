@@ -13,15 +13,17 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from recsys.data.negatives import NegativesConfig
 from recsys.granularity import Granularities
 from recsys.layers.precision import sums_in_float32
 from recsys.losses.base import LossConfig, Objective
 from recsys.losses.prefix_scales import prefix_scales
-from recsys.losses.softmax import Negatives, NestedLossOutput, own_logits
-from recsys.prefixes import prefix_logits
+from recsys.losses.softmax import Negatives, NestedLossOutput, find_places, own_logits
+from recsys.losses.softplus import weighted_softplus
+
+_NONE = 1e-12
+"""What the negatives of a token count together that has none but its own target."""
 
 
 class BPRConfig(LossConfig):
@@ -60,23 +62,26 @@ def nested_bpr(
     """
     k = len(negatives.items)
     factors = prefix_scales(users, items, scales, granularities)
-    positive = own_logits(users, items[k:], factors.of(slice(k, None)))  # [G, T]
-    shares = _shares(negatives, targets, users)
-    logits = prefix_logits(users, items[:k], scales, granularities)
-    per_granularity = torch.stack(
-        [
-            (softplus(scores - own[:, None]) * shares).sum(1).mean()
-            for scores, own in zip(logits, positive, strict=True)
-        ]
+    own = own_logits(users, items[k:], factors.of(slice(k, None)))  # [G, T]
+    weight, skip = _weigh(negatives, users), find_places(negatives.items, targets)
+    present = torch.where(skip >= 0, weight[skip], 0.0)
+    rest = (weight.sum() - present).clamp_min(_NONE)  # [T]
+    importance = users.new_tensor(granularities.normalized_weights)
+    total, sums = weighted_softplus(
+        users,
+        items[:k],
+        factors.of(slice(k)),
+        bias=-own,
+        weight=weight,
+        coefficient=importance[:, None] / (rest * len(users)),
+        skip=skip,
     )
-    weights = users.new_tensor(granularities.normalized_weights)
-    return NestedLossOutput(weights @ per_granularity, per_granularity.detach())
+    return NestedLossOutput(total, (sums / rest).mean(1))
 
 
-def _shares(negatives: Negatives, targets: Tensor, like: Tensor) -> Tensor:
-    """`[T, K]` what each negative counts in a token's mean; its own target counts nothing."""
-    weight = like.new_ones(len(negatives.items))
-    if negatives.log_q is not None:
-        weight = (-negatives.log_q).softmax(0).to(like.dtype)
-    shares = weight * (negatives.items != targets[:, None])
-    return shares / shares.sum(1, keepdim=True).clamp_min(1e-12)
+def _weigh(negatives: Negatives, like: Tensor) -> Tensor:
+    """`[K]` what each negative counts in a token's mean: in proportion to 1 / q, one in sum."""
+    k = len(negatives.items)
+    if negatives.log_q is None:
+        return like.new_full((k,), 1.0 / k)
+    return (-negatives.log_q).softmax(0).to(like.dtype)

@@ -1,6 +1,5 @@
 """The comparison is only as fair as what the other side is given and how its lists are measured."""
 
-import ast
 import sys
 
 import numpy as np
@@ -10,11 +9,9 @@ import torch
 
 from benchmarks import rectools
 from benchmarks.rectools import (
-    SIDE,
     VARIANTS,
     ListModel,
     Settings,
-    check_interpreter,
     read_lists,
     side_settings,
     write_side,
@@ -24,7 +21,6 @@ from recsys.data.batching import BatchingConfig, TrainBatches
 from recsys.data.dataset import write_dataset
 from recsys.data.histories import select
 from recsys.data.splitting import make_split
-from recsys.errors import InstallationError
 from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.held_out import held_out
 from recsys.evaluation.protocol import find_protocol
@@ -166,24 +162,3 @@ def test_the_other_side_is_told_no_time_unless_both_are(data, tmp_path):
     assert pl.read_csv(tmp_path / "users.csv").columns == ["user_id"]
     known = pl.read_csv(tmp_path / "known.csv")
     assert known["datetime"].to_list() == list(range(len(known)))
-
-
-def test_an_interpreter_without_rectools_is_refused_with_the_way_to_make_one(tmp_path):
-    with pytest.raises(InstallationError, match=r"No such file .*bin/pip install 'rectools"):
-        check_interpreter(tmp_path / "python")
-
-
-def test_the_other_side_imports_nothing_of_this_project():
-    imported = [
-        name
-        for node in ast.walk(ast.parse(SIDE.read_text()))
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    ]
-    assert "rectools.models" in imported
-    assert not [name for name in imported if name.split(".")[0] in ("recsys", "benchmarks")]

@@ -74,13 +74,15 @@ def test_scores_are_kept_with_their_intervals_and_are_no_part_of_a_name(tmp_path
     assert (kept.rows[2].value, kept.rows[2].low, kept.rows[2].high) == (0.2, 0.1, 0.4)
 
 
-@pytest.mark.parametrize("given", [["--rectools", "/env/bin/python"], ["--rectools=/env/python"]])
-def test_an_interpreter_is_no_place_in_a_kept_command(tmp_path, monkeypatch, given):
-    monkeypatch.setattr("sys.argv", ["__main__.py", "rectools", *given, "--epochs", "2"])
+@pytest.mark.parametrize("library", ["rectools", "recbole"])
+@pytest.mark.parametrize("given", ["--{} /env/bin/python", "--{}=/env/python"])
+def test_an_interpreter_is_no_place_in_a_kept_command(tmp_path, monkeypatch, given, library):
+    words = given.format(library).split()
+    monkeypatch.setattr("sys.argv", ["__main__.py", library, *words, "--epochs", "2"])
     keep_benchmarks(tmp_path / "kept.json", MACHINE, {"an epoch": [{"s/epoch": 2.0}]})
     (step,) = read_results(tmp_path / "kept.json").steps
     typed = step.command.replace("=", " ")
-    assert typed == "python -m benchmarks rectools --rectools PYTHON --epochs 2"
+    assert typed == f"python -m benchmarks {library} --{library} PYTHON --epochs 2"
 
 
 def test_a_command_that_cannot_be_kept_is_refused_beforehand(tmp_path, monkeypatch):

@@ -1,0 +1,1 @@
+"""LightGCN of RecBole beside ours: an epoch and what it reaches."""
