@@ -84,5 +84,5 @@ def test_what_cannot_be_split_is_refused(run, tmp_path):
         recsys.bits(run, aim="all")
     with pytest.raises(ConfigError, match=r"budgets .* above 0"):
         recsys.bits(run, [])
-    with pytest.raises((RunError, DataError), match="is not a bundle"):
+    with pytest.raises((RunError, DataError), match="is neither a run folder nor a bundle"):
         recsys.bits(tmp_path)

@@ -298,5 +298,5 @@ def test_what_cannot_be_measured_is_refused(run, tmp_path):
     assert "needs the split global-time" in call(
         "tradeoff", run, "--protocol", "global-time", code=1
     )
-    with pytest.raises((RunError, DataError), match="is not a bundle"):
+    with pytest.raises((RunError, DataError), match="is neither a run folder nor a bundle"):
         recsys.tradeoff(tmp_path)
