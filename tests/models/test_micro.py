@@ -207,9 +207,9 @@ def test_the_order_of_a_history_counts_unless_there_is_no_half_life():
     assert not MiCROConfig().order_free and MiCROConfig(half_life_rows=None).order_free
     lists = [[0, 1, 2], [2, 1, 0], [3, 4], [4, 3]]
     decayed = solved(rows_of(lists), num_items=5, half_life_rows=1.0)
-    assert not torch.equal(*decayed.user_vectors(rows_of([[0, 1], [1, 0]])))
+    assert not torch.equal(*decayed.user_vectors(rows_of([[0, 3], [3, 0]])))
     alike = solved(rows_of(lists), num_items=5, half_life_rows=None)
-    torch.testing.assert_close(*alike.user_vectors(rows_of([[0, 1], [1, 0]])))
+    torch.testing.assert_close(*alike.user_vectors(rows_of([[0, 3], [3, 0]])))
 
 
 @pytest.mark.parametrize(
