@@ -16,6 +16,8 @@ and left out. A part that stands in the folder (`NAME/`, see `way.Part`) is not 
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -174,7 +176,9 @@ def main(
     title = f"{vectors.card['num_items']:,} x {vectors.dim}, {threads} threads, {vectors.card}"
     report(title, turns, slow)
     if out:
+        command = shlex.join(["python", "-m", "benchmarks.retrieval", *sys.argv[1:]])
         card = {"machine": machine(), "versions": versions(), "title": title, "threads": threads}
+        card["command"] = command
         chosen = {
             f"{use} at {target}": frontier.fastest(turns, target, use)
             for target in frontier.TARGETS
@@ -182,7 +186,7 @@ def main(
         }
         tables = {"points": points, "frontier": frontier.frontier(turns), "chosen": chosen}
         more = {"verdicts": frontier.verdicts(turns), "latency": slow, "left_out": out_of_it}
-        everything = card | {"vectors": vectors.card} | tables | more
+        everything: dict[str, Any] = card | {"vectors": vectors.card} | tables | more
         # What is unknown is NaN here, which JSON does not have.
         write_json(out, json.loads(json.dumps(everything), parse_constant=lambda _: None))
 

@@ -25,36 +25,44 @@ _FIGURES: dict[str, tuple[str, Unit]] = {
     "mapped bytes": ("mapped", "bytes"),
     "times": ("times the fastest rival", "times"),
 }
+_LATENCY: dict[str, tuple[str, Unit]] = {
+    f"{state} {part}, ms": (f"{state} cache, {part}, ms", "ms")
+    for state in ("warm", "cold")
+    for part in ("p50", "p99")
+}
 _PLACED = ("cpu", "threads", "capability")
 
 
 def digest(measured: dict[str, Any], target: float) -> Results:
-    """The fastest search of each way that finds `target` of exact search, a batch at a time."""
+    """The fastest search of each way that finds `target` of exact search, a batch at a time; and,
+    where latencies were measured, those of the fastest for one user.
+    """
     machine = measured["machine"]
+    chosen = measured["chosen"]
+    asked = {_place(row) for row in chosen[f"one user at {target}"]}
+    alone = {_place(row): row for row in measured["latency"]}.values()
     told = {key: str(machine[key]) for key in _PLACED} | measured["versions"]
     return Results(
-        steps=(Step(command=command_of(measured["vectors"]), commit=machine["commit"]),),
+        steps=(Step(command=as_typed(measured["command"]), commit=machine["commit"]),),
         seeds=(),
         machine=told,
-        rows=tuple(f for row in measured["chosen"][f"batch at {target}"] for f in _figures(row)),
+        rows=(
+            *(f for row in chosen[f"batch at {target}"] for f in _figures(row, _FIGURES)),
+            *(f for row in alone if _place(row) in asked for f in _figures(row, _LATENCY)),
+        ),
     )
 
 
-def command_of(vectors: dict[str, Any]) -> str:
-    """The benchmark that measures these vectors."""
-    program = "python -m benchmarks.retrieval"
-    if "run" in vectors:
-        return as_typed(f"{program} --run {vectors['run']}")
-    like = f" --like {vectors['like']}" if vectors["like"] else ""
-    return as_typed(
-        f"{program} {vectors['num_items']}{like}{' --structured' * vectors['structured']}"
-    )
+def _place(row: Row) -> tuple[str, str]:
+    return row["way"], json.dumps(row["point"], sort_keys=True)
 
 
-def _figures(row: Row) -> Iterator[Figure]:
+def _figures(row: Row, wanted: dict[str, tuple[str, Unit]]) -> Iterator[Figure]:
     settings = ", ".join(f"{key} {value}" for key, value in row["point"].items())
-    for key, (metric, unit) in _FIGURES.items():
-        yield Figure(name=f"{row['title']}, {settings}", metric=metric, unit=unit, value=row[key])
+    name = f"{row['title']}, {settings}" + ", one user" * (wanted is _LATENCY)
+    for key, (metric, unit) in wanted.items():
+        if row.get(key) is not None:
+            yield Figure(name=name, metric=metric, unit=unit, value=row[key])
 
 
 def main(

@@ -15,6 +15,7 @@ MACHINE = {"cpu": "2 x made up", "threads": "2", "capability": "AVX2", "commit":
 
 def search(title, times):
     return {
+        "way": title,
         "title": title,
         "point": {"margin": 1, "keep": 200},
         "recall@10": 0.99,
@@ -26,32 +27,39 @@ def search(title, times):
     }
 
 
-def measured(**vectors):
+def measured(command):
+    ours, theirs = search("ours", 0.8), search("theirs", 1.0)
+    quick, slow = ours | {"point": {"margin": 5}}, ours | {"point": {"margin": 9}}
+    warm = {"warm p50, ms": 0.3, "warm p99, ms": 0.9}
     return {
         "machine": MACHINE,
         "versions": {"faiss-cpu": "1.15"},
-        "vectors": vectors,
-        "chosen": {"batch at 0.99": [search("ours", 0.8), search("theirs", 1.0)]},
+        "command": command,
+        "chosen": {"batch at 0.99": [ours, theirs], "one user at 0.99": [quick, theirs]},
+        "latency": [quick | warm | {"cold p50, ms": 7.0, "cold p99, ms": 9.0}, slow | warm],
     }
 
 
 def test_the_digest_keeps_the_fastest_searches_with_machine_commit_and_command():
-    drawn = {"num_items": 1000, "like": "runs/demo", "structured": True}
-    kept = digest(measured(**drawn), 0.99)
+    command = "python -m benchmarks.retrieval 1000 --like runs/demo --structured"
+    kept = digest(measured(command), 0.99)
     (step,) = kept.steps
-    assert step.command == "python -m benchmarks.retrieval 1000 --like runs/demo --structured"
-    assert step.commit == "1234abc"
+    assert step.command == command and step.commit == "1234abc"
     assert kept.machine == {
         "cpu": "2 x made up", "threads": "2", "capability": "AVX2", "faiss-cpu": "1.15",
     }  # fmt: skip
-    assert kept.names == ["ours, margin 1, keep 200", "theirs, margin 1, keep 200"]
-    assert kept.find(kept.names[0], None, "times the fastest rival").value == 0.8
+    first, second, alone = kept.names
+    assert (first, second) == ("ours, margin 1, keep 200", "theirs, margin 1, keep 200")
+    assert kept.find(first, None, "times the fastest rival").value == 0.8
+    assert alone == "ours, margin 5, one user"
+    assert kept.find(alone, None, "cold cache, p99, ms").value == 9.0
+    assert kept.find(alone, None, "recall@10") is None
 
 
 def test_a_run_elsewhere_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RunError, match="no path of this project"):
-        digest(measured(run="/elsewhere/runs/big"), 0.99)
+        digest(measured("python -m benchmarks.retrieval --run /elsewhere/runs/big"), 0.99)
 
 
 def test_benchmarks_keep_what_was_measured_and_name_rows_by_the_rest(tmp_path, monkeypatch):
