@@ -25,6 +25,7 @@ from recsys.arrays import Float32, Int64
 from recsys.errors import ConfigError
 from recsys.kernels.best_places import best_places
 from recsys.kernels.row_products import add_decoded, scores_of
+from recsys.retrieval.bundle.array_files import expect_reads
 from recsys.retrieval.bundle.tiers import Tiers
 from recsys.retrieval.checks import checked_count, checked_threads
 from recsys.retrieval.filters import Filters, check_fits, make_filters, rows_of
@@ -175,11 +176,24 @@ class Funnel:
         first = stages[0].granularity
         self.scan = Scan(bundle.items, first, norms[0], checked_threads(threads))
         self.finder: Finder = finder or self.scan
+        self._expect_reads()
         self.routing = routing or Routing((float("inf"),) * (len(stages) - 1))
         if len(self.routing.thresholds) != len(stages) - 1:
             raise ConfigError(
                 f"routing of {len(self.routing.thresholds)} stages for {len(stages) - 1} of them"
             )
+
+    def _expect_reads(self) -> None:
+        """A scan reads all of the first stage's tiers; of others the rows that are ranked."""
+        scanned = self.stages[0].granularity if self.finder is self.scan else 0
+        for tier in self.bundle.items.parts:
+            for array in tier.vectors.rows.values():
+                expect_reads(array, scattered=tier.spec.lo >= scanned)
+        for norms in self._norms[1 if scanned else 0 :]:
+            if norms is not None:
+                expect_reads(norms, scattered=True)
+        if scanned and self._norms[0] is not None:
+            expect_reads(self._norms[0], scattered=False)
 
     def keeping(self, keeps: Sequence[int]) -> Funnel:
         """The same stages with other numbers to keep; nothing is made ready anew.

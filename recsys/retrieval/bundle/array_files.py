@@ -12,6 +12,7 @@ Shape legend: N rows.
 from __future__ import annotations
 
 import math
+import mmap
 import shutil
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -66,6 +67,19 @@ def open_array(folder: Path, entry: ArrayEntry) -> npt.NDArray[Any]:
         path, entry.dtype, mode="r", offset=entry.offset, shape=entry.shape
     )
     return mapped
+
+
+def expect_reads(array: npt.NDArray[Any], *, scattered: bool) -> None:
+    """Tells the system how a mapped array will be read; of one in memory nothing is told.
+
+    A system reads on behind a page that is not in its cache, some by megabytes: good where all of
+    the array is read, and most of the time of a list where single rows are.
+    """
+    owner: Any = array
+    while owner is not None and not isinstance(owner, mmap.mmap):
+        owner = getattr(owner, "base", None)
+    if owner is not None and hasattr(mmap, "MADV_RANDOM"):  # there is none on Windows
+        owner.madvise(mmap.MADV_RANDOM if scattered else mmap.MADV_NORMAL)
 
 
 def gather_safetensors(
