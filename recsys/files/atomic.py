@@ -68,7 +68,9 @@ def check_writable(path: Path, *, folder: bool = False) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     if not folder and named.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    inside = named / "file" if folder else named
+    # A folder that is not there is not made: a kill would leave it, and others who want it would
+    # find it in use.
+    inside = named / "file" if folder and named.is_dir() else named
     made = missing_folders(inside.parent)
     try:
         with naming(path, inside.parent), scratch_folder(inside):

@@ -37,7 +37,7 @@ def create_run(folder: Path, config: RunConfig, dataset: Dataset, *, resume: boo
         ConfigError: the run to resume was started with another config.
     """
     check_place(folder, resume=resume)
-    if (folder / RUN).is_file():
+    if resume and (folder / RUN).is_file():
         check_same(folder, config, dataset)
         return
     with new_folder(folder) as temporary:
@@ -66,7 +66,7 @@ def check_empty(folder: Path, what: str = "run folder") -> None:
         raise RunError(f"{folder} is a file; choose another place for the {what}")
     if folder.is_dir() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty; choose another {what} (--out)")
-    check_writable(folder / RUN)
+    check_writable(folder, folder=True)
 
 
 @contextmanager

@@ -67,10 +67,10 @@ def test_a_run_that_cannot_be_written_is_measured_and_shown_before_that_is_said(
     assert f"{run / 'metrics'} is a file where a folder is meant" in result.stderr
 
 
-def test_a_table_of_baselines_is_shown_before_it_cannot_be_saved(data, tmp_path):
+def test_a_table_of_baselines_that_cannot_be_saved_is_refused_before_it_is_measured(data, tmp_path):
     (tmp_path / "file").write_text("")
     result = call("baselines", data, "popularity", "--out", tmp_path / "file" / "table.json")
-    assert "popularity" in result.stdout and "is a file where a folder is meant" in result.stderr
+    assert not result.stdout and "is a file where a folder is meant" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_the_verbs_write_and_check_a_bundle(run, tmp_path):
     codes.write_bytes(bytes([codes.read_bytes()[0] ^ 1]) + codes.read_bytes()[1:])
     assert "items/0000-0004-int8/codes is not what was written" in call("verify", out, code=1)
     assert "beyond the 8" in call("export", run, out, "--tiers", "0:16:int8:ram", code=1)
-    assert "is not a run folder" in call("export", tmp_path, out, code=1)
+    assert "is neither a run folder nor a bundle" in call("export", tmp_path, out, code=1)
 
 
 def test_default_tiers_keep_a_short_prefix_in_memory(run):

@@ -13,6 +13,7 @@ import yaml
 pytest.importorskip("optuna")
 
 import recsys.evaluation.evaluate as evaluation
+import recsys.recipes.training.train as training
 import recsys.recipes.training.tune as recipe
 from recsys.config import parse
 from recsys.data.dataset import write_dataset
@@ -159,7 +160,7 @@ def test_the_test_part_is_not_read(data, tmp_path, monkeypatch):
         return real(dataset, split, part, *rest, **more)
 
     monkeypatch.setattr(evaluation, "held_out", spy)
-    monkeypatch.setattr(recipe, "held_out", spy)
+    monkeypatch.setattr(training, "held_out", spy)
     space = {RATE: {"low": 1e-3, "high": 0.1, "log": True}}
     found = tune(tree(data, space), out=tmp_path / "out", trials=3)
     assert parts == {"valid"}
