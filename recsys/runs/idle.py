@@ -251,6 +251,12 @@ def idle_keys(config: Sections) -> list[str]:
     return [rule.option for rule, _ in _idle(config)]
 
 
+def idle_reason(config: Sections, key: str) -> str | None:
+    """Why a dotted key, or the section it stands in, does nothing; None: it does something."""
+    found = (rule.reason for rule, _ in _idle(config) if f"{key}.".startswith(f"{rule.option}."))
+    return next(found, None)
+
+
 def _idle(config: Sections) -> Iterator[tuple[Rule, Any]]:
     for rule in RULES:
         *parents, name = rule.option.split(".")
