@@ -19,6 +19,8 @@ class Sections(Protocol):
     @property
     def split(self) -> Any: ...
     @property
+    def trainer(self) -> Any: ...
+    @property
     def fit_on(self) -> str: ...
 
 
@@ -108,6 +110,15 @@ RULES = (
     *(
         Rule(option, lambda c: c.model.solved, "is of models trained by gradients", refused=False)
         for option in ("batching", "trainer.optimizer", "update.replay", "update.neighbours")
+    ),
+    *(
+        Rule(f"trainer.{name}", lambda c: c.model.solved, "is of models trained by gradients")
+        for name in ("histories", "least_epochs")
+    ),
+    Rule(
+        "trainer.least_epochs",
+        lambda c: c.trainer.histories is None,
+        "is what trainer.histories leaves at least, and that is not given",
     ),
     Rule("model.seen_negatives", lambda c: not c.loss.takes_own, _SAMPLED),
     Rule("model.repeat_bias", lambda c: not c.loss.takes_own, _SAMPLED),
