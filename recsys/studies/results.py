@@ -14,6 +14,7 @@ from recsys.studies.panel.config import BEFORE
 from recsys.studies.panel.figures import PanelFigures
 from recsys.studies.panel.verb import PanelResult
 from recsys.studies.report.content import LEAD, MEAN, RETENTION, VERSUS_SEPARATE, K, StudyContent
+from recsys.studies.report.content import Figure as StudyFigure
 from recsys.studies.report.tables import TablesContent
 from recsys.studies.tables.verb import TableStudyResult
 from recsys.studies.verb import StudyResult
@@ -39,20 +40,32 @@ def keep_study(origin: Origin, result: StudyResult | TableStudyResult | PanelRes
 
 
 def study_rows(content: StudyContent) -> Iterator[Figure]:
-    """ndcg@10 of every method by bytes, and nested vectors beside full and separate ones."""
+    """ndcg@10 of every method by bytes, and nested vectors beside full and separate ones.
+
+    Widths between the granularities stand on the study's own page alone. Figures have the digits of
+    a page, as those of a panel have.
+    """
+    nested = content.figures(MEAN, LEAD, "nested")
+    trained = {each.granularity for each in nested if each.trained} or {content.full}
     for method in content.methods:
         for each in content.figures(MEAN, LEAD, method):
+            if each.granularity not in trained:
+                continue
             name = f"{content.labels[method]} {each.setting}".strip()
             place = {"name": name, "granularity": each.granularity}
             yield Figure(**place, metric="bytes", unit="bytes", value=each.num_bytes)
-            told = {"value": each.value, "low": each.low, "high": each.high}
-            yield Figure(**place, metric=f"{LEAD}@{K}", **told)
+            yield Figure(**place, metric=f"{LEAD}@{K}", **_told(each))
     ratios = ((RETENTION, "keeps", "share"), (VERSUS_SEPARATE, "over separate", "times"))
     for what, metric, unit in ratios:
         for each in content.figures(what, LEAD, "nested"):
-            place = {"name": content.labels["nested"], "granularity": each.granularity}
-            told = {"value": each.value, "low": each.low, "high": each.high}
-            yield Figure(**place, metric=metric, unit=unit, **told)
+            if each.granularity in trained:
+                place = {"name": content.labels["nested"], "granularity": each.granularity}
+                yield Figure(**place, metric=metric, unit=unit, **_told(each))
+
+
+def _told(each: StudyFigure) -> dict[str, float]:
+    given = {"value": each.value, "low": each.low, "high": each.high}
+    return {name: _short(value, 4) for name, value in given.items() if value is not None}
 
 
 def tables_rows(content: TablesContent) -> Iterator[Figure]:

@@ -102,9 +102,9 @@ def write_results(path: Path, results: Results) -> None:
     """
     check_path(path)
     tree = results.model_dump(mode="json", exclude_none=True) | {"checksum": _checksum(results)}
-    rows = [json.dumps(row, ensure_ascii=False) for row in tree.pop("rows")]
+    rows = [json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in tree.pop("rows")]
     head = json.dumps(tree, indent=1, ensure_ascii=False).removesuffix("\n}")
-    write_text(path, f'{head},\n "rows": [\n  ' + ",\n  ".join(rows) + "\n ]\n}\n")
+    write_text(path, f'{head},\n "rows": [\n' + ",\n".join(rows) + "\n]}\n")
 
 
 def check_path(path: Path) -> None:
