@@ -128,6 +128,8 @@ def _may_differ(key: str, before: Any, now: Any, done: int) -> bool:
     """The place of the data, the device, loggers; epochs, no fewer than done; more patience."""
     if key == "trainer.epochs":
         return bool(now >= done)
+    if key in ("trainer.histories", "trainer.least_epochs"):
+        return True
     return key in ("data", "device", "logs") or (key == "trainer.patience" and now > before)
 
 

@@ -119,6 +119,7 @@ RULES = (
         "trainer.least_epochs",
         lambda c: c.trainer.histories is None,
         "is what trainer.histories leaves at least, and that is not given",
+        refused=False,
     ),
     Rule("model.seen_negatives", lambda c: not c.loss.takes_own, _SAMPLED),
     Rule("model.repeat_bias", lambda c: not c.loss.takes_own, _SAMPLED),

@@ -77,8 +77,8 @@ class TrainerConfig(StrictModel):
     """At most this many; exactly this many when nothing is held out to stop by."""
     histories: int | None = Field(default=None, ge=1)
     """Fewer epochs where so many histories are read in about as many passes over the data set,
-    since large data sets are learned by heart in fewer; None: as many as `epochs` says. The run's
-    config has the epochs that it came to."""
+    since large data sets are learned by heart in fewer; None: as many as `epochs` says. The number
+    that it comes to stands in run.json."""
     least_epochs: int = Field(default=9, ge=1)
     """What `histories` leaves of `epochs` at least."""
     patience: int = Field(default=10, ge=1)

@@ -37,21 +37,27 @@ def config_like(run: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     tree = before.model_dump(mode="json", exclude_unset=True)
     if not any(each.startswith("data=") for each in overrides):
         tree["data"] = str(find_data(before, folder))
+    if _asks_for_epochs(overrides):
+        tree.get("trainer", {}).pop("histories", None)
     config = parse(RunConfig, apply_overrides(tree, list(overrides)), f"the config of {folder}")
-    if config.fit_on == "train" or any(each.startswith("trainer.epochs=") for each in overrides):
+    if config.fit_on == "train" or _asks_for_epochs(overrides):
         return config
     if before.fit_on != "train":
         raise RunError(
             f"{folder} was fitted on {before.fit_on} and not validated, so it does not say how "
             "many epochs are best; name a run with fit_on train, or say trainer.epochs=..."
         )
-    epochs = int(info["best_epoch"])
-    if config.trainer.optimizer.schedule != "constant" and epochs < before.trainer.epochs:
+    epochs, planned = int(info["best_epoch"]), int(info.get("epochs", before.trainer.epochs))
+    if config.trainer.optimizer.schedule != "constant" and epochs < planned:
         tell(
             [
-                f"{epochs} epochs, the best of {before.trainer.epochs} in {folder}: the learning "
+                f"{epochs} epochs, the best of {planned} in {folder}: the learning "
                 "rate now ends its schedule there, where that run's was still on its way"
             ]
         )
-    trainer = config.trainer.model_copy(update={"epochs": epochs})
+    trainer = config.trainer.model_copy(update={"epochs": epochs, "histories": None})
     return config.model_copy(update={"trainer": trainer})
+
+
+def _asks_for_epochs(overrides: Sequence[str]) -> bool:
+    return any(each.startswith("trainer.epochs=") for each in overrides)

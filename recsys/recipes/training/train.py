@@ -154,8 +154,6 @@ def _train(
         older=settings.model.counts_seen,
         pairs=settings.model.pairs,
     )
-    trainer = settings.trainer.for_histories(batches.num_histories)
-    settings = settings.model_copy(update={"trainer": trainer})
     if settings.model.pairs:
         model.note_users(split.fit_end(settings.fit_on) > split.start)
     tell_rows(model, dataset, split, settings.fit_on)
@@ -258,10 +256,11 @@ def _finish(
     callback: Callback | None,
 ) -> None:
     """Trains to the end, and says so in the run folder."""
+    epochs = config.trainer.for_histories(batches.num_histories).epochs
     if processes.first:
         change_length(folder, config.trainer)
         change_logs(folder, config)
-        update_run_info(folder, processes=processes.world_size)
+        update_run_info(folder, processes=processes.world_size, epochs=epochs)
     processes.wait()
     if processes.first:
         tell(rows_left_out(config, split, batches.num_tokens))
@@ -271,10 +270,10 @@ def _finish(
     if not processes.first:
         return
     if state.ended:
-        console.print(f"ended in epoch {state.epoch} of {config.trainer.epochs}: {state.ended}")
-    elif state.epoch < config.trainer.epochs:
+        console.print(f"ended in epoch {state.epoch} of {epochs}: {state.ended}")
+    elif state.epoch < epochs:
         console.print(
-            f"stopped after epoch {state.epoch} of {config.trainer.epochs}: no better validation "
+            f"stopped after epoch {state.epoch} of {epochs}: no better validation "
             f"for {config.trainer.patience} epochs (trainer.patience)"
         )
     remove(folder / METRICS)  # of weights that were not the last

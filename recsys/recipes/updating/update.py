@@ -96,7 +96,7 @@ def update_config(
         "hold": "items" if compatible else "nothing",
     }
     trainer = tree.setdefault("trainer", {})
-    trainer |= {"epochs": EPOCHS, "validate_every": 1}
+    trainer |= {"epochs": EPOCHS, "histories": None, "validate_every": 1}
     warmup = 0 if has_checkpoint(parent) else WARMUP_STEPS
     trainer["optimizer"] = {**trainer.get("optimizer", {}), "warmup_steps": warmup}
     config = parse(RunConfig, apply_overrides(tree, list(overrides)), f"the config of {parent}")
