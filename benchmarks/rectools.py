@@ -156,6 +156,7 @@ def _train(settings: Settings, data: Dataset, name: str, folder: Path) -> Path:
         CONFIGS / settings.pair.config,
         [
             f"data={data.folder}",
+            "device=cpu",  # where RecTools is run, whatever this machine has
             f"threads={settings.threads}",
             *settings.pair.ours(VARIANTS[name]),
             f"trainer.epochs={epochs}",

@@ -5,8 +5,8 @@ config of configs/ with its own loss, batch and granularities).
 
 Equal in the first: data, layers, embedding size, the raw dot product of the mean of all layers,
 BPR, pairs of a batch, Adam at one rate throughout, no regularisation, the spread of first values,
-epochs, threads. All are fitted on train+valid and measured by our evaluator on the test part, and
-none evaluates anything between its epochs.
+epochs, threads, the CPU. All are fitted on train+valid and measured by our evaluator on the test
+part, and none evaluates anything between its epochs.
 
 What stays different: RecBole draws one negative for each pair, which the user has not had, so as
 many a step as there are pairs; ours draws as many a step, uniformly as well, and all pairs of the
@@ -130,6 +130,7 @@ def config_of(settings: Settings, data: Dataset, name: str) -> RunConfig:
         f"data={data.folder}",
         f"protocol={protocol_of(data).name}",
         f"fit_on={FIT_ON}",
+        "device=cpu",  # where RecBole is run, whatever this machine has
         f"threads={settings.threads}",
         f"trainer.epochs={settings.epochs}",
         f"trainer.seed={settings.seed}",

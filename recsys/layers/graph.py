@@ -168,6 +168,8 @@ def begin_spectral(
     A direction is weighed by the root of its singular value, so that scores of the rows are those
     of the truncated matrix. Coordinates beyond the rank of the graph keep their random values, made
     as small as the last direction: zeros would learn nothing, and larger ones would outweigh it.
+    Rows without an edge, which no direction reaches, keep theirs as small as each direction: as
+    zeros they had cosines whose first gradients left nothing of all others under a clipped norm.
 
     Args:
         graph: of the training rows.
@@ -183,10 +185,13 @@ def begin_spectral(
     count = len(values)
     if count:
         shares = (values / values[0]).sqrt()
-        for rows, directions in ((users, left), (items, right)):
+        sides = (users, left, graph.user_degrees), (items, right, graph.item_degrees)
+        for rows, directions, degrees in sides:
             if rows is None:
                 continue
-            rows[:, :count] = directions * shares * std * len(rows) ** 0.5
+            found = directions * shares * std * len(rows) ** 0.5
+            drawn = rows[:, :count] * shares
+            rows[:, :count] = torch.where(degrees[:, None] > 0, found, drawn)
             rows[:, count:] *= shares[-1]
     return told_fewer(count, items.shape[1])
 

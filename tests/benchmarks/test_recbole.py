@@ -117,6 +117,7 @@ def test_both_sides_learn_by_the_same_settings(settings, data):
     assert optimizer.schedule == "constant" and optimizer.warmup_steps == 0
     assert optimizer.table_weight_decay == theirs["weight_decay"] == theirs["reg_weight"] == 0
     assert ours.trainer.epochs == theirs["epochs"] and ours.trainer.seed == theirs["seed"]
+    assert ours.device == "cpu"  # RecBole is run with use_gpu: false
     assert ours.threads == side_settings(settings)["threads"] and ours.fit_on == "train+valid"
     lengths = make_split(data).valid_end - make_split(data).start
     assert ours.model.history_length == lengths.max()

@@ -110,6 +110,14 @@ def test_both_sides_learn_by_the_same_settings(model, sizes, data, tmp_path):
     assert theirs["epochs"] == 7 and told["threads"] == 1
 
 
+def test_both_sides_are_trained_on_the_processor(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(rectools, "train", lambda config, out: config)
+    settings = Settings(tmp_path, data.folder)
+    assert side_settings(settings, make_split(data))["accelerator"] == "cpu"
+    for name in VARIANTS:
+        assert rectools._train(settings, data, name, tmp_path).device == "cpu"
+
+
 @pytest.mark.parametrize("model", PAIRS)
 def test_batches_of_both_sides_hold_about_as_many_targets(model, tmp_path):
     rng = np.random.default_rng(0)

@@ -61,12 +61,16 @@ def test_spectral_rows_score_as_the_truncated_matrix_and_other_coordinates_can_l
     drawn = users.clone(), items.clone()
     told = begin_spectral(graph, users, items, 0.5)
     assert told is not None and f"{rank} of 6 coordinates begin as directions" in told
-    found = users[:, :rank] @ items[:, :rank].T
-    torch.testing.assert_close(found / found.abs().max(), matrix / matrix.abs().max())
+    connected = matrix.any(1)
+    found = users[connected, :rank] @ items[:, :rank].T
+    expected = matrix[connected]
+    torch.testing.assert_close(found / found.abs().max(), expected / expected.abs().max())
     values = torch.linalg.svdvals(matrix)
-    share = (values[rank - 1] / values[0]).sqrt()  # as small as the last direction
-    for rows, before in zip((users, items), drawn, strict=True):
-        torch.testing.assert_close(rows[:, rank:], before[:, rank:] * share)
+    shares = (values[:rank] / values[0]).sqrt()
+    for rows, before in zip((users, items), drawn, strict=True):  # as small as the last direction
+        torch.testing.assert_close(rows[:, rank:], before[:, rank:] * shares[-1])
+    assert (owned[2] == []) and not connected[2]
+    torch.testing.assert_close(users[2, :rank], drawn[0][2, :rank] * shares)
     assert begin_spectral(graph, users[:, :rank], items[:, :rank], 0.5) is None
 
 

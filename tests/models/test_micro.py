@@ -118,6 +118,29 @@ def test_more_interests_than_items_leave_coordinates_at_zero():
     assert torch.isfinite(model.items).all() and not model.items[:, 5:].any()
 
 
+@pytest.mark.parametrize("popularity", [0.0, 0.85, 1.5])
+def test_items_of_any_age_keep_a_vector(popularity):
+    lists, times = drawn()
+    rows = rows_of(lists, times)
+    short = {"half_life_days": 1e-3, "half_life_rows": 1e-3, "lasting": 0.0}
+    model = solved(rows, popularity=popularity, **short)
+    assert torch.isfinite(model.items).all() and (model.items[:18, 0] > 0).all()
+    users = model.user_vectors(rows)
+    assert torch.isfinite(users).all() and users.any(1).all()
+    old = rows_of([[3, *[19] * 300]])  # what came later is known to nobody
+    assert model.user_vectors(old).any()
+    vectors = model.items[torch.tensor(old.items)][None]
+    tower = model.user_tower()(vectors, torch.tensor(old.lengths))
+    torch.testing.assert_close(tower, model.user_vectors(old))
+
+
+def test_ages_count_from_the_last_row_whenever_that_was():
+    lists, times = drawn()
+    before_1970 = [each - 1000 * DAY for each in times]
+    one, other = solved(rows_of(lists, times)), solved(rows_of(lists, before_1970))
+    assert torch.equal(one.items, other.items)
+
+
 def news(days):
     """Each day brings four items, two for each of two tastes, that are had for three days."""
     rng = np.random.default_rng(0)
@@ -210,6 +233,11 @@ def test_the_order_of_a_history_counts_unless_there_is_no_half_life():
     assert not torch.equal(*decayed.user_vectors(rows_of([[0, 3], [3, 0]])))
     alike = solved(rows_of(lists), num_items=5, half_life_rows=None)
     torch.testing.assert_close(*alike.user_vectors(rows_of([[0, 3], [3, 0]])))
+
+
+def test_a_power_beyond_float32_is_refused():
+    with pytest.raises(ConfigError, match="popularity"):
+        parse(MiCROConfig, {"name": "micro", "popularity": 50}, "config")
 
 
 @pytest.mark.parametrize(

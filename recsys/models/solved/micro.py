@@ -22,9 +22,9 @@ An update (`recsys update`) keeps the interests and counts anew, so that items m
 vectors, all in the space of the old ones.
 
 Time: the weight of an interaction in an item halves every `half_life_days` before the last
-interaction of all, down to `lasting`. Rows without timestamps have no common clock; there
-the order of each user's rows is taken, with `half_life_rows` as the half-life. A user's own history
-is always weighed by the order.
+interaction of all, 60 times at most (less would be rounded away), down to `lasting`. Rows without
+timestamps have no common clock; there the order of each user's rows is taken, with `half_life_rows`
+as the half-life. A user's own history is always weighed by the order.
 
 Departures from the paper: interests are several clusterings of items and no communities of a graph
 of users; a user is one vector, scored by the sum over interests and not searched interest by
@@ -60,6 +60,8 @@ _BLOCK = 4096
 _DAY = 86_400
 _FIRST = 4.0
 """By what r_i is multiplied in coordinate 0, so that no codec loses what others are divided by."""
+_HALVINGS = 60
+"""How often age halves a weight at most: quotients of lesser ones are lost, at last in float32."""
 _NONE = -1
 """The interest of an item without a training row."""
 
@@ -78,8 +80,9 @@ class MiCROConfig(ModelConfig):
     Where rows have no timestamps, interactions decay so in items too."""
     lasting: float = Field(default=0.1, ge=0, le=1)
     """The share of an interaction's weight in an item that never decays."""
-    popularity: float = Field(default=0.85, ge=0)
-    """Scores of an item grow with its decayed number of interactions to this power."""
+    popularity: float = Field(default=0.85, ge=0, le=4)
+    """Scores of an item grow with its decayed number of interactions to this power; those of higher
+    powers are beyond float32."""
     background: float = Field(default=0.1, gt=0)
     """What the popularity of items weighs beside the user's own interests."""
 
@@ -181,7 +184,8 @@ class MiCRO(Model):
         if rows.timestamps is None:
             decayed = _halved(_rows_after(rows), self.config.half_life_rows)
         else:
-            days = (rows.timestamps.max(initial=0) - rows.timestamps) / _DAY
+            latest = rows.timestamps.max(initial=np.iinfo(np.int64).min)  # may lie before 1970
+            days = (latest - rows.timestamps) / _DAY
             decayed = _halved(days, self.config.half_life_days)
         return self.config.lasting + (1 - self.config.lasting) * decayed
 
@@ -228,7 +232,8 @@ class ProfileSum(nn.Module):
         if self.half_life is not None:
             steps = torch.arange(vectors.shape[1], device=vectors.device)
             after = (lengths[:, None] - 1 - steps).clamp_min(0).to(vectors.dtype)
-            found = found * torch.exp2(-after / self.half_life)[:, :, None]
+            halvings = (after / self.half_life).clamp_max(_HALVINGS)
+            found = found * torch.exp2(-halvings)[:, :, None]
         users: Tensor = self.sums(found, lengths)
         return users
 
@@ -256,8 +261,10 @@ def _rows_after(rows: Histories) -> Int64:
 
 
 def _halved(age: Int64 | Float64, half_life: float | None) -> Float64:
-    """`[T]` 1 at age 0, half as much after each half-life; null: 1."""
-    decayed: Float64 = np.exp2(-age / half_life) if half_life else np.ones(len(age))
+    """`[T]` 1 at age 0, half as much after each of the first `_HALVINGS` half-lives; null: 1."""
+    if half_life is None:
+        return np.ones(len(age))
+    decayed: Float64 = np.exp2(-np.minimum(age / half_life, _HALVINGS))
     return decayed
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from recsys.data.batching import Batch
 from recsys.data.histories import Histories
 from recsys.data.negatives import NegativesConfig
 from recsys.errors import ConfigError
@@ -155,6 +156,19 @@ def test_rows_begin_as_leading_directions(told):
         assert torch.allclose(
             second, directions[:, 1] * share * 0.1 * len(weight) ** 0.5, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("name", ["mf", "lightgcn", "ltgnn", "ultragcn"])
+def test_an_item_without_a_training_row_leaves_the_first_step_to_the_others(name):
+    items = np.random.default_rng(0).integers(0, 8, 32).astype(np.int32)
+    rows = Histories(np.arange(8), items, np.arange(0, 33, 4))
+    torch.manual_seed(0)
+    model = MODELS.find(name)(_config({"name": name}), 9, num_users=8)
+    model.note_rows(rows)
+    model.begin(lambda most: rows)
+    model.loss(Batch(rows, items.astype(np.int64)), None).total.backward()
+    pulls = model.table.weight.grad.norm(dim=1)
+    assert 0 < pulls[8] < 10 * pulls[:8].max()
 
 
 def test_normal_first_values_stay_as_they_were_drawn():
