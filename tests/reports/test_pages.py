@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import recsys
 from recsys.reports.plot_style import COLOURS, EndLabel, label_ends, legible, new_axes, ramp
+from recsys.reports.plots import short_names
 from recsys.reports.ranking.content import _shown
 from recsys.tuning.page import short_labels
 from tests.reports.test_reports import Page, content, write_report
@@ -56,6 +57,20 @@ def test_the_highest_number_of_an_axis_stays_below_the_subtitle():
     under = figure.texts[1].get_window_extent(canvas.get_renderer())
     top = axes.get_yticklabels()[-1].get_window_extent(canvas.get_renderer())
     assert top.y1 < under.y0 and under.x0 < top.x1
+
+
+def test_long_names_that_begin_alike_stay_apart_and_leave_room_for_the_plot():
+    seeds = [f"beauty_sasrec_with_a_rather_long_name_seed_{seed}" for seed in range(3)]
+    assert list(short_names(seeds).values()) == [f"beauty_sasr…_name_seed_{s}" for s in range(3)]
+    assert list(short_names(["ease l2=50", seeds[0]]).values()) == [
+        "ease",
+        "beauty_sasrec_with_a_ra…",
+    ]
+    middle = [f"{'a' * 30}{each}{'b' * 30}" for each in "xyz"]
+    for names in (seeds, middle, [f"knn {'k' * 30}={each}" for each in range(12)]):
+        labels = short_names(names)
+        assert list(labels) == names and len(set(labels.values())) == len(names)
+        assert max(map(len, labels.values())) <= 24
 
 
 def test_choices_under_an_axis_are_short_and_never_alike():
