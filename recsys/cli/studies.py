@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from recsys.cli.arguments import Overrides, PartOption, ResultsOption, checked_part
+from recsys.errors import ConfigError
 
 
 def study(
@@ -35,6 +36,8 @@ def study(
     from recsys.studies.report.terminal import print_study
     from recsys.studies.results import keep_study
 
+    if dry and results:
+        raise ConfigError("--dry makes no figures that --results could keep; leave one of them out")
     origin = origin_of(results) if results else None
     result = run_study(
         config,
@@ -52,7 +55,7 @@ def study(
         print_states(result)
     for path in reversed(result.files):
         print(path)
-    if origin and not dry:
+    if origin:
         keep_study(origin, result)
 
 

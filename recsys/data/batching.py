@@ -119,6 +119,11 @@ class TrainBatches:
         """All windows; the first `skipped` rows of each are no targets."""
         return Windows(self._users, self._lo, self._hi)
 
+    @property
+    def num_histories(self) -> int:
+        """Windows of an epoch."""
+        return len(self._users)
+
     def choose(self, windows: Windows, chosen: Callable[[int], Int64]) -> None:
         """Takes other windows, of which epoch e has those in the places `chosen(e)`.
 

@@ -57,7 +57,11 @@ class RunConfig(StrictModel):
     def _as_the_model_is_usually_trained(cls, given: Any, info: ValidationInfo) -> Any:
         if (info.context or {}).get("stored") or not isinstance(given, Mapping):
             return given
-        return merge_usual(_usual_of(given.get("model")), given)
+        usual, trainer = _usual_of(given.get("model")), given.get("trainer")
+        if isinstance(trainer, Mapping) and "epochs" in trainer:  # asked for: not to be shortened
+            usual = {**usual, "trainer": {**usual.get("trainer", {})}}
+            usual["trainer"].pop("histories", None)
+        return merge_usual(usual, given)
 
     @field_validator("logs", mode="before")
     @classmethod
@@ -144,7 +148,7 @@ def _usual_of(model: object) -> Mapping[str, Any]:
     """What a section, or a config object, of a model is usually trained with."""
     if isinstance(model, ModelConfig):
         return model.usual
-    name = model.get("name") if isinstance(model, Mapping) else None
+    name = (model or {}).get("name", "sasrec") if isinstance(model, Mapping | None) else None
     try:
         return MODELS.find(name).Config.usual if isinstance(name, str) else {}
     except ConfigError:

@@ -19,6 +19,8 @@ class Sections(Protocol):
     @property
     def split(self) -> Any: ...
     @property
+    def trainer(self) -> Any: ...
+    @property
     def fit_on(self) -> str: ...
 
 
@@ -108,6 +110,15 @@ RULES = (
     *(
         Rule(option, lambda c: c.model.solved, "is of models trained by gradients", refused=False)
         for option in ("batching", "trainer.optimizer", "update.replay", "update.neighbours")
+    ),
+    *(
+        Rule(f"trainer.{name}", lambda c: c.model.solved, "is of models trained by gradients")
+        for name in ("histories", "least_epochs")
+    ),
+    Rule(
+        "trainer.least_epochs",
+        lambda c: c.trainer.histories is None,
+        "is what trainer.histories leaves at least, and that is not given",
     ),
     Rule("model.seen_negatives", lambda c: not c.loss.takes_own, _SAMPLED),
     Rule("model.repeat_bias", lambda c: not c.loss.takes_own, _SAMPLED),
@@ -249,6 +260,12 @@ def idle_options(config: Sections, among: Sequence[str] | None = None) -> list[s
 def idle_keys(config: Sections) -> list[str]:
     """The options that do nothing beside the others; of a section, all that is in it."""
     return [rule.option for rule, _ in _idle(config)]
+
+
+def idle_reason(config: Sections, key: str) -> str | None:
+    """Why a dotted key, or the section it stands in, does nothing; None: it does something."""
+    found = (rule.reason for rule, _ in _idle(config) if f"{key}.".startswith(f"{rule.option}."))
+    return next(found, None)
 
 
 def _idle(config: Sections) -> Iterator[tuple[Rule, Any]]:

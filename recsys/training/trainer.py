@@ -75,6 +75,12 @@ class TrainerConfig(StrictModel):
 
     epochs: int = Field(default=20, ge=1)
     """At most this many; exactly this many when nothing is held out to stop by."""
+    histories: int | None = Field(default=None, ge=1)
+    """Fewer epochs where so many histories are read in about as many passes over the data set,
+    since large data sets are learned by heart in fewer; None: as many as `epochs` says. The run's
+    config has the epochs that it came to."""
+    least_epochs: int = Field(default=9, ge=1)
+    """What `histories` leaves of `epochs` at least."""
     patience: int = Field(default=10, ge=1)
     """Epochs without a better validation value before training stops."""
     validate_every: int = Field(default=1, ge=1)
@@ -101,6 +107,14 @@ class TrainerConfig(StrictModel):
         except ConfigError as error:
             raise ValueError(str(error)) from error
         return given
+
+    def for_histories(self, count: int) -> TrainerConfig:
+        """The same with `histories` put into `epochs`, for a data set of so many."""
+        if self.histories is None:
+            return self
+        fewer = max(self.least_epochs, round(self.histories / count))
+        given = self.model_dump(exclude={"histories", "least_epochs"}, exclude_unset=True)
+        return TrainerConfig.model_validate(given | {"epochs": min(self.epochs, fewer)})
 
     @model_validator(mode="after")
     def _looks_before_it_gives_up(self) -> TrainerConfig:
@@ -184,7 +198,8 @@ class _Loop:
         processes: Processes = ALONE,
         callback: Callback | None = None,
     ) -> None:
-        self.model, self.batches, self.config, self.folder = model, batches, config, folder
+        self.model, self.batches, self.folder = model, batches, folder
+        self.config = config.for_histories(batches.num_histories)
         self.nested = cast(Trainable, model)
         self.validate, self.callback = validate, callback
         self.device = device_of(model)

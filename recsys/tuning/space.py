@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field, model_validator
 from recsys.config import StrictModel, parse
 from recsys.errors import ConfigError
 from recsys.runs.config import RunConfig
+from recsys.runs.idle import idle_reason
 
 _ONE_MEASURE = "trials are compared, so all of them have the same data, protocol and metric"
 _LUCK = "a seed that was chosen by its validation is luck, and no better on the test part"
@@ -105,8 +106,8 @@ def read_space(given: Any, tree: Mapping[str, Any], origin: str) -> list[Paramet
         origin: the name of the file, for messages.
 
     Raises:
-        ConfigError: the config or the section is wrong, an unknown key is varied, or a value of a
-            range is one that the config does not allow.
+        ConfigError: the config or the section is wrong, an unknown key is varied, a value of a
+            range is one that the config does not allow, or a key does nothing in any trial.
     """
     config = parse(RunConfig, dict(tree), origin)
     if config.fit_on != "train":
@@ -129,10 +130,18 @@ def read_space(given: Any, tree: Mapping[str, Any], origin: str) -> list[Paramet
                 f"{origin}: tune.{inner[0]} lies inside of tune.{parameter.path}, whose choices "
                 "would overwrite it; leave one of them out"
             )
+    ends = []
     for parameter in space:
         for word, value in parameter.ends():
             place = f"tune.{parameter.path}: {word} {value!r} of {origin}"
-            parse(RunConfig, with_values(tree, {parameter.path: value}), place)
+            ends.append(parse(RunConfig, with_values(tree, {parameter.path: value}), place))
+    for parameter in space:
+        reasons = [idle_reason(end, parameter.path) for end in ends]
+        if all(reasons):
+            raise ConfigError(
+                f"{origin}: tune.{parameter.path} does nothing in any trial: it {reasons[0]}; "
+                "leave it out"
+            )
     return space
 
 

@@ -357,6 +357,14 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
     "BatchingConfig.windows": ([], ["batching.windows=2"]),
     "RunConfig.trainer": ([], ["trainer={epochs: 1}"]),
     "TrainerConfig.epochs": ([], [TWO]),
+    "TrainerConfig.histories": (
+        ["trainer.epochs=4", "trainer.patience=9"],
+        ["trainer.histories=1", "trainer.least_epochs=1"],
+    ),
+    "TrainerConfig.least_epochs": (
+        ["trainer.epochs=4", "trainer.histories=1", "trainer.least_epochs=1"],
+        ["trainer.least_epochs=2"],
+    ),
     "TrainerConfig.patience": (
         ["trainer.optimizer.learning_rate=1e-12", "trainer.epochs=3"], ["trainer.patience=1"],
     ),

@@ -346,6 +346,9 @@ def test_the_command_line_prints_the_tables(place, result, run_config):
     assert "ndcg@10 by bytes of one item" in printed.output and "study.html" in printed.output
     listed = runner.invoke(app, ["study", str(path), "--out", str(result.folder), "--dry"])
     assert "8 of 8 runs" in listed.output
+    kept = ["--results", "results/dry.json"]
+    nothing = runner.invoke(app, ["study", str(path), "--out", str(place / "dry"), "--dry", *kept])
+    assert nothing.exit_code == 1 and "--dry makes no figures" in nothing.output
     wrong = runner.invoke(app, ["study", str(path), "seed=[1]", "--out", str(result.folder)])
     assert wrong.exit_code == 1 and "did you mean 'seeds'" in wrong.output
 

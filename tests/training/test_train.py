@@ -122,6 +122,36 @@ def test_fitting_on_train_and_valid_trains_exactly_the_epochs(data, tmp_path):
     assert load_run_info(run)["best_epoch"] == 2
 
 
+def test_many_histories_are_read_in_fewer_epochs(data, tmp_path):
+    rate = {"optimizer": {"learning_rate": 0.01}}
+    counted = train(settings(data, trainer={"epochs": 3, **rate}), out=tmp_path / "counted")
+    asked = settings(
+        data, trainer={"epochs": 20, "histories": 3 * 200 + 40, "least_epochs": 2, **rate}
+    )
+    folder = train(asked, out=tmp_path / "asked")
+    made = load_config(folder).trainer
+    assert made == load_config(counted).trainer and made.epochs == 3 and made.histories is None
+    assert (folder / "model.safetensors").read_bytes() == (
+        counted / "model.safetensors"
+    ).read_bytes()
+    assert train(asked, out=folder, resume=True) == folder, "the same config goes on"
+    for least, epochs in ((2, 2), (30, 20)):
+        few = asked.trainer.model_copy(update={"histories": 1, "least_epochs": least})
+        assert few.for_histories(200).epochs == epochs
+
+
+def test_epochs_that_are_asked_for_are_not_made_fewer(data):
+    trainer = {"optimizer": {"learning_rate": 0.01}}
+    for model in ({}, {"name": "sasrec"}):
+        assert settings(data, model=model, trainer=trainer).trainer.histories == 450_000
+        assert settings(data, model=model).trainer.histories is None, "30 epochs are asked for"
+    assert settings(data, model={"name": "mf"}, trainer=trainer).trainer.histories is None
+    with pytest.raises(ValueError, match=r"trainer\.histories is of models trained by gradients"):
+        settings(data, model={"name": "ials"}, trainer={"histories": 100})
+    with pytest.raises(ValueError, match=r"least_epochs is what trainer\.histories leaves"):
+        settings(data, trainer={"epochs": 3, "least_epochs": 3})
+
+
 def test_a_run_on_mapped_histories_ends_with_the_same_weights(data, tmp_path):
     weights = []
     for mapped in (False, True):

@@ -154,6 +154,8 @@ def _train(
         older=settings.model.counts_seen,
         pairs=settings.model.pairs,
     )
+    trainer = settings.trainer.for_histories(batches.num_histories)
+    settings = settings.model_copy(update={"trainer": trainer})
     if settings.model.pairs:
         model.note_users(split.fit_end(settings.fit_on) > split.start)
     tell_rows(model, dataset, split, settings.fit_on)

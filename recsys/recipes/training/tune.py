@@ -25,7 +25,7 @@ from recsys.progress import console
 from recsys.recipes.training.train import check_trainable, train
 from recsys.runs.config import RunConfig, read_tree
 from recsys.runs.provenance import features_hash
-from recsys.runs.records import load_run_info
+from recsys.runs.records import load_config, load_run_info
 from recsys.training.callbacks import Moment
 from recsys.training.logs import LOG, read_lines
 from recsys.training.trainer import StoppedError, drop_checkpoints
@@ -149,7 +149,7 @@ def _train(found: Trials, trial: Any, parent: int | None) -> None:
         if moment.validation is None:
             return None
         poor = report(moment.epoch, moment.validation.value)
-        return _PRUNED if poor and moment.epoch < config.trainer.epochs else None
+        return _PRUNED if poor and moment.epoch < load_config(folder).trainer.epochs else None
 
     try:
         tree = found.tree(found.values(trial))

@@ -108,7 +108,9 @@ class FaissIndex:
             lengths = np.linalg.norm(users, axis=1, keepdims=True)
             users = users * (_LONGER / np.maximum(lengths, np.finfo(np.float32).tiny))
         if "margin" in self.search:
-            parts = (users[lo : lo + _USERS] for lo in range(0, max(1, len(users)), _USERS))
+            if len(users) <= _USERS:
+                return self._visit(users, asked, options)
+            parts = (users[lo : lo + _USERS] for lo in range(0, len(users), _USERS))
             return np.concatenate([self._visit(part, asked, options) for part in parts])
         found: Int64
         if "efSearch" in self.search:
@@ -141,6 +143,8 @@ class FaissIndex:
         if self.kind.rotated:
             users = self.inner.chain.at(0).apply(users)
         users, wide = np.ascontiguousarray(users), self.search["margin"] >= ALL_LISTS
+        if len(users) == 1:
+            return self._chosen_of_one(users)
         margins = np.sqrt(np.einsum("bd,bd->b", users, users)) * (self.search["margin"] / 1000)
         count = self._lists.nlist
         asked = count if wide else min(_ASKED, count)
@@ -159,6 +163,26 @@ class FaissIndex:
         # row: behind its end stands its best.
         scores = np.where(inside, scores, scores[:, :1])
         return users, np.where(inside, numbers, -1), scores
+
+    def _chosen_of_one(self, users: Float32) -> tuple[Float32, Int64, Float32]:
+        """The same for `users [1, d]`: all cosines at once cost less than to keep the best ones."""
+        scores, wanted = np.empty(self._lists.nlist, np.float32), self.search["margin"]
+        faiss().fvec_inner_products_ny(
+            faiss().swig_ptr(scores),
+            faiss().swig_ptr(users),
+            self._centroids.get_xb(),
+            users.shape[1],
+            len(scores),
+        )
+        margin = float("inf") if wanted >= ALL_LISTS else wanted / 1000 * np.linalg.norm(users)
+        near = np.flatnonzero(scores >= scores.max() - margin)
+        near = near[np.argsort(-scores[near], kind="stable")]
+        return users, near[None], scores[None, near]
+
+    @cached_property
+    def _centroids(self) -> Any:
+        """The flat index of them."""
+        return faiss().downcast_index(self._lists.quantizer)
 
     @cached_property
     def _lists(self) -> Any:

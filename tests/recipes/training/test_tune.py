@@ -22,6 +22,7 @@ from recsys.recipes.training.train import train
 from recsys.recipes.training.tune import tune
 from recsys.runs.config import RunConfig, read_config
 from recsys.training.trainer import StoppedError
+from recsys.tuning.space import read_space
 from recsys.tuning.trials import Trials
 from tests.command import call
 from tests.forked import Child
@@ -142,6 +143,19 @@ def test_wrong_spaces_are_refused_before_anything_is_made(data, tmp_path, space,
     with pytest.raises(ConfigError, match=told):
         tune(tree(data, space), out=tmp_path / "out", trials=2)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_key_that_does_nothing_in_any_trial_is_refused(data, tmp_path):
+    space = {"loss.distillation": [0.0, 0.5]}
+    given = tree(data, space)
+    given["model"]["granularities"] = {"sizes": [8]}
+    with pytest.raises(ConfigError, match=r"tune.loss.distillation does nothing in any trial: it "):
+        tune(given, out=tmp_path / "out", trials=1)
+    assert not (tmp_path / "out").exists()
+    del given["tune"]
+    given["trainer"]["metric"] = "ndcg@10/d8"
+    both = {"model.granularities.sizes": [[8], [4, 8]], **space}
+    assert [p.path for p in read_space(both, given, "here")] == list(both)
 
 
 def test_values_that_do_not_go_together_fail_their_trial_alone(data, tmp_path):

@@ -160,10 +160,12 @@ def test_the_work_of_a_graph_grows_with_what_is_visited_and_that_of_all_items_do
 
 @EVERY
 def test_a_user_finds_alone_what_it_finds_in_a_batch(kind):
-    index, users = built(kind, **({"margin": 100} if "ivf" in kind else {})), users_of(40)
-    whole = sets(index.find(users, 15, free(40)))
-    assert whole == [sets(index.find(user[None], 15, free(1)))[0] for user in users]
-    assert index.find(users[:0], 15, free(0)).shape[0] == 0
+    users = users_of(40)
+    for search in [{"margin": m} for m in (1, 100, 700, ALL_LISTS)] if "ivf" in kind else [{}]:
+        index = built(kind, **search)
+        whole = sets(index.find(users, 15, free(40)))
+        assert whole == [sets(index.find(user[None], 15, free(1)))[0] for user in users]
+        assert index.find(users[:0], 15, free(0)).shape[0] == 0
 
 
 @EVERY
