@@ -61,7 +61,7 @@ def new_axes(
     """
     figure = Figure(figsize=size, facecolor=CARD)
     width, height = (inches * 72 for inches in size)
-    room = (1 - (56 + label_points) / width, 1 - 85.25 / height)
+    room = (1 - (56 + label_points) / width, 1 - 93 / height)
     axes = figure.add_axes((46 / width, 42 / height, *room))
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
@@ -130,7 +130,7 @@ def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
             textcoords="offset points",
             va="center",
             size=9,
-            color=label.colour,
+            color=legible(label.colour),
             weight="bold" if label.bold else "normal",
             parse_math=False,
             annotation_clip=False,
@@ -156,6 +156,21 @@ def spread(
     last = max(low, high - (len(places) - 1) * gap)
     level = [min(max(mean, low), last) for mean, size in pools for _ in range(size)]
     return [mean + i * gap for i, mean in enumerate(level)]
+
+
+def legible(colour: str) -> str:
+    """The colour, as dark as text on a card has to be (WCAG 2: a contrast of 4.5)."""
+    red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+
+    def light(shade: float) -> float:
+        parts = [shade * part for part in (red, green, blue)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    shade = next(
+        each / 100 for each in range(100, -1, -1) if 1.05 / (light(each / 100) + 0.05) >= 4.5
+    )
+    return "#" + "".join(f"{round(255 * shade * part):02x}" for part in (red, green, blue))
 
 
 def ramp(count: int) -> list[str]:

@@ -194,17 +194,27 @@ _LONGEST = 24
 def short_names(names: Iterable[str]) -> dict[str, str]:
     """Labels of runs: without settings (`ease l2=50` is `ease`), as far as they stay apart.
 
-    The tables beside a plot have the whole names.
+    Long ones are cut at the end; where they would be alike (runs of several seeds), in the middle;
+    where they would be alike still, they are numbered in their order. The tables beside a plot have
+    the whole names.
     """
     whole = list(dict.fromkeys(names))
     bare = {name: " ".join(word for word in name.split() if "=" not in word) for name in whole}
     alike = Counter(bare.values())
     chosen = {name: bare[name] if alike[bare[name]] == 1 else name for name in whole}
-    cut = {
-        name: label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
-        for name, label in chosen.items()
+    for tail in (0, _LONGEST // 2):
+        cut = {name: _cut(label, _LONGEST - 1 - tail, tail) for name, label in chosen.items()}
+        if len(set(cut.values())) == len(cut):
+            return cut
+    return {
+        name: f"{place}: {_cut(label, _LONGEST - 7, 0)}"
+        for place, (name, label) in enumerate(chosen.items(), start=1)
     }
-    return cut if len(set(cut.values())) == len(cut) else chosen
+
+
+def _cut(label: str, head: int, tail: int) -> str:
+    """A label that is too long by its head and its tail."""
+    return label if len(label) <= _LONGEST else f"{label[:head]}…{label[len(label) - tail :]}"
 
 
 def _room(names: Iterable[str]) -> float:

@@ -26,6 +26,7 @@ from recsys.reports.plot_style import (
     FuncFormatter,
     LogLocator,
     MaxNLocator,
+    NullLocator,
     label_ends,
     new_axes,
     to_svg,
@@ -34,6 +35,9 @@ from recsys.tuning.space import Parameter
 from recsys.tuning.trials import Search, TrialRecord
 
 PAGE, TABLE = "tune.html", "tune.csv"
+_STEPS = (1, 2, 2.5, 5, 10)
+_LINE = 64
+"""Characters that stand side by side under the axis of a plot."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def _text(value: Any) -> str:
 def headline(records: Sequence[TrialRecord], best: TrialRecord, metric: str) -> str:
     """What the search has found, in a sentence."""
     given = next((each for each in records if each.given and each.state == "finished"), None)
-    text = f"Trial {best.number} of {len(records)} is the best: {metric} {best.value:.4f} on the "
+    text = f"Trial {best.number} is the best of {len(records)}: {metric} {best.value:.4f} on the "
     text += "validation part"
     if given is not None and given.value is not None:
         same = given.number == best.number
@@ -135,9 +139,10 @@ def write_page(
     page = render(
         "tuning/tune.html.j2",
         {name: to_svg(figure, name) for name, figure in figures.items()},
-        title=f"Search of {len(search.space)} keys in {len(records)} trials",
+        title=f"{folder.name}: {len(search.space)} keys, {len(records)} trials",
         headline=headline(records, best, metric),
         note=NOTE,
+        alt=_alt(search.space, metric),
         metric=metric,
         space=search.space,
         rows=rows_of(search.space, records, best.number),
@@ -147,6 +152,13 @@ def write_page(
     )
     write_text(folder / PAGE, page)
     return [folder / TABLE, folder / PAGE]
+
+
+def _alt(space: Sequence[Parameter], metric: str) -> dict[str, str]:
+    """What each plot shows, for who does not see it."""
+    told = {"trials": f"{metric} by trial", "epochs": f"{metric} of each trial by epoch"}
+    keys = {f"key-{at}": f"{metric} by {each.path}" for at, each in enumerate(space)}
+    return told | keys
 
 
 def _frame(space: Sequence[Parameter], records: Sequence[TrialRecord]) -> pl.DataFrame:
@@ -181,7 +193,7 @@ def _dots(axes: Any, x: Sequence[float], records: Sequence[TrialRecord]) -> None
         own = [(at, each.value) for at, each in zip(x, records, strict=True) if each.state == state]
         if own:
             axes.scatter(*zip(*own, strict=True), color=colour, marker=marker, s=22, zorder=3)
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
 
 
 def _by_trial(records: Sequence[TrialRecord], metric: str) -> Figure:
@@ -215,10 +227,26 @@ def _by_epoch(records: Sequence[TrialRecord], best: TrialRecord, metric: str) ->
             marker="o" if len(each.curve) == 1 else None,
         )
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
     last = list(best.curve.values())[-1] if best.curve else best.value or 0.0
     label_ends(axes, [EndLabel(f"trial {best.number}", last, COLOURS[1], True)])
     return figure
+
+
+def short_labels(choices: Sequence[Any]) -> list[str]:
+    """Names of choices that stand side by side; cut ones end in an ellipsis, and none are alike.
+
+    Sections are told by what they hold: `{"name": "dense"}` is `dense`.
+    """
+    room = max(3, _LINE // max(len(choices), 1) - 2)
+    whole = [
+        ", ".join(map(_text, choice.values())) if isinstance(choice, dict) else _text(choice)
+        for choice in choices
+    ]
+    cut = [text if len(text) <= room else f"{text[: room - 1]}…" for text in whole]
+    if len(set(cut)) == len(cut):
+        return cut
+    return [f"{at}: {text}"[:room] for at, text in enumerate(cut, start=1)]
 
 
 def _by_key(
@@ -234,7 +262,7 @@ def _by_key(
 
     known = [each for each in records if parameter.path in each.values]
     if parameter.range is None:
-        labels = [_text(choice)[:16] for choice in parameter.choices]
+        labels = short_labels(parameter.choices)
         axes.set_xticks(range(len(labels)), labels=labels)
         axes.set_xlim(-0.5, len(labels) - 0.5)
     elif parameter.range.log:
@@ -242,7 +270,7 @@ def _by_key(
         # Labels of every tenth of a decade would lie on each other.
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+        axes.xaxis.set_minor_locator(NullLocator())
     _dots(axes, [place(each) for each in known], known)
     at, value, colour = place(best), best.value or 0.0, COLOURS[1]
     axes.scatter([at], [value], s=90, zorder=4, facecolors="none", edgecolors=colour, linewidths=2)

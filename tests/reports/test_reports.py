@@ -24,7 +24,7 @@ from tests.reports.tables import FLAT, NESTED, card, curves, full_table, make_ta
 class Page(HTMLParser):
     """Collects what a browser would fetch, the text, and whether tags are balanced."""
 
-    VOID = frozenset({"meta", "br", "hr", "img", "input", "link"})
+    VOID = frozenset({"meta", "br", "hr", "img", "input", "link", "wbr"})
 
     def __init__(self, text):
         super().__init__()
@@ -47,7 +47,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text += data
+        self.text += data.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def content(table=None, **changes):

@@ -18,6 +18,7 @@ from recsys.reports.results.record import (
     write_results,
 )
 from recsys.reports.results.strays import strays
+from recsys.reports.results.views import table
 from tests.reports.tables import card
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,6 +106,13 @@ def test_tables_figures_and_config_headers_are_filled(project):
     header = (project / "configs" / "walks.yaml").read_text()
     assert re.search(r"^#   coordinates +4 +8\n#   ndcg@10 +\.0412 +\.0445$", header, re.M)
     assert "# results:other?\n#   not yet made again\n# /results" in header
+
+
+def test_a_column_says_its_unit_unless_its_name_does(project):
+    units = {"p50": "ms", "one user, ms": "ms", "s/epoch": "seconds", "mapped": "bytes"}
+    rows = [Figure(name="r", metric=name, unit=unit, value=1) for name, unit in units.items()]
+    head = table({"serving": results(rows=tuple(rows))}, {}).splitlines()[0]
+    assert head == "| run | p50, ms | one user, ms | s/epoch | mapped, bytes |"
 
 
 def test_one_metric_of_several_names_stands_in_one_table(project):

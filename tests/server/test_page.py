@@ -221,6 +221,8 @@ def test_a_user_is_shown_and_a_category_narrows_the_lists(page, model):
     page.fill("#user", "nobody")
     page.press("#user", "Enter")
     wait_for(page, "has no user 'nobody'")
+    page.click("#clear")
+    assert page.input_value("#user") == "", "the lists are of nobody"
 
 
 def test_the_served_funnel_is_marked_in_the_plot(page):
@@ -229,6 +231,8 @@ def test_the_served_funnel_is_marked_in_the_plot(page):
     points = page.locator("#plot .point")
     assert ring.get_attribute("cx") == points.nth(1).get_attribute("cx")
     assert "served: 4:20,8" in page.inner_html("#plot")
+    assert page.locator("#plot .tick").all_text_contents() == ["8", "10", "15", "20", "30"]
+    assert page.locator("#plot .quality").all_text_contents() == [".1600", ".1800", ".2000"]
     before = ring.get_attribute("cx")
     page.check("input[value=multiply_adds]")
     assert page.locator("#plot .served").get_attribute("cx") != before

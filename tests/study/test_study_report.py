@@ -179,6 +179,30 @@ def test_a_study_with_little_in_it_is_still_a_page(tmp_path):
     assert headline(content) and standing(content)
 
 
+def test_a_page_says_nothing_of_what_the_study_has_not(tmp_path, files):
+    rows = [row(MEAN, "nested", size, 0.1, m) for size in (32, 64) for m in ("ndcg", "recall")]
+    rows += [row(RETENTION, "nested", 64, 1.0, m, half=0.0) for m in ("ndcg", "recall")]
+    rows += [row(RETENTION, "nested", 32, 0.9, m, half=0.1) for m in ("ndcg", "recall")]
+    small = Page(write_study(tmp_path, make_content(rows, seeds=(0,)))[0].read_text("utf-8")).text
+    whole = Page(files[0].read_text("utf-8")).text
+    assert "truncation keeps" in whole and "truncation keeps" not in small
+    assert "over users and seeds;" in whole and "over users and seeds;" not in small
+    assert "over users;" in small and "100.0 to 100.0" not in small
+    assert "80.0 to 100.0" in small
+    for page in (small, whole):
+        assert "baselines" not in page, "a study has none"
+
+
+def test_widths_that_were_never_trained_stand_in_the_legend_with_their_own_method():
+    legend = bytes_plot(make_content(), "ndcg").axes[0].get_legend()
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names[names.index("nested") :][:3] == [
+        "nested",
+        "nested",
+        "nested, width never trained",
+    ]
+
+
 def test_the_terminal_never_cuts_a_number(capsys):
     print_study(make_content(missing=("pq: [none]",)), Console(width=40, force_terminal=False))
     printed = capsys.readouterr().out

@@ -24,7 +24,12 @@ def reliability_plot(curves: Mapping[str, Any], kind: str = "calibrated") -> Fig
         kind: which of the two.
     """
     title = "Predicted and observed shares"
-    figure, axes = new_axes(title, f"test part, {kind}", "predicted probability", 110)
+    figure, axes = new_axes(
+        title,
+        f"test part, {kind}; y: share of events that are positive; dotted: as predicted",
+        "predicted probability",
+        110,
+    )
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
     ends = []
     for place, (label, found) in enumerate(curves.items()):

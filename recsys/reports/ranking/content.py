@@ -12,6 +12,7 @@ from recsys.evaluation.bootstrap import PairedDifference
 from recsys.evaluation.protocol import ProtocolCard
 from recsys.files.atomic import atomic_path
 from recsys.rankers.base import Ranker
+from recsys.reports.view import percent
 
 TABLE = "ranking.csv"
 RANKING = "ranking"
@@ -72,7 +73,7 @@ class RankedRow:
         """The funnel in words."""
         if self.reached is None:
             return "all items"
-        return f"{self.keep:,} by {self.stages.replace(f':{self.keep}', '')} ({self.codecs})"
+        return _funnel(self.keep, self.stages, self.codecs)
 
 
 @dataclass(frozen=True)
@@ -148,17 +149,22 @@ def read_ranking(folder: Path) -> tuple[ShownRow, ...]:
 
 def _shown(row: dict[str, Any]) -> ShownRow:
     last = str(row["stages"]).rpartition(",")[2]
-    found = f"{row['keep']:,} by {row['stages']} ({row['codecs']})"
+    found = _funnel(row["keep"], str(row["stages"]), row["codecs"])
     return ShownRow(
         ranker=str(row["ranker"]),
         candidates=f"all, by {last}" if row["candidates"] is None else found,
-        reached="" if row["candidates"] is None else f"{row['candidates']:.1%}",
+        reached="" if row["candidates"] is None else percent(row["candidates"]),
         ndcg=f"{row['ndcg']:.4f}",
         beside_dot=_change(row, "dot"),
         beside_exact=_change(row, "exact"),
         multiply_adds=f"{row['multiply_adds']:,.0f}",
         ms="" if row["ms"] is None else f"{row['ms']:.2f}",
     )
+
+
+def _funnel(keep: int, stages: str, codecs: str) -> str:
+    """How many candidates, by which coordinates: `200 by 8,256 (fp32)`."""
+    return f"{keep:,} by {stages.replace(f':{keep}', '')} ({codecs})"
 
 
 def _change(row: dict[str, Any], name: str) -> str:
@@ -169,4 +175,5 @@ def _change(row: dict[str, Any], name: str) -> str:
     if not base:
         return ""
     low, high = (100 * row[f"{name}_{edge}"] / base for edge in ("low", "high"))
-    return f"{100 * difference / base:+.1f} % [{low:+.1f}, {high:+.1f}]"
+    change = f"{100 * difference / base:+.1f} %"
+    return change if low == high else f"{change} [{low:+.1f}, {high:+.1f}]"

@@ -35,7 +35,18 @@ def table(named: Named, options: Options) -> str:
         for name, granularity in places
     ]
     head = [options.get("head", "run"), *(["vector"] if nested else [])]
-    return grid([*head, *metrics], lines, len(head))
+    return grid([*head, *(_titled(results, metric) for metric in metrics)], lines, len(head))
+
+
+_UNITS = {"ms": ("ms", {"ms"}), "seconds": ("s", {"s", "seconds"}), "bytes": ("bytes", {"bytes"})}
+"""Unit -> how a column's title writes it, and the words that tell it already."""
+
+
+def _titled(results: Results, metric: str) -> str:
+    """The title of a column: the metric, with its unit where its name does not have it."""
+    unit = next(row.unit for row in results.rows if row.metric == metric)
+    text, words = _UNITS.get(unit, ("", set()))
+    return metric if not text or words & set(re.findall(r"\w+", metric)) else f"{metric}, {text}"
 
 
 def _vector(results: Results, name: str, granularity: int | None) -> str:

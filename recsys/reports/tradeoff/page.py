@@ -14,10 +14,12 @@ from recsys.reports.tradeoff.content import TradeoffContent
 from recsys.reports.tradeoff.plots import tradeoff_plots
 from recsys.reports.tradeoff.words import (
     ARROWS,
+    funnel_of,
     half_of,
     milliseconds,
     share,
     size,
+    spelled,
 )
 
 PAGE, TABLE = "tradeoff.html", "tradeoff.csv"
@@ -65,7 +67,9 @@ def to_html(content: TradeoffContent, drawn: dict[str, str]) -> str:
         size=size,
         half=half_of,
         ms=milliseconds,
-        cascades=any(point.cascade != "direct" for point in content.rows()),
+        example=content.chosen or content.rows()[-1],
+        funnel_of=funnel_of,
+        spelled=spelled,
         arrows=ARROWS,
     )
     return page

@@ -153,7 +153,9 @@ def _window(points: Sequence[Point], floor: float, measured: Point | None) -> tu
 def _finish(axes: Axes, shown: tuple[float, float], ticks: str) -> None:
     axes.set_ylim(*shown)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g} %"))
-    axes.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+    low, high = axes.get_xlim()
+    subs = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 7)
+    axes.xaxis.set_major_locator(LogLocator(10, subs))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: ticks.format(value)))
     axes.grid(axis="x", color=GRID, linewidth=0.6)

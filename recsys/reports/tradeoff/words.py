@@ -22,6 +22,23 @@ def funnel_of(point: Point) -> str:
     return f"{point.granularity} {point.codec} {point.index} {way}"
 
 
+_GOES_ON = {"halving": "a half", "quartering": "a quarter"}
+
+
+def spelled(point: Point) -> str:
+    """What `funnel_of` says in short."""
+    text = (
+        f"the first {point.granularity} coordinates, stored as {point.codec}, find {point.keep:,} "
+        f"candidates ({point.index}), which {point.ranking} coordinates rank"
+    )
+    if point.cascade == "direct":
+        return text
+    return (
+        f"{text}; {_GOES_ON[point.cascade]} of them goes on at each granularity between "
+        f"({ARROWS[point.cascade]})"
+    )
+
+
 def milliseconds(value: float) -> str:
     """As many digits as a clock deserves."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"

@@ -168,6 +168,7 @@ async function pick(user) {
 
 function add(item) {
   if (state.user !== null) Object.assign(state, { user: null, history: [], length: 0 });
+  $("user").value = ""; // the lists are not of that user any more
   if (!state.history.some((each) => each.item_id === item.item_id)) state.history.push(item);
   $("title").value = "";
   close();
@@ -215,6 +216,27 @@ function select(place) {
 
 // The trade-off ---------------------------------------------------------------------------------
 
+// Round numbers of an axis: of a range, and of a range of logarithms (then the numbers themselves).
+function roundTicks(low, high, most) {
+  const step = [1, 2, 2.5, 5, 10].map((each) => each * 10 ** Math.floor(Math.log10((high - low) / most)))
+    .find((each) => Math.floor(high / each) - Math.ceil(low / each) < most);
+  const first = Math.ceil(low / step);
+  return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, place) => (first + place) * step);
+}
+
+function roundPowers(low, high, most) {
+  const between = (factors) => {
+    const found = [];
+    for (let power = Math.floor(low / Math.LN10); power <= high / Math.LN10; power++) {
+      for (const factor of factors) found.push(factor * 10 ** power);
+    }
+    return found.filter((value) => Math.log(value) >= low - 1e-9 && Math.log(value) <= high + 1e-9);
+  };
+  const choices = [[1, 1.5, 2, 3, 4, 5, 6, 8], [1, 1.5, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]].map(between);
+  const chosen = choices.find((each) => each.length <= most) ?? choices.at(-1).filter((_, place) => place % 2 === 0);
+  return chosen.length ? chosen : [Math.exp((low + high) / 2)];
+}
+
 function drawPlot() {
   const { tradeoff, cost, stages } = state.bundle;
   $("tradeoff").hidden = !tradeoff.length;
@@ -232,13 +254,12 @@ function drawPlot() {
   const y = (value) => height - bottom - ((value - least) / (most - least)) * (height - top - bottom);
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Quality against ${by === "hot_bytes" ? "bytes in memory" : "multiply-adds"} of ${points.length} measured funnels; served: ${stages}` });
   root.append(svg("line", { class: "axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }));
-  const steps = width < 600 ? 2 : 4;
-  for (let step = 0; step <= steps; step++) {
-    const value = least + ((most - least) * step) / steps;
+  for (const value of roundTicks(least, most, 5)) {
     root.append(svg("line", { class: "grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }),
-      svg("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(4).replace(/^0/, "")));
-    const tick = Math.exp(low + ((high - low) * step) / steps);
-    root.append(svg("text", { x: x(tick), y: height - bottom + 18, "text-anchor": "middle" }, short.format(tick)));
+      svg("text", { class: "quality", x: left - 8, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(4).replace(/^0/, "")));
+  }
+  for (const tick of roundPowers(low, high, width < 600 ? 4 : 9)) {
+    root.append(svg("text", { class: "tick", x: x(tick), y: height - bottom + 18, "text-anchor": "middle" }, short.format(tick)));
   }
   root.append(svg("text", { x: width - right, y: height - 6, "text-anchor": "end" }, by === "hot_bytes" ? "bytes an item in memory (log)" : "multiply-adds of a search (log)"),
     svg("text", { x: left, y: 12 }, `ndcg@${K}`));
@@ -287,7 +308,7 @@ function listen() {
     try { ({ users } = await ask("/v1/users?limit=100")); } catch (error) { note(error.message, true); }
     if (users.length) { $("user").value = users[Math.floor(Math.random() * users.length)]; pick($("user").value); }
   });
-  $("clear").addEventListener("click", () => { Object.assign(state, { user: null, history: [], length: 0 }); $("title").focus(); refresh(); });
+  $("clear").addEventListener("click", () => { Object.assign(state, { user: null, history: [], length: 0 }); $("user").value = ""; $("title").focus(); refresh(); });
   $("title").addEventListener("input", search);
   $("title").addEventListener("blur", close);
   $("title").addEventListener("keydown", (event) => {
@@ -307,7 +328,7 @@ function showFilters() {
       if (select.value) state.where[name] = [select.value]; else delete state.where[name];
       refresh();
     } }, make("option", { value: "" }, "all"), ...values.map((value) => make("option", {}, value)));
-    $("filters").append(make("div", {}, make("label", { for: `filter-${name}` }, `Only ${name}`), select));
+    $("filters").append(make("div", {}, make("label", { for: `filter-${name}` }, `Filter by ${name}`), select));
   }
 }
 

@@ -136,6 +136,11 @@ class StudyContent:
         present = set(self.summary["method"].unique())
         return [name for name in self.labels if name in present]
 
+    @property
+    def drawn(self) -> str:
+        """What the resamples of an interval draw: users, and seeds where there are several."""
+        return "users and seeds" if len(self.seeds) > 1 else "users"
+
     def opens_family(self, method: str) -> bool:
         """Whether it is the first present method of its family."""
         family = [name for name in self.methods if self.families[name] == self.families[method]]

@@ -60,8 +60,8 @@ def bytes_plot(content: StudyContent, metric: str) -> Plot:
     seeds = len(content.seeds)
     under = (
         f"{content.card.dataset}, {content.card.protocol} protocol, {content.card.part} part, "
-        f"mean of {seeds} {'seed' if seeds == 1 else 'seeds'}; bands: 95 % interval over users "
-        "and seeds"
+        f"mean of {seeds} {'seed' if seeds == 1 else 'seeds'}; bands: 95 % interval over "
+        f"{content.drawn}"
     )
     figure, axes = new_axes(
         f"{metric}@{K} against bytes per item", under, "bytes of one item", _LEGEND_POINTS, _SIZE
@@ -128,10 +128,11 @@ def _legend(axes: Axes, content: StudyContent) -> None:
                 label=content.labels[method],
             )
         )
-    if any(not p.trained for p in content.figures(MEAN, "ndcg", "nested")):
-        hollow = Line2D([], [], color=QUIET, linestyle="none", marker="o", markerfacecolor=CARD)
-        hollow.set(markersize=5, label="nested, width never trained")
-        handles.append(hollow)
+        if any(not p.trained for p in content.figures(MEAN, "ndcg", method)):
+            hollow = Line2D([], [], color=look.colour, linestyle="none", marker=look.marker)
+            hollow.set(markersize=5, markerfacecolor=CARD)
+            hollow.set_label(f"{content.labels[method]}, width never trained")
+            handles.append(hollow)
     legend = axes.legend(
         handles=handles,
         loc="upper left",

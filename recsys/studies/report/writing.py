@@ -44,6 +44,7 @@ def to_html(content: StudyContent, plots: dict[str, str]) -> str:
         standing=standing(content),
         retention=content.ratios(RETENTION),
         tax=content.ratios(VERSUS_SEPARATE),
+        truncated=bool(content.figures(RETENTION, LEAD, "truncation")),
         groups=_groups(content),
         shown=content.shown,
         lead=LEAD,
@@ -56,8 +57,8 @@ def to_html(content: StudyContent, plots: dict[str, str]) -> str:
     return page
 
 
-_UNUSED = ("catalogue", "segments", "intervals")
-"""Of the card: a study shows neither, and its intervals are its own."""
+_UNUSED = ("catalogue", "segments", "baselines", "intervals")
+"""Of the card: a study shows none of them, and its intervals are its own."""
 
 
 def _groups(content: StudyContent) -> list[list[dict[str, Figure]]]:

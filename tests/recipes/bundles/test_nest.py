@@ -12,6 +12,7 @@ import recsys
 from recsys.data.dataset import write_dataset
 from recsys.data.features.vector_files import read_vectors
 from recsys.errors import ConfigError, DataError, RunError
+from recsys.reports.tradeoff.words import funnel_of
 from recsys.retrieval.bundle.loading import load_bundle
 from tests.command import call, invoke
 from tests.recipes.test_verbs import config, frame
@@ -261,7 +262,10 @@ def test_a_funnel_is_chosen_on_the_validation_part_and_measured_once_on_the_test
         parts == ["the validation part"] * (1 + len(content.found.points)) + ["the test part"] * 2
     )
     page = unescape((run / "tradeoff" / "tradeoff.html").read_text())
+    page = page.replace("\N{NO-BREAK SPACE}", " ")
     assert "Measured once, on the test part" in page and content.standing in page
+    told = f"the first 4 coordinates, stored as int8, find {chosen.keep} candidates (scan), which 8"
+    assert f"<dt>{funnel_of(chosen)}</dt><dd>{told} coordinates rank</dd>" in page
     assert "s3rec protocol, the validation part" in page  # beneath both plots
 
 

@@ -72,6 +72,7 @@ def test_the_better_of_two_learning_rates_is_found(data, tmp_path):
     assert read_config(found.config).trainer.optimizer.learning_rate == 0.02
     page = (tmp_path / "out" / "tune.html").read_text()
     assert page.count("<svg") == 3 and "http://" not in page.replace("http://www.w3.org", "")
+    assert f'aria-label="ndcg@10 by {RATE}; ' in page and "trainer.<wbr>optimizer.<wbr>" in page
     assert pl.read_csv(tmp_path / "out" / "tune.csv").height == 6
     kept = [path.name for path in (tmp_path / "out" / "trials").iterdir() if path.is_dir()]
     assert kept == [f"{found.best.number:04}"], "of the best trial alone the run is kept"
