@@ -122,13 +122,15 @@ def test_fitting_on_train_and_valid_trains_exactly_the_epochs(data, tmp_path):
     assert load_run_info(run)["best_epoch"] == 2
 
 
-def test_many_histories_are_read_in_fewer_epochs(data, tmp_path):
+def test_many_histories_are_read_in_fewer_epochs(data, tmp_path, capsys):
     rate = {"optimizer": {"learning_rate": 0.01}}
     counted = train(settings(data, trainer={"epochs": 3, **rate}), out=tmp_path / "counted")
     asked = settings(
         data, trainer={"epochs": 20, "histories": 3 * 200 + 40, "least_epochs": 2, **rate}
     )
+    assert "in place of" not in capsys.readouterr().err
     folder = train(asked, out=tmp_path / "asked")
+    assert "3 epochs in place of 20" in capsys.readouterr().err
     assert load_config(folder) == asked
     assert load_run_info(folder)["epochs"] == load_run_info(counted)["epochs"] == 3
     assert (folder / "model.safetensors").read_bytes() == (

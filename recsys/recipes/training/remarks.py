@@ -26,6 +26,16 @@ def tell(remarks: Sequence[str]) -> None:
         console.print(remark, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
+def fewer_epochs(config: RunConfig, epochs: int) -> list[str]:
+    """A sentence where `trainer.histories` makes them fewer."""
+    if epochs == config.trainer.epochs:
+        return []
+    return [
+        f"{epochs} epochs in place of {config.trainer.epochs}: many users are learned by heart in "
+        f"fewer (trainer.histories={config.trainer.histories}); trainer.epochs=... sets them"
+    ]
+
+
 def rows_left_out(config: RunConfig, split: Split, num_targets: int) -> list[str]:
     """A sentence where a short history leaves out more than half of what could be learned.
 

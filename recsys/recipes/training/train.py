@@ -26,7 +26,7 @@ from recsys.processes import Processes, joined
 from recsys.progress import console
 from recsys.recipes.training.clusters import assign_clusters
 from recsys.recipes.training.like import config_like
-from recsys.recipes.training.remarks import rows_left_out, tell, trained_oddly
+from recsys.recipes.training.remarks import fewer_epochs, rows_left_out, tell, trained_oddly
 from recsys.recipes.updating.start import begin
 from recsys.runs.config import RunConfig, read_config
 from recsys.runs.finding import find_data
@@ -263,7 +263,7 @@ def _finish(
         update_run_info(folder, processes=processes.world_size, epochs=epochs)
     processes.wait()
     if processes.first:
-        tell(rows_left_out(config, split, batches.num_tokens))
+        tell([*fewer_epochs(config, epochs), *rows_left_out(config, split, batches.num_tokens)])
     logs = config.logs if processes.first else ()
     with watched(logs, _about(config, folder), callback) as told:
         state = _fit(config, dataset, split, model, batches, folder, processes, told)
