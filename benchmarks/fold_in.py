@@ -101,13 +101,15 @@ def main(
     """Fits each model twice and prints one line for it."""
     check_results(results, "benchmarks.fold_in")
     table = Table("model", "users", "trained, ndcg@10", "folded in", "ratio", "95 % interval")
-    found = list(compare(load_dataset(data), models.split(","), share, protocol))
-    for one in found:
+    found, console = [], make_console()
+    for one in compare(load_dataset(data), models.split(","), share, protocol):
+        found.append(one)
         paired = one.paired
+        console.print(f"{one.model}: {one.trained:.4f} trained, {one.folded:.4f} folded in")
         told = [f"{one.trained:.4f}", f"{one.folded:.4f}", f"{paired.ratio:.3f}"]
         interval = f"{paired.ratio_low:.3f} to {paired.ratio_high:.3f}"
         table.add_row(one.model, f"{paired.num_users:,}", *told, interval)
-    make_console().print(table)
+    console.print(table)
     if results is not None:
         keep(results, "benchmarks.fold_in", figures_of(found), timed=False)
 
