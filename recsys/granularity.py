@@ -30,6 +30,10 @@ class Granularities(StrictModel):
     """Scores of each granularity are multiplied by a learned scale (an inverse temperature)."""
     initial_scale: float = Field(default=1.0, gt=0)
     """Value the scale of every granularity starts at (and keeps, when it is not learned)."""
+    full_scale_cap: float | None = Field(default=None, gt=0)
+    """Of learned scales: that of the full width is at most so many times the scale of the prefix
+    before it; None: it is as free as the others. The full width, which learns from the targets
+    alone, would sharpen its scores for as long as it can tell the training rows better by it."""
 
     @field_validator("sizes")
     @classmethod
@@ -46,6 +50,15 @@ class Granularities(StrictModel):
             raise ValueError(f"{len(self.weights)} weights for {len(self.sizes)} granularities")
         if self.weights is not None and (min(self.weights) < 0 or sum(self.weights) <= 0):
             raise ValueError(f"weights must be >= 0 with a positive sum, found {self.weights}")
+        return self
+
+    @model_validator(mode="after")
+    def _cap_of_learned_scales(self) -> Granularities:
+        if self.full_scale_cap is not None and not self.learned_scale:
+            raise ValueError(
+                "full_scale_cap has no effect on scales that are not learned; leave it out, or set "
+                "learned_scale: true"
+            )
         return self
 
     @property
@@ -77,6 +90,8 @@ class Granularities(StrictModel):
         taken = {name: getattr(other, name) for name in type(self).model_fields}
         if "sizes" in self.model_fields_set and self.sizes != other.sizes:
             taken["weights"] = None
+        if self.given.get("learned_scale") is False:
+            taken["full_scale_cap"] = None
         return Granularities.model_validate(taken | self.given)
 
     def __len__(self) -> int:

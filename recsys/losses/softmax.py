@@ -29,7 +29,11 @@ class NestedLossOutput:
 
 
 class ScoreScales(nn.Module):
-    """The scale of each granularity's scores: constant, or learned as its logarithm."""
+    """The scale of each granularity's scores: constant, or learned as its logarithm.
+
+    With `full_scale_cap` the full width keeps to the scale of the prefix before it, which is held
+    fast there.
+    """
 
     log_scale: Tensor
 
@@ -40,10 +44,14 @@ class ScoreScales(nn.Module):
             self.log_scale = nn.Parameter(start)
         else:
             self.register_buffer("log_scale", start)
+        self.cap = granularities.full_scale_cap if len(granularities) > 1 else None
 
     def forward(self) -> Tensor:
         """`[G]` positive scales."""
-        return self.log_scale.exp()
+        scales = self.log_scale.exp()
+        if self.cap is None:
+            return scales
+        return torch.cat([scales[:-1], scales[-1:].minimum(self.cap * scales[-2:-1].detach())])
 
 
 @dataclass(frozen=True)

@@ -56,11 +56,14 @@ def complete(
     sizes = named.get("sizes", Granularities().sizes)
     whole = isinstance(sizes, list | tuple) and len(sizes) > 0
     whole = whole and all(isinstance(size, int) and size > 0 for size in sizes)
-    return COSINE | (more(sizes) if whole else {}) | named  # what is wrong is told where it is read
+    added = COSINE | (more(sizes) if whole else {})
+    if named.get("learned_scale") is False:
+        added.pop("full_scale_cap", None)
+    return added | named  # what is wrong is told where it is read
 
 
-def _recipe_weights(sizes: Sequence[int]) -> dict[str, object]:
-    return {"weights": short_weights(sizes)}
+def _recipe(sizes: Sequence[int]) -> dict[str, object]:
+    return {"weights": short_weights(sizes), "full_scale_cap": 1.0}
 
 
 def trained_negatives(table: object, negatives: Negatives | None) -> Negatives | None:
@@ -81,9 +84,10 @@ def trained_negatives(table: object, negatives: Negatives | None) -> Negatives |
 class NextItemConfig(ModelConfig):
     """Options of every model of the next item."""
 
-    granularities: Granularities = Granularities.model_validate(complete({}, _recipe_weights))
-    """What is not named is that of `COSINE`, and the weights those of `short_weights` (null: all
-    alike), unless `normalize: false` is said."""
+    granularities: Granularities = Granularities.model_validate(complete({}, _recipe))
+    """What is not named is that of `COSINE`, the weights are those of `short_weights` (null: all
+    alike), and the scale of the full width is at most that of the prefix before it, unless
+    `normalize: false` is said."""
     history_length: int = Field(default=50, ge=1)
     """Most recent interactions the model sees."""
     table: TableConfig = DenseConfig()
@@ -120,7 +124,7 @@ class NextItemConfig(ModelConfig):
     @field_validator("granularities", mode="before")
     @classmethod
     def _complete(cls, given: object) -> object:
-        return complete(given, _recipe_weights)
+        return complete(given, _recipe)
 
     @model_validator(mode="after")
     def _rows_to_begin_with(self) -> Self:

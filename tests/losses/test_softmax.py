@@ -128,3 +128,18 @@ def test_learned_scales_start_where_told_and_take_gradients():
     assert scales.log_scale.grad is not None
     fixed = ScoreScales(Granularities(sizes=(4, 8)))
     assert not list(fixed.parameters())
+
+
+def test_a_capped_full_width_keeps_to_the_scale_of_the_prefix_before_it():
+    granularities = Granularities(sizes=(2, 4, 8), learned_scale=True, full_scale_cap=1.5)
+    scales = ScoreScales(granularities)
+    with torch.no_grad():
+        scales.log_scale.copy_(torch.tensor([1.0, 4.0, 20.0]).log())
+    torch.testing.assert_close(scales(), torch.tensor([1.0, 4.0, 6.0]))
+    scales()[2].backward()
+    assert (scales.log_scale.grad == 0).all(), "the prefix is not pulled by the full width"
+    with torch.no_grad():
+        scales.log_scale[2] = 0.0
+    torch.testing.assert_close(scales(), torch.tensor([1.0, 4.0, 1.0]))
+    alone = ScoreScales(Granularities(sizes=(8,), learned_scale=True, full_scale_cap=1.5))
+    assert alone().tolist() == [1.0]

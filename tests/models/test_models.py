@@ -157,6 +157,15 @@ def test_a_config_file_that_names_sizes_alone_keeps_cosine_scores():
     assert plain.granularities == Granularities(sizes=(4, 8))
 
 
+def test_the_full_width_keeps_to_the_scale_before_it_unless_scales_are_fixed():
+    def cap_of(**given):
+        return SASRecConfig.model_validate({"granularities": given}).granularities.full_scale_cap
+
+    assert cap_of() == cap_of(sizes=[4, 8]) == 1.0
+    assert cap_of(full_scale_cap=None) is cap_of(learned_scale=False) is None
+    assert cap_of(normalize=False) is None and cap_of(full_scale_cap=1.2) == 1.2
+
+
 def test_a_bias_by_distance_is_not_of_the_nested_attention():
     with pytest.raises(ValueError, match=r"encoder\.distances is an option of plain attention"):
         SASRecConfig.model_validate({"encoder": {"nested": True, "distances": 10}})
@@ -203,6 +212,7 @@ def test_user_vectors_are_what_the_encoder_gives_at_the_last_item(layer, num_lay
         {"sizes": (4, 8)},
         {"sizes": (4, 8), "normalize": False},
         {"sizes": (4, 8), "weights": None},
+        {"sizes": (4, 8), "learned_scale": False},
         {"normalize": True, "initial_scale": 3.0},
     ],
 )

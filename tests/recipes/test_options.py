@@ -111,6 +111,7 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
     "Granularities.normalize": ([], ["model.granularities.normalize=false"]),
     "Granularities.learned_scale": ([], ["model.granularities.learned_scale=false"]),
     "Granularities.initial_scale": ([], ["model.granularities.initial_scale=3"]),
+    "Granularities.full_scale_cap": ([], ["model.granularities.full_scale_cap=0.5"]),
     "SASRecConfig.granularities": ([], ["model.granularities={sizes: [2, 4, 8]}"]),
     "SASRecConfig.encoder": ([], ["model.encoder={}"]),
     "TransformerConfig.num_layers": ([], ["model.encoder.num_layers=2"]),
