@@ -63,7 +63,8 @@ def complete(
 
 
 def _recipe(sizes: Sequence[int]) -> dict[str, object]:
-    return {"weights": short_weights(sizes), "full_scale_cap": 1.0}
+    weights: dict[str, object] = {"weights": short_weights(sizes)}
+    return weights | {"full_scale_cap": 1.0} if len(sizes) > 1 else weights
 
 
 def trained_negatives(table: object, negatives: Negatives | None) -> Negatives | None:

@@ -162,7 +162,7 @@ def test_the_full_width_keeps_to_the_scale_before_it_unless_scales_are_fixed():
         return SASRecConfig.model_validate({"granularities": given}).granularities.full_scale_cap
 
     assert cap_of() == cap_of(sizes=[4, 8]) == 1.0
-    assert cap_of(full_scale_cap=None) is cap_of(learned_scale=False) is None
+    assert cap_of(full_scale_cap=None) is cap_of(learned_scale=False) is cap_of(sizes=[8]) is None
     assert cap_of(normalize=False) is None and cap_of(full_scale_cap=1.2) == 1.2
 
 
