@@ -30,10 +30,10 @@ class Granularities(StrictModel):
     """Scores of each granularity are multiplied by a learned scale (an inverse temperature)."""
     initial_scale: float = Field(default=1.0, gt=0)
     """Value the scale of every granularity starts at (and keeps, when it is not learned)."""
-    full_scale_cap: float | None = Field(default=None, gt=0)
-    """Of learned scales: that of the full width is at most so many times the scale of the prefix
-    before it; None: it is as free as the others. The full width, which learns from the targets
-    alone, would sharpen its scores for as long as it can tell the training rows better by it."""
+    scale_grows: bool = True
+    """Learned scales may grow beyond `initial_scale`. Where nothing teaches it but the targets (the
+    full width, or a model of one width), a scale that is free grows for as long as that makes the
+    training rows likelier, and a sparse data set is learned by heart."""
 
     @field_validator("sizes")
     @classmethod
@@ -53,11 +53,11 @@ class Granularities(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _cap_of_learned_scales(self) -> Granularities:
-        if self.full_scale_cap is not None and not self.learned_scale:
+    def _learned_scales_alone_grow(self) -> Granularities:
+        if not self.scale_grows and not self.learned_scale:
             raise ValueError(
-                "full_scale_cap has no effect on scales that are not learned; leave it out, or set "
-                "learned_scale: true"
+                "scale_grows: false has no effect on scales that are not learned; leave it out, or "
+                "set learned_scale: true"
             )
         return self
 
@@ -91,7 +91,7 @@ class Granularities(StrictModel):
         if "sizes" in self.model_fields_set and self.sizes != other.sizes:
             taken["weights"] = None
         if self.given.get("learned_scale") is False:
-            taken["full_scale_cap"] = None
+            taken["scale_grows"] = True
         return Granularities.model_validate(taken | self.given)
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ Shape legend: T tokens (positions with a target), N items, K sampled negatives, 
 D embedding_dim.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,8 +32,7 @@ class NestedLossOutput:
 class ScoreScales(nn.Module):
     """The scale of each granularity's scores: constant, or learned as its logarithm.
 
-    With `full_scale_cap` the full width keeps to the scale of the prefix before it, which is held
-    fast there.
+    Without `scale_grows`, what a step of training took beyond `initial_scale` is taken back to it.
     """
 
     log_scale: Tensor
@@ -44,14 +44,14 @@ class ScoreScales(nn.Module):
             self.log_scale = nn.Parameter(start)
         else:
             self.register_buffer("log_scale", start)
-        self.cap = granularities.full_scale_cap if len(granularities) > 1 else None
+        self.most = None if granularities.scale_grows else math.log(granularities.initial_scale)
 
     def forward(self) -> Tensor:
         """`[G]` positive scales."""
-        scales = self.log_scale.exp()
-        if self.cap is None:
-            return scales
-        return torch.cat([scales[:-1], scales[-1:].minimum(self.cap * scales[-2:-1].detach())])
+        if self.most is not None and self.training:
+            with torch.no_grad():  # in place: a clamp of the value would hold it there for good
+                self.log_scale.clamp_(max=self.most)
+        return self.log_scale.exp()
 
 
 @dataclass(frozen=True)

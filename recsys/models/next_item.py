@@ -58,13 +58,12 @@ def complete(
     whole = whole and all(isinstance(size, int) and size > 0 for size in sizes)
     added = COSINE | (more(sizes) if whole else {})
     if named.get("learned_scale") is False:
-        added.pop("full_scale_cap", None)
+        added.pop("scale_grows", None)
     return added | named  # what is wrong is told where it is read
 
 
 def _recipe(sizes: Sequence[int]) -> dict[str, object]:
-    weights: dict[str, object] = {"weights": short_weights(sizes)}
-    return weights | {"full_scale_cap": 1.0} if len(sizes) > 1 else weights
+    return {"weights": short_weights(sizes), "initial_scale": 12.0, "scale_grows": False}
 
 
 def trained_negatives(table: object, negatives: Negatives | None) -> Negatives | None:
@@ -86,9 +85,9 @@ class NextItemConfig(ModelConfig):
     """Options of every model of the next item."""
 
     granularities: Granularities = Granularities.model_validate(complete({}, _recipe))
-    """What is not named is that of `COSINE`, the weights are those of `short_weights` (null: all
-    alike), and the scale of the full width is at most that of the prefix before it, unless
-    `normalize: false` is said."""
+    """What is not named is that of `COSINE`, but scales begin at 12 and do not grow beyond it, and
+    the weights are those of `short_weights` (null: all alike); nothing of that if `normalize:
+    false` is said."""
     history_length: int = Field(default=50, ge=1)
     """Most recent interactions the model sees."""
     table: TableConfig = DenseConfig()

@@ -85,9 +85,9 @@ def test_what_was_not_named_is_inherited_and_what_was_named_stays():
     )
 
 
-def test_a_cap_is_of_learned_scales():
-    with pytest.raises(ValidationError, match="full_scale_cap has no effect on scales that"):
-        Granularities(sizes=(2, 4), full_scale_cap=1.0)
-    own = Granularities(sizes=(2, 4), learned_scale=True, full_scale_cap=1.2)
-    assert Granularities(sizes=(2, 3, 4)).inherit(own).full_scale_cap == 1.2
-    assert Granularities(learned_scale=False).inherit(own).full_scale_cap is None
+def test_learned_scales_alone_grow():
+    with pytest.raises(ValidationError, match="scale_grows: false has no effect on scales that"):
+        Granularities(sizes=(2, 4), scale_grows=False)
+    own = Granularities(sizes=(2, 4), learned_scale=True, scale_grows=False)
+    assert not Granularities(sizes=(2, 3, 4)).inherit(own).scale_grows
+    assert Granularities(learned_scale=False).inherit(own).scale_grows

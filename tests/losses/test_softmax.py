@@ -130,16 +130,16 @@ def test_learned_scales_start_where_told_and_take_gradients():
     assert not list(fixed.parameters())
 
 
-def test_a_capped_full_width_keeps_to_the_scale_of_the_prefix_before_it():
-    granularities = Granularities(sizes=(2, 4, 8), learned_scale=True, full_scale_cap=1.5)
-    scales = ScoreScales(granularities)
+def test_scales_that_do_not_grow_are_taken_back_and_may_fall():
+    scales = ScoreScales(
+        Granularities(sizes=(4, 8), learned_scale=True, initial_scale=5.0, scale_grows=False)
+    )
     with torch.no_grad():
-        scales.log_scale.copy_(torch.tensor([1.0, 4.0, 20.0]).log())
-    torch.testing.assert_close(scales(), torch.tensor([1.0, 4.0, 6.0]))
-    scales()[2].backward()
-    assert (scales.log_scale.grad == 0).all(), "the prefix is not pulled by the full width"
+        scales.log_scale.add_(torch.tensor([-1.0, 1.0]))
+    torch.testing.assert_close(scales(), torch.tensor([5.0 / torch.e, 5.0]))
+    scales().sum().backward()
+    assert (scales.log_scale.grad > 0).all(), "at its limit a scale is still told where to go"
+    free = ScoreScales(Granularities(sizes=(4, 8), learned_scale=True, initial_scale=5.0))
     with torch.no_grad():
-        scales.log_scale[2] = 0.0
-    torch.testing.assert_close(scales(), torch.tensor([1.0, 4.0, 1.0]))
-    alone = ScoreScales(Granularities(sizes=(8,), learned_scale=True, full_scale_cap=1.5))
-    assert alone().tolist() == [1.0]
+        free.log_scale.add_(1.0)
+    torch.testing.assert_close(free(), torch.full((2,), 5.0 * torch.e))

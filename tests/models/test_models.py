@@ -157,13 +157,12 @@ def test_a_config_file_that_names_sizes_alone_keeps_cosine_scores():
     assert plain.granularities == Granularities(sizes=(4, 8))
 
 
-def test_the_full_width_keeps_to_the_scale_before_it_unless_scales_are_fixed():
-    def cap_of(**given):
-        return SASRecConfig.model_validate({"granularities": given}).granularities.full_scale_cap
+def test_scales_do_not_grow_unless_it_is_said_or_they_are_fixed():
+    def grows(**given):
+        return SASRecConfig.model_validate({"granularities": given}).granularities.scale_grows
 
-    assert cap_of() == cap_of(sizes=[4, 8]) == 1.0
-    assert cap_of(full_scale_cap=None) is cap_of(learned_scale=False) is cap_of(sizes=[8]) is None
-    assert cap_of(normalize=False) is None and cap_of(full_scale_cap=1.2) == 1.2
+    assert not any((grows(), grows(sizes=[4, 8]), grows(sizes=[8]), grows(initial_scale=15.0)))
+    assert all((grows(scale_grows=True), grows(learned_scale=False), grows(normalize=False)))
 
 
 def test_a_bias_by_distance_is_not_of_the_nested_attention():

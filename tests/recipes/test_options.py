@@ -111,7 +111,9 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
     "Granularities.normalize": ([], ["model.granularities.normalize=false"]),
     "Granularities.learned_scale": ([], ["model.granularities.learned_scale=false"]),
     "Granularities.initial_scale": ([], ["model.granularities.initial_scale=3"]),
-    "Granularities.full_scale_cap": ([], ["model.granularities.full_scale_cap=0.5"]),
+    "Granularities.scale_grows": (
+        ["model.granularities.initial_scale=1"], ["model.granularities.scale_grows=true"],
+    ),
     "SASRecConfig.granularities": ([], ["model.granularities={sizes: [2, 4, 8]}"]),
     "SASRecConfig.encoder": ([], ["model.encoder={}"]),
     "TransformerConfig.num_layers": ([], ["model.encoder.num_layers=2"]),
