@@ -32,7 +32,7 @@ class TransformerConfig(StrictModel):
     num_heads: int = Field(default=1, ge=1)
     hidden_ratio: float = Field(default=1.0, gt=0)
     """Width of the feed-forward layer over embedding_dim."""
-    dropout: float = Field(default=0.4, ge=0, lt=1)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
     """On the input, on what each sub-layer gives, and inside the feed-forward layer."""
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
     distances: int = Field(default=0, ge=0)
