@@ -139,6 +139,9 @@ def test_scales_that_do_not_grow_are_taken_back_and_may_fall():
     torch.testing.assert_close(scales(), torch.tensor([5.0 / torch.e, 5.0]))
     scales().sum().backward()
     assert (scales.log_scale.grad > 0).all(), "at its limit a scale is still told where to go"
+    with torch.no_grad():
+        scales.log_scale.add_(1.0)
+    torch.testing.assert_close(scales.eval()(), torch.tensor([5.0, 5.0 * torch.e]))  # as it is
     free = ScoreScales(Granularities(sizes=(4, 8), learned_scale=True, initial_scale=5.0))
     with torch.no_grad():
         free.log_scale.add_(1.0)
