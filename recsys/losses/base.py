@@ -19,6 +19,7 @@ nn.Module is trained with the model."""
 _OWNERS = {
     "negatives": "losses that sample them",
     "distillation": "softmax and sampled_softmax",
+    "focus": "softmax and sampled_softmax",
     "calibration": "gbce",
 }
 

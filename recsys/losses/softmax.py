@@ -20,6 +20,20 @@ from recsys.losses.prefix_scales import PrefixScales, prefix_scales
 
 
 @dataclass(frozen=True)
+class FocusedTerms:
+    """Parts of a loss whose rows count by `focus`: `terms / counts` are summed."""
+
+    terms: Tensor
+    """`[G]` mean over rows of loss times what the row counts, times the granularity's weight."""
+    counts: Tensor
+    """`[G]` mean of what the rows count; no gradient reaches it."""
+
+    def mean(self, counts: Tensor | None = None) -> Tensor:
+        """`[]` the loss; `counts [G]`: of more rows than these, in place of their own."""
+        return (self.terms / (self.counts if counts is None else counts)).sum()
+
+
+@dataclass(frozen=True)
 class NestedLossOutput:
     """A loss with its value at every granularity."""
 
@@ -27,6 +41,9 @@ class NestedLossOutput:
     """`[]`, the weighted sum, to call backward on."""
     per_granularity: Tensor
     """`[G]`, unweighted, detached."""
+    focused: FocusedTerms | None = None
+    """The part of `total` that is divided by a mean over rows: processes that share a batch must
+    agree on it (`training.distributed.shared_total`). None: no part is."""
 
 
 class ScoreScales(nn.Module):
@@ -95,6 +112,7 @@ def nested_softmax(
     *,
     negatives: Negatives | None = None,
     distillation: float = 0.0,
+    focus: float = 0.0,
     own: OwnCandidates | None = None,
 ) -> NestedLossOutput:
     """Cross-entropy at every granularity.
@@ -102,6 +120,11 @@ def nested_softmax(
     With `distillation`, the prefixes learn from the full width as well: what they are to predict
     is `(1 - distillation)` the target and `distillation` the probabilities that the full width
     gives the candidates, which are held fast (Hinton et al. 2015).
+
+    With `focus`, a row counts by `p ** (focus * shortness(m))`, p the probability that the prefix
+    of m coordinates gives its target, held fast: the gradient is that of the generalized
+    cross-entropy (Zhang and Sabuncu 2018). A short prefix cannot tell all items apart; so it learns
+    to rank well where it can rather than a little less badly where it cannot.
 
     Args:
         users: `[T, D]` user vectors.
@@ -112,6 +135,7 @@ def nested_softmax(
         granularities: sizes, weights and normalization.
         negatives: the sampled candidates; None: full softmax.
         distillation: share of the full width's probabilities in what the prefixes predict, 0..1.
+        focus: see above; 0: all rows count alike.
         own: more candidates, each token's own; with `negatives` alone.
 
     Returns:
@@ -144,7 +168,7 @@ def nested_softmax(
                 positive = positive + own.target_bias
             everything, taught = join(everything, taught, own.logsumexp, own.means)
         everything, taught = join(everything, taught, positive, positive)
-    return cross_entropy(everything, taught, positive, granularities, distillation)
+    return cross_entropy(everything, taught, positive, granularities, distillation, focus)
 
 
 def cross_entropy(
@@ -153,11 +177,12 @@ def cross_entropy(
     positive: Tensor,
     granularities: Granularities,
     distillation: float,
+    focus: float,
 ) -> NestedLossOutput:
     """The loss of log-sum-exps over all candidates, `[G, T]`, and logits of the targets, `[G, T]`.
 
     `taught [G, T]` are the mean logits under the softmax of the full width; `[0]` without
-    distillation.
+    distillation. `focus`: see `nested_softmax`.
     """
     losses = everything - positive
     per_granularity = losses.detach().mean(1)
@@ -165,7 +190,18 @@ def cross_entropy(
     if len(taught):
         parts = [(1.0 - distillation) * positive[:-1] + distillation * taught[:-1], positive[-1:]]
         losses = everything - torch.cat(parts)
-    return NestedLossOutput(weights @ losses.mean(1), per_granularity)
+    if not focus:
+        return NestedLossOutput(weights @ losses.mean(1), per_granularity)
+    powers = focus * weights.new_tensor([shortness(size) for size in granularities.sizes])
+    counts = ((positive - everything).detach() * powers[:, None]).exp()
+    terms = weights * (losses * counts).mean(1)
+    focused = FocusedTerms(terms, counts.mean(1))
+    return NestedLossOutput(focused.mean(), per_granularity, focused)
+
+
+def shortness(size: int) -> float:
+    """1 for 128 coordinates and more, 2 for 64, 3 for 32, and 4 for 16 and fewer."""
+    return min(4.0, max(1.0, math.log2(256 / size)))
 
 
 def join(levels: Tensor, means: Tensor, more: Tensor, more_means: Tensor) -> tuple[Tensor, Tensor]:

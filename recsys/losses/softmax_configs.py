@@ -20,14 +20,18 @@ class SoftmaxConfig(LossConfig):
     distillation: float = Field(default=0.5, ge=0, le=1)
     """The share of the full width's own probabilities, beside the target, in what every prefix
     learns to predict."""
+    focus: float = Field(default=0.0, ge=0, le=1)
+    """How much less is learned from rows whose target can hardly be found: a row counts by the
+    probability of its target to the power of `focus` at 128 coordinates and more, twice that at 64,
+    three times at 32, four times at 16 and fewer. 0: all rows count alike."""
 
     def objective(self, num_items: int, num_sizes: int) -> Objective:
         """`nested_softmax`."""
-        return partial(nested_softmax, distillation=self.distillation)
+        return partial(nested_softmax, distillation=self.distillation, focus=self.focus)
 
     def grouped(self, num_items: int, num_sizes: int) -> Objective:
         """`grouped_softmax`."""
-        return partial(grouped_softmax, distillation=self.distillation)
+        return partial(grouped_softmax, distillation=self.distillation, focus=self.focus)
 
 
 class SampledSoftmaxConfig(LossConfig):
@@ -37,6 +41,8 @@ class SampledSoftmaxConfig(LossConfig):
     negatives: NegativesConfig = NegativesConfig()
     distillation: float = Field(default=0.5, ge=0, le=1)
     """As `SoftmaxConfig.distillation`."""
+    focus: float = Field(default=0.0, ge=0, le=1)
+    """As `SoftmaxConfig.focus`."""
 
     @property
     def takes_own(self) -> bool:
@@ -45,8 +51,8 @@ class SampledSoftmaxConfig(LossConfig):
 
     def objective(self, num_items: int, num_sizes: int) -> Objective:
         """`nested_softmax`."""
-        return partial(nested_softmax, distillation=self.distillation)
+        return partial(nested_softmax, distillation=self.distillation, focus=self.focus)
 
     def grouped(self, num_items: int, num_sizes: int) -> Objective:
         """`grouped_softmax`."""
-        return partial(grouped_softmax, distillation=self.distillation)
+        return partial(grouped_softmax, distillation=self.distillation, focus=self.focus)

@@ -9,6 +9,8 @@ Shape legend: n items, G granularities, D embedding_dim.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -41,7 +43,8 @@ def view_loss(
 
 def with_views(found: NestedLossOutput, views: NestedLossOutput, weight: float) -> NestedLossOutput:
     """A loss with that of the views added."""
-    return NestedLossOutput(
-        found.total + weight * views.total,
-        found.per_granularity + weight * views.per_granularity,
+    return replace(
+        found,
+        total=found.total + weight * views.total,
+        per_granularity=found.per_granularity + weight * views.per_granularity,
     )

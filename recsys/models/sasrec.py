@@ -35,8 +35,11 @@ class SASRecConfig(NextItemConfig):
     """Options of SASRec and eSASRec. The defaults were chosen on validation data."""
 
     name: Literal["sasrec"] = "sasrec"
-    usual: ClassVar[Mapping[str, Any]] = {"trainer": {"histories": 450_000}}
-    """Chosen on the validation parts of Beauty, Games and MovieTweetings."""
+    usual: ClassVar[Mapping[str, Any]] = {
+        **NextItemConfig.usual,
+        "trainer": {"histories": 450_000},
+    }
+    """The second was chosen on the validation parts of Beauty, Games and MovieTweetings."""
     encoder: TransformerConfig = TransformerConfig()
     positions: Literal["from_start", "from_end", "none"] = "from_end"
     """Learned position vectors, counted from the oldest or from the most recent interaction."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from recsys.arrays import Int64
 from recsys.data.batching import Batch
+from recsys.losses.softmax import NestedLossOutput
 from recsys.processes import Processes
 
 
@@ -60,6 +61,18 @@ def _cuts(offsets: Int64, parts: int) -> Int64:
     middles = (offsets[:-1] + offsets[1:]) / 2
     cuts: Int64 = np.searchsorted(middles, wanted)
     return cuts
+
+
+def shared_total(output: NestedLossOutput, share: Share, processes: Processes) -> Tensor:
+    """`[]` what this process calls backward on.
+
+    Where rows count by `focus`, their mean count is that of the whole batch, not of the share.
+    """
+    total, focused = output.total, output.focused
+    if focused is not None and processes.world_size > 1:
+        counts = processes.sum(focused.counts * (share.weight / processes.world_size))
+        total = total + focused.mean(counts) - focused.mean()
+    return total * share.weight
 
 
 def average_gradients(model: nn.Module, processes: Processes) -> None:

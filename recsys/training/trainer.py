@@ -51,6 +51,7 @@ from recsys.training.distributed import (
     average_gradients,
     joined_losses,
     share_of,
+    shared_total,
 )
 from recsys.training.feed import AHEAD, Fed, Feed
 from recsys.training.logs import NoLog, RunLog, open_log
@@ -342,7 +343,7 @@ class _Loop:
             _refuse_loss(float(loss), step)
         self.optimizer.zero_grad(set_to_none=True)
         penalty = penalty_of(self.model)
-        total = output.total * share.weight
+        total = shared_total(output, share, self.processes)
         (total if penalty is None else total + penalty).backward()
         average_gradients(self.model, self.processes)
         optimizer = self.config.optimizer

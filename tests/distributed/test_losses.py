@@ -48,7 +48,7 @@ class TableStep:
 
 def reference(data, first, optimizer, shards):
     """Losses and last rows of one process with a plain table, without torchrec."""
-    model = SASRec(training.model_config(DenseConfig()), num_items=61)
+    model = SASRec(training.model_config(DenseConfig()), num_items=61, objective=training.OBJECTIVE)
     model.load_state_dict({name: torch.from_numpy(value) for name, value in first.items()})
     batches, sampler = training.batches_of(data)
     settings = training.SETTINGS.optimizer
@@ -79,7 +79,7 @@ def test_losses_equal_the_single_process_reference(world_size, data, tmp_path):
         for other in found[1:]:
             assert other[kind][2] == losses  # every process knows the loss of the whole batch
         expected, table = reference(data, first, kind[1], shards)
-        np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-5, err_msg=str(kind))
+        np.testing.assert_allclose(losses, expected, rtol=0, atol=2e-4, err_msg=str(kind))
         np.testing.assert_allclose(last["table.weight"], table, atol=1e-4, err_msg=str(kind))
         moved = np.abs(last["table.weight"] - first["table.weight"])
         for shard in shards:

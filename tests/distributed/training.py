@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -104,6 +105,9 @@ def advance(loop, steps) -> list[list[float]]:
     return found
 
 
+OBJECTIVE = partial(nested_softmax, focus=0.1)  # its rows count by a mean over the whole batch
+
+
 def state_of(model) -> dict[str, np.ndarray]:
     """All weights, those of the table gathered, as a model with a dense table has them."""
     with torch.no_grad():
@@ -121,7 +125,7 @@ def losses_of_shardings(data, folder, kinds):
         for kind in kinds:
             torch.manual_seed(0)
             table = table_config(*kind, processes.world_size)
-            model = SASRec(model_config(table), num_items=61)
+            model = SASRec(model_config(table), num_items=61, objective=OBJECTIVE)
             first = state_of(model)
             losses = advance(loop_of(model, data, folder, processes), STEPS)
             found[kind] = (model.table.shards, first, losses, state_of(model))
@@ -230,7 +234,9 @@ def sums_after_loading(folder, kind):
 def _start(data, folder, kind, processes) -> _Loop:
     torch.manual_seed(0)
     table = table_config(*kind, processes.world_size)
-    return loop_of(SASRec(model_config(table), num_items=61), data, folder, processes)
+    return loop_of(
+        SASRec(model_config(table), num_items=61, objective=OBJECTIVE), data, folder, processes
+    )
 
 
 def read_rows(kinds, num_rows, sizes):

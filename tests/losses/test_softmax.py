@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from recsys.granularity import Granularities
-from recsys.losses.softmax import Negatives, ScoreScales, nested_softmax
+from recsys.losses.softmax import Negatives, ScoreScales, nested_softmax, shortness
 from recsys.prefixes import truncate
 
 T, N, D = 9, 13, 8
@@ -71,6 +71,41 @@ def test_distilled_prefixes_predict_a_mixture_of_target_and_full_width(vectors, 
     given = torch.autograd.grad(found.total, (users, items, scales))
     for a, b in zip(given, wanted, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_focused_prefix_has_the_gradient_of_the_generalized_cross_entropy(sampled):
+    """Zhang and Sabuncu 2018: of (1 - p^q) / q, here over the mean of p^q."""
+    generator = torch.Generator().manual_seed(1)
+    users = torch.randn(T, 64, dtype=torch.float64, generator=generator, requires_grad=True)
+    items = torch.randn(N, 64, dtype=torch.float64, generator=generator, requires_grad=True)
+    targets = torch.arange(T)
+    sizes, powers = (16, 32, 64), (0.4, 0.3, 0.2)
+    granularities = Granularities(sizes=sizes, weights=(2.0, 1.0, 3.0), normalize=True)
+    scales = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64, requires_grad=True)
+    expected = 0.0
+    weights = granularities.normalized_weights
+    for size, scale, q, weight in zip(sizes, scales, powers, weights, strict=True):
+        cosines = truncate(users, size, normalize=True) @ truncate(items, size, normalize=True).T
+        p = (scale * cosines).softmax(1)[torch.arange(T), targets]
+        expected = expected + weight * ((1 - p**q) / q).mean() / (p**q).mean().detach()
+    negatives = Negatives(torch.arange(N), torch.zeros(N, dtype=torch.float64)) if sampled else None
+    candidates = torch.cat([items, items[targets]]) if sampled else items
+    found = nested_softmax(
+        users, candidates, targets, scales, granularities, negatives=negatives, focus=0.1
+    )
+    torch.testing.assert_close(  # what is told and logged counts all rows alike
+        found.per_granularity, naive(users, items, targets, scales, granularities).detach()
+    )
+    wanted = torch.autograd.grad(expected, (users, items, scales))
+    given = torch.autograd.grad(found.total, (users, items, scales))
+    for a, b in zip(given, wanted, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_rows_count_by_how_short_the_prefix_is():
+    found = [shortness(size) for size in (4, 8, 16, 32, 64, 128, 256, 512)]
+    assert found == [4, 4, 4, 3, 2, 1, 1, 1]
 
 
 def test_one_granularity_is_the_plain_loss(vectors):

@@ -75,6 +75,7 @@ def grouped_softmax(
     lengths: Tensor,
     negatives: Negatives | None = None,
     distillation: float = 0.0,
+    focus: float = 0.0,
 ) -> NestedLossOutput:
     """`nested_softmax` of pairs: the same over all items; for negatives see above.
 
@@ -87,6 +88,7 @@ def grouped_softmax(
         lengths: `[U]` pairs of each user; their sum is T.
         negatives: the sampled candidates; None: full softmax.
         distillation: see `nested_softmax`.
+        focus: see there.
 
     Returns:
         The loss, averaged over pairs.
@@ -125,7 +127,7 @@ def grouped_softmax(
                 torch.where(once, taught, joined[1]) if means else taught,
             )
         everything, taught = joined
-    return cross_entropy(everything, taught, positive, granularities, distillation)
+    return cross_entropy(everything, taught, positive, granularities, distillation, focus)
 
 
 def _of_pairs(factors: PrefixScales, owners: Tensor, items: slice | Tensor) -> PrefixScales:

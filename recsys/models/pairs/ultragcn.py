@@ -18,6 +18,7 @@ embedding_dim.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -166,9 +167,10 @@ class UltraGCN(PairModel):
         losses = -logsigmoid(own_logits(pairs, items, factors)) * totals[:, -1]  # [G, P]
         per_granularity = self.config.item_weight * losses.mean(1)
         weights = per_granularity.new_tensor(self.granularities.normalized_weights)
-        return NestedLossOutput(
-            found.total + weights @ per_granularity,
-            found.per_granularity + per_granularity.detach(),
+        return replace(
+            found,
+            total=found.total + weights @ per_granularity,
+            per_granularity=found.per_granularity + per_granularity.detach(),
         )
 
 
