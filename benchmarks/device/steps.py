@@ -105,7 +105,6 @@ def loss_of(
                         scales,
                         granularities(sizes),
                         negatives=sample,
-                        distillation=0.0,
                     ).total
             loss.backward()
             users.grad = table.grad = scales.grad = None

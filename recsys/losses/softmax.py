@@ -20,6 +20,16 @@ from recsys.losses.prefix_scales import PrefixScales, prefix_scales
 
 
 @dataclass(frozen=True)
+class Teaching:
+    """What a row teaches, and how much."""
+
+    distillation: float = 0.0
+    """Share of the full width's probabilities in what the prefixes predict, 0..1."""
+    focus: float = 0.0
+    """By how much rows count less whose target can hardly be found; 0: all count alike."""
+
+
+@dataclass(frozen=True)
 class FocusedTerms:
     """Parts of a loss whose rows count by `focus`: `terms / counts` are summed."""
 
@@ -111,8 +121,7 @@ def nested_softmax(
     granularities: Granularities,
     *,
     negatives: Negatives | None = None,
-    distillation: float = 0.0,
-    focus: float = 0.0,
+    teaching: Teaching = Teaching(),
     own: OwnCandidates | None = None,
 ) -> NestedLossOutput:
     """Cross-entropy at every granularity.
@@ -134,15 +143,14 @@ def nested_softmax(
         scales: `[G]`, see `ScoreScales`.
         granularities: sizes, weights and normalization.
         negatives: the sampled candidates; None: full softmax.
-        distillation: share of the full width's probabilities in what the prefixes predict, 0..1.
-        focus: see above; 0: all rows count alike.
+        teaching: see above.
         own: more candidates, each token's own; with `negatives` alone.
 
     Returns:
         The loss, averaged over tokens; its parts are the cross-entropies of the targets.
     """
     factors = prefix_scales(users, items, scales, granularities)
-    means = distillation > 0
+    means = teaching.distillation > 0
     if negatives is None:
         chosen = nn.functional.embedding(targets, items, sparse=True)  # no second [N, D] gradient
         positive = own_logits(users, chosen, factors.of(targets))
@@ -168,7 +176,7 @@ def nested_softmax(
                 positive = positive + own.target_bias
             everything, taught = join(everything, taught, own.logsumexp, own.means)
         everything, taught = join(everything, taught, positive, positive)
-    return cross_entropy(everything, taught, positive, granularities, distillation, focus)
+    return cross_entropy(everything, taught, positive, granularities, teaching)
 
 
 def cross_entropy(
@@ -176,23 +184,23 @@ def cross_entropy(
     taught: Tensor,
     positive: Tensor,
     granularities: Granularities,
-    distillation: float,
-    focus: float,
+    teaching: Teaching,
 ) -> NestedLossOutput:
     """The loss of log-sum-exps over all candidates, `[G, T]`, and logits of the targets, `[G, T]`.
 
     `taught [G, T]` are the mean logits under the softmax of the full width; `[0]` without
-    distillation. `focus`: see `nested_softmax`.
+    distillation. `teaching`: see `nested_softmax`.
     """
     losses = everything - positive
     per_granularity = losses.detach().mean(1)
     weights = per_granularity.new_tensor(granularities.normalized_weights)
     if len(taught):
-        parts = [(1.0 - distillation) * positive[:-1] + distillation * taught[:-1], positive[-1:]]
+        share = teaching.distillation
+        parts = [(1.0 - share) * positive[:-1] + share * taught[:-1], positive[-1:]]
         losses = everything - torch.cat(parts)
-    if not focus:
+    if not teaching.focus:
         return NestedLossOutput(weights @ losses.mean(1), per_granularity)
-    powers = focus * weights.new_tensor([shortness(size) for size in granularities.sizes])
+    powers = teaching.focus * weights.new_tensor([shortness(size) for size in granularities.sizes])
     counts = ((positive - everything).detach() * powers[:, None]).exp()
     terms = weights * (losses * counts).mean(1)
     focused = FocusedTerms(terms, counts.mean(1))

@@ -10,7 +10,11 @@ from pydantic import Field
 from recsys.data.negatives import NegativesConfig
 from recsys.losses.base import LossConfig, Objective
 from recsys.losses.pairs.grouped import grouped_softmax
-from recsys.losses.softmax import nested_softmax
+from recsys.losses.softmax import Teaching, nested_softmax
+
+
+def _teaching(config: SoftmaxConfig | SampledSoftmaxConfig) -> Teaching:
+    return Teaching(config.distillation, config.focus)
 
 
 class SoftmaxConfig(LossConfig):
@@ -27,11 +31,11 @@ class SoftmaxConfig(LossConfig):
 
     def objective(self, num_items: int, num_sizes: int) -> Objective:
         """`nested_softmax`."""
-        return partial(nested_softmax, distillation=self.distillation, focus=self.focus)
+        return partial(nested_softmax, teaching=_teaching(self))
 
     def grouped(self, num_items: int, num_sizes: int) -> Objective:
         """`grouped_softmax`."""
-        return partial(grouped_softmax, distillation=self.distillation, focus=self.focus)
+        return partial(grouped_softmax, teaching=_teaching(self))
 
 
 class SampledSoftmaxConfig(LossConfig):
@@ -51,8 +55,8 @@ class SampledSoftmaxConfig(LossConfig):
 
     def objective(self, num_items: int, num_sizes: int) -> Objective:
         """`nested_softmax`."""
-        return partial(nested_softmax, distillation=self.distillation, focus=self.focus)
+        return partial(nested_softmax, teaching=_teaching(self))
 
     def grouped(self, num_items: int, num_sizes: int) -> Objective:
         """`grouped_softmax`."""
-        return partial(grouped_softmax, distillation=self.distillation, focus=self.focus)
+        return partial(grouped_softmax, teaching=_teaching(self))

@@ -155,6 +155,24 @@ def _usual_of(model: object) -> Mapping[str, Any]:
         return {}  # it is told where the section is read
 
 
+def used_tree(config: RunConfig) -> dict[str, Any]:
+    """The tree of a config that was used before, for a run that is made like it.
+
+    What its model is usually trained with today is named in it as that run had it, so that a
+    setting which an earlier version did not know is not put in.
+    """
+    tree = config.model_dump(mode="json", exclude_unset=True)
+    return merge_usual(_same_keys(config.model.usual, config.model_dump(mode="json")), tree)
+
+
+def _same_keys(usual: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _same_keys(value, whole[key]) if isinstance(value, Mapping) else whole[key]
+        for key, value in usual.items()
+        if key in whole
+    }
+
+
 def merge_usual(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """A tree of settings with those of `usual` for what is not named.
 

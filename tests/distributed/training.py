@@ -16,7 +16,7 @@ from recsys.errors import DataError
 from recsys.evaluation.evaluate import RankingOptions, rank_held_out
 from recsys.granularity import Granularities
 from recsys.layers.transformer import TransformerConfig
-from recsys.losses.softmax import Negatives, nested_softmax
+from recsys.losses.softmax import Negatives, Teaching, nested_softmax
 from recsys.models import SASRec, SASRecConfig
 from recsys.processes import joined
 from recsys.recipes.training.train import train
@@ -105,7 +105,9 @@ def advance(loop, steps) -> list[list[float]]:
     return found
 
 
-OBJECTIVE = partial(nested_softmax, focus=0.1)  # its rows count by a mean over the whole batch
+OBJECTIVE = partial(
+    nested_softmax, teaching=Teaching(focus=0.1)
+)  # its rows count by a mean over the whole batch
 
 
 def state_of(model) -> dict[str, np.ndarray]:

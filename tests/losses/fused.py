@@ -19,7 +19,7 @@ from recsys.losses.by_kernels import fused_logsumexp
 from recsys.losses.by_kernels.compiled_logsumexp import Wanted
 from recsys.losses.by_kernels.fused_logsumexp import FusedLogSumExp, Tiles
 from recsys.losses.history_candidates import Had, seen_candidates
-from recsys.losses.softmax import Negatives, nested_softmax
+from recsys.losses.softmax import Negatives, Teaching, nested_softmax
 
 CASES = {
     "one granularity": {"sizes": (16,)},
@@ -142,7 +142,7 @@ def losses():
                     leaves[0], had, targets, scales, own, negatives=chosen, bias=bias
                 )
             loss = nested_softmax(
-                leaves[0], candidates, targets, scales, own, distillation=0.5, **more
+                leaves[0], candidates, targets, scales, own, teaching=Teaching(0.5), **more
             )
             grads = torch.autograd.grad(loss.total, [*leaves, scales])
             results.append([loss.per_granularity, loss.total.detach()[None], *grads, grads[-1]])

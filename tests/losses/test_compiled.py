@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recsys.granularity import Granularities
 from recsys.losses.by_kernels.compiled_logsumexp import CompiledLogSumExp
 from recsys.losses.logsumexp import nested_logsumexp
-from recsys.losses.softmax import Negatives, nested_softmax
+from recsys.losses.softmax import Negatives, Teaching, nested_softmax
 
 SIZES = st.lists(st.integers(1, 70), min_size=1, max_size=5, unique=True).map(sorted)
 
@@ -140,7 +140,7 @@ def test_a_drawn_target_with_an_empty_prefix_leaves_the_distilled_loss_finite(le
         candidates = torch.cat([items, items[targets]]).to(dtype).requires_grad_()
         found = nested_softmax(
             users.to(dtype), candidates, targets, torch.full((2,), 15.0, dtype=dtype),
-            granularities, negatives=negatives, distillation=0.5,
+            granularities, negatives=negatives, teaching=Teaching(0.5),
         ).total  # fmt: skip
         found.backward()
         assert torch.isfinite(candidates.grad).all()

@@ -9,7 +9,7 @@ from recsys.granularity import Granularities
 from recsys.losses.pairs.constrained import ConstrainedBCE, Constraints
 from recsys.losses.pairs.cosine_contrastive import CosineContrastive
 from recsys.losses.pairs.grouped import RepeatedUsers, grouped_softmax, owners_of
-from recsys.losses.softmax import Negatives, nested_softmax
+from recsys.losses.softmax import Negatives, Teaching, nested_softmax
 from recsys.prefixes import truncate
 
 U, N, D = 3, 12, 8
@@ -63,8 +63,10 @@ def test_full_softmax_is_that_of_the_pairs(vectors, normalize, distillation):
     users, items, scales = vectors
     granularities = Granularities(sizes=SIZES, normalize=normalize)
     given = (items, TARGETS, scales, granularities)
-    ours = grouped_softmax(users, *given, lengths=LENGTHS, distillation=distillation)
-    theirs = nested_softmax(users[OWNERS], *given, distillation=distillation)
+    ours = grouped_softmax(
+        users, *given, lengths=LENGTHS, teaching=Teaching(distillation, focus=0.1)
+    )
+    theirs = nested_softmax(users[OWNERS], *given, teaching=Teaching(distillation, focus=0.1))
     torch.testing.assert_close(ours.per_granularity, theirs.per_granularity)
     torch.testing.assert_close(*(gradients(x.total, users, items) for x in (ours, theirs)))
 
@@ -99,7 +101,7 @@ def test_full_softmax_of_some_items_keeps_what_the_user_has(vectors, items_of, d
     users, items, scales = vectors
     granularities = Granularities(sizes=SIZES, normalize=True)
     given = (TARGETS, scales, granularities)
-    more = {"negatives": Negatives(items_of, None, whole=True), "distillation": distillation}
+    more = {"negatives": Negatives(items_of, None, whole=True), "teaching": Teaching(distillation)}
     ours, theirs = (
         loss(u, torch.cat([items[items_of], items[TARGETS]]), *given, **more, **own)
         for loss, u, own in (

@@ -10,7 +10,7 @@ from recsys.granularity import Granularities
 from recsys.layers.jagged import layout_of, to_indices
 from recsys.layers.transformer import TransformerConfig
 from recsys.losses.history_candidates import Had, seen_candidates
-from recsys.losses.softmax import Negatives, nested_softmax
+from recsys.losses.softmax import Negatives, Teaching, nested_softmax
 from recsys.models.sasrec import SASRec, SASRecConfig
 from recsys.runs.config import RunConfig
 
@@ -86,7 +86,7 @@ def test_the_total_counts_every_candidate_once_with_any_options(
     )  # fmt: skip
     found = nested_softmax(
         users, table[torch.cat([NEGATIVES, TARGETS])], TARGETS, scales, sizes, own=own,
-        negatives=Negatives(NEGATIVES, log_q if logq else None), distillation=distillation,
+        negatives=Negatives(NEGATIVES, log_q if logq else None), teaching=Teaching(distillation),
     ).total  # fmt: skip
     expected = naive_total(
         users, table, scales, sizes, log_q=log_q if logq else torch.zeros(len(NEGATIVES)).double(),

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from recsys.granularity import Granularities
-from recsys.losses.softmax import Negatives, ScoreScales, nested_softmax, shortness
+from recsys.losses.softmax import Negatives, ScoreScales, Teaching, nested_softmax, shortness
 from recsys.prefixes import truncate
 
 T, N, D = 9, 13, 8
@@ -61,7 +61,13 @@ def test_distilled_prefixes_predict_a_mixture_of_target_and_full_width(vectors, 
     negatives = Negatives(torch.arange(N), torch.zeros(N, dtype=torch.float64)) if sampled else None
     candidates = torch.cat([items, items[targets]]) if sampled else items
     found = nested_softmax(
-        users, candidates, targets, scales, granularities, negatives=negatives, distillation=0.7
+        users,
+        candidates,
+        targets,
+        scales,
+        granularities,
+        negatives=negatives,
+        teaching=Teaching(0.7),
     )
     torch.testing.assert_close(found.total, expected)
     torch.testing.assert_close(
@@ -92,7 +98,13 @@ def test_a_focused_prefix_has_the_gradient_of_the_generalized_cross_entropy(samp
     negatives = Negatives(torch.arange(N), torch.zeros(N, dtype=torch.float64)) if sampled else None
     candidates = torch.cat([items, items[targets]]) if sampled else items
     found = nested_softmax(
-        users, candidates, targets, scales, granularities, negatives=negatives, focus=0.1
+        users,
+        candidates,
+        targets,
+        scales,
+        granularities,
+        negatives=negatives,
+        teaching=Teaching(focus=0.1),
     )
     torch.testing.assert_close(  # what is told and logged counts all rows alike
         found.per_granularity, naive(users, items, targets, scales, granularities).detach()

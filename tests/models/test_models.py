@@ -3,6 +3,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from recsys.config import parse
 from recsys.data.histories import Histories
 from recsys.granularity import Granularities
 from recsys.layers.transformer import TransformerConfig
@@ -11,7 +12,7 @@ from recsys.models import FMRLRecConfig, SASRecConfig, TwoTowerConfig
 from recsys.models.sasrec import SASRec
 from recsys.prefixes import truncate
 from recsys.recipes.training.train import train
-from recsys.runs.config import RunConfig
+from recsys.runs.config import RunConfig, used_tree
 from recsys.runs.loading import load_run
 from tests.contract import check_model, checkerboard
 
@@ -163,6 +164,20 @@ def test_scales_do_not_grow_unless_it_is_said_or_they_are_fixed():
 
     assert not any((grows(), grows(sizes=[4, 8]), grows(sizes=[8]), grows(initial_scale=15.0)))
     assert all((grows(scale_grows=True), grows(learned_scale=False), grows(normalize=False)))
+
+
+def test_a_run_made_like_an_older_one_has_no_setting_that_it_did_not_know():
+    def read(loss, **how):
+        return parse(RunConfig, {"data": "x", "loss": {"name": loss}}, "a file", **how)
+
+    fresh, old = read("sampled_softmax"), read("sampled_softmax", stored=True)
+    assert (fresh.loss.focus, fresh.trainer.histories) == (0.1, 450_000)
+    assert (old.loss.focus, old.trainer.histories) == (0.0, None)
+    again = parse(RunConfig, used_tree(old), "a file")
+    assert (again.loss.focus, again.trainer.histories) == (0.0, None)
+    assert parse(RunConfig, used_tree(fresh), "a file") == fresh
+    other = read("bpr", stored=True)
+    assert parse(RunConfig, used_tree(other), "a file").loss == other.loss
 
 
 def test_a_bias_by_distance_is_not_of_the_nested_attention():

@@ -28,6 +28,7 @@ from recsys.losses.prefix_scales import PrefixScales, prefix_scales
 from recsys.losses.softmax import (
     Negatives,
     NestedLossOutput,
+    Teaching,
     cross_entropy,
     find_places,
     join,
@@ -74,8 +75,7 @@ def grouped_softmax(
     *,
     lengths: Tensor,
     negatives: Negatives | None = None,
-    distillation: float = 0.0,
-    focus: float = 0.0,
+    teaching: Teaching = Teaching(),  # noqa: B008 - frozen
 ) -> NestedLossOutput:
     """`nested_softmax` of pairs: the same over all items; for negatives see above.
 
@@ -87,13 +87,12 @@ def grouped_softmax(
         granularities: sizes, weights and normalization.
         lengths: `[U]` pairs of each user; their sum is T.
         negatives: the sampled candidates; None: full softmax.
-        distillation: see `nested_softmax`.
-        focus: see there.
+        teaching: see `nested_softmax`.
 
     Returns:
         The loss, averaged over pairs.
     """
-    owners, means = owners_of(lengths, len(targets)), distillation > 0
+    owners, means = owners_of(lengths, len(targets)), teaching.distillation > 0
     factors = prefix_scales(users, items, scales, granularities)
     if negatives is None:
         everything, taught = nested_logsumexp(
@@ -127,7 +126,7 @@ def grouped_softmax(
                 torch.where(once, taught, joined[1]) if means else taught,
             )
         everything, taught = joined
-    return cross_entropy(everything, taught, positive, granularities, distillation, focus)
+    return cross_entropy(everything, taught, positive, granularities, teaching)
 
 
 def _of_pairs(factors: PrefixScales, owners: Tensor, items: slice | Tensor) -> PrefixScales:

@@ -8,7 +8,7 @@ from pathlib import Path
 from recsys.config import apply_overrides, parse
 from recsys.errors import RunError
 from recsys.recipes.training.remarks import tell
-from recsys.runs.config import RunConfig
+from recsys.runs.config import RunConfig, used_tree
 from recsys.runs.finding import find_data
 from recsys.runs.records import load_config, load_run_info
 
@@ -34,7 +34,7 @@ def config_like(run: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
             f"training of {folder} has not ended, so it does not say how many epochs are best; "
             "continue it with `recsys train --resume`"
         )
-    tree = before.model_dump(mode="json", exclude_unset=True)
+    tree = used_tree(before)
     if not any(each.startswith("data=") for each in overrides):
         tree["data"] = str(find_data(before, folder))
     if _asks_for_epochs(overrides):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from recsys.config import apply_overrides, parse
 from recsys.data.dataset import Dataset, load_manifest
@@ -14,7 +13,7 @@ from recsys.processes import is_first
 from recsys.progress import console
 from recsys.recipes.training.train import train
 from recsys.recipes.updating.growing import Growth, growing_config
-from recsys.runs.config import RunConfig
+from recsys.runs.config import RunConfig, used_tree
 from recsys.runs.finding import find_data
 from recsys.runs.records import RUN, load_config, load_run_info
 from recsys.training.callbacks import Callback
@@ -87,7 +86,7 @@ def update_config(
         raise RunError(
             f"training of {parent} has not ended; continue it with `recsys train --resume`"
         )
-    tree: dict[str, Any] = before.model_dump(mode="json", exclude_unset=True)
+    tree = used_tree(before)
     tree["data"] = str(place)
     tree["update"] = {
         **(before.update.model_dump(mode="json", exclude_unset=True) if before.update else {}),
@@ -120,7 +119,7 @@ def _begun(
     if before.update is None or before.update.parent != run.resolve():
         told = "trained anew" if before.update is None else f"updated from {before.update.parent}"
         raise RunError(f"{out} is a run that was {told}, not from {run}; choose another --out")
-    tree = before.model_dump(mode="json", exclude_unset=True)
+    tree = used_tree(before)
     tree["data"] = str(data.folder if isinstance(data, Dataset) else data)
     if compatible:
         tree["update"]["hold"] = "items"
