@@ -65,7 +65,7 @@ class Pair:
             f"model.encoder.num_layers={self.num_layers}",
             f"model.encoder.num_heads={NUM_HEADS}",
             f"model.encoder.dropout={DROPOUT}",
-            f"loss={{{loss}, distillation: 0}}",
+            f"loss={{{loss}, distillation: 0, focus: 0}}",
             f"batching.batch_tokens={self.batch_tokens}",
             "trainer.optimizer="
             f"{{learning_rate: {LEARNING_RATE}, warmup_steps: 0, schedule: constant}}",
