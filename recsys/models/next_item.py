@@ -85,7 +85,7 @@ class NextItemConfig(ModelConfig):
     """Options of every model of the next item."""
 
     usual: ClassVar[Mapping[str, Any]] = {"loss": {"name": "sampled_softmax", "focus": 0.1}}
-    """Chosen on the validation parts of Beauty, Games, MovieTweetings, Phones and MovieLens 100K."""
+    """Chosen on validation parts: Beauty, Games, MovieTweetings, Phones and MovieLens 100K."""
     granularities: Granularities = Granularities.model_validate(complete({}, _recipe))
     """What is not named is that of `COSINE`, but scales begin at 12 and do not grow beyond it, and
     the weights are those of `short_weights` (null: all alike); nothing of that if `normalize:
