@@ -169,8 +169,11 @@ def test_no_request_fails_while_versions_change_and_a_worker_is_killed(place, tm
         server.wait(lambda: server.serving() == {"v000001": 2})
         publish(place)
         server.wait(lambda: server.serving() == {"v000002": 2})
-        publish(place, "0:4:fp32:ram,4:8:fp16:ram")
-        damage(place, "v000003")
+        bad = tmp_path / "bad"  # damaged before a worker can look at it
+        recsys.export(place, bad, tiers="0:4:fp32:ram,4:8:fp16:ram", stages="8")
+        damage(bad, "v000001")
+        shutil.copytree(bad / "v000001", place / "v000003")
+        point_to(place, "v000003")
         server.wait(
             lambda: (
                 server.log.read_text().count("is refused") >= 2
