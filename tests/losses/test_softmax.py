@@ -44,6 +44,14 @@ def test_it_is_the_weighted_sum_of_plain_cross_entropies(vectors, normalized, we
         torch.testing.assert_close(a, b)
 
 
+def everything(items, targets, sampled):
+    """All items as candidates: of a full softmax, or as negatives of a sampled one."""
+    if not sampled:
+        return items, None
+    zeros = torch.zeros(N, dtype=torch.float64)
+    return torch.cat([items, items[targets]]), Negatives(torch.arange(N), zeros)
+
+
 @pytest.mark.parametrize("sampled", [False, True])
 def test_distilled_prefixes_predict_a_mixture_of_target_and_full_width(vectors, sampled):
     users, items, targets = vectors
@@ -58,8 +66,7 @@ def test_distilled_prefixes_predict_a_mixture_of_target_and_full_width(vectors, 
     losses = [cross_entropy(part, 0.3 * hard + 0.7 * taught) for part in logits[:-1]]
     losses.append(cross_entropy(logits[-1], targets))
     expected = (torch.stack(losses) * torch.tensor(granularities.normalized_weights)).sum()
-    negatives = Negatives(torch.arange(N), torch.zeros(N, dtype=torch.float64)) if sampled else None
-    candidates = torch.cat([items, items[targets]]) if sampled else items
+    candidates, negatives = everything(items, targets, sampled)
     found = nested_softmax(
         users,
         candidates,
@@ -95,8 +102,7 @@ def test_a_focused_prefix_has_the_gradient_of_the_generalized_cross_entropy(samp
         cosines = truncate(users, size, normalize=True) @ truncate(items, size, normalize=True).T
         p = (scale * cosines).softmax(1)[torch.arange(T), targets]
         expected = expected + weight * ((1 - p**q) / q).mean() / (p**q).mean().detach()
-    negatives = Negatives(torch.arange(N), torch.zeros(N, dtype=torch.float64)) if sampled else None
-    candidates = torch.cat([items, items[targets]]) if sampled else items
+    candidates, negatives = everything(items, targets, sampled)
     found = nested_softmax(
         users,
         candidates,
@@ -131,11 +137,8 @@ def test_sampling_every_item_is_the_full_softmax(vectors):
     users, items, targets = vectors
     granularities = Granularities(sizes=(2, 4, 8), normalize=True)
     scales = torch.tensor([3.0, 4.0, 5.0], dtype=torch.float64)
-    everything = Negatives(torch.arange(N), torch.zeros(N, dtype=torch.float64))
-    found = nested_softmax(
-        users, torch.cat([items, items[targets]]), targets, scales, granularities,
-        negatives=everything,
-    )  # fmt: skip
+    candidates, negatives = everything(items, targets, sampled=True)
+    found = nested_softmax(users, candidates, targets, scales, granularities, negatives=negatives)
     full = nested_softmax(users, items, targets, scales, granularities)
     torch.testing.assert_close(found.per_granularity, full.per_granularity)
 
