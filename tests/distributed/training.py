@@ -2,7 +2,6 @@
 
 import os
 import time
-from functools import partial
 
 import numpy as np
 import polars as pl
@@ -16,7 +15,7 @@ from recsys.errors import DataError
 from recsys.evaluation.evaluate import RankingOptions, rank_held_out
 from recsys.granularity import Granularities
 from recsys.layers.transformer import TransformerConfig
-from recsys.losses.softmax import Negatives, Teaching, nested_softmax
+from recsys.losses.softmax import Negatives, nested_softmax
 from recsys.models import SASRec, SASRecConfig
 from recsys.processes import joined
 from recsys.recipes.training.train import train
@@ -105,11 +104,6 @@ def advance(loop, steps) -> list[list[float]]:
     return found
 
 
-OBJECTIVE = partial(
-    nested_softmax, teaching=Teaching(focus=0.1)
-)  # its rows count by a mean over the whole batch
-
-
 def state_of(model) -> dict[str, np.ndarray]:
     """All weights, those of the table gathered, as a model with a dense table has them."""
     with torch.no_grad():
@@ -120,14 +114,14 @@ def state_of(model) -> dict[str, np.ndarray]:
     }
 
 
-def losses_of_shardings(data, folder, kinds):
+def losses_of_shardings(data, folder, kinds, objective=nested_softmax):
     """For each (sharding, optimizer): shards, first weights, losses, last weights."""
     found = {}
     with joined() as processes:
         for kind in kinds:
             torch.manual_seed(0)
             table = table_config(*kind, processes.world_size)
-            model = SASRec(model_config(table), num_items=61, objective=OBJECTIVE)
+            model = SASRec(model_config(table), num_items=61, objective=objective)
             first = state_of(model)
             losses = advance(loop_of(model, data, folder, processes), STEPS)
             found[kind] = (model.table.shards, first, losses, state_of(model))
@@ -236,9 +230,7 @@ def sums_after_loading(folder, kind):
 def _start(data, folder, kind, processes) -> _Loop:
     torch.manual_seed(0)
     table = table_config(*kind, processes.world_size)
-    return loop_of(
-        SASRec(model_config(table), num_items=61, objective=OBJECTIVE), data, folder, processes
-    )
+    return loop_of(SASRec(model_config(table), num_items=61), data, folder, processes)
 
 
 def read_rows(kinds, num_rows, sizes):
