@@ -28,6 +28,12 @@ def naive(users, items, targets, scales, granularities):
     return torch.stack(losses)
 
 
+def check_gradients(found, expected, leaves):
+    wanted = torch.autograd.grad(expected, leaves)
+    for a, b in zip(torch.autograd.grad(found, leaves), wanted, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 @pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize("weights", [None, (2.0, 1.0, 1.0)])
 def test_it_is_the_weighted_sum_of_plain_cross_entropies(vectors, normalized, weights):
@@ -38,10 +44,7 @@ def test_it_is_the_weighted_sum_of_plain_cross_entropies(vectors, normalized, we
     torch.testing.assert_close(found.per_granularity, expected.detach())
     total = (expected * torch.tensor(granularities.normalized_weights)).sum()
     torch.testing.assert_close(found.total, total)
-    wanted = torch.autograd.grad(total, (*vectors[:2], scales))
-    given = torch.autograd.grad(found.total, (*vectors[:2], scales))
-    for a, b in zip(given, wanted, strict=True):
-        torch.testing.assert_close(a, b)
+    check_gradients(found.total, total, (*vectors[:2], scales))
 
 
 def everything(items, targets, sampled):
@@ -80,10 +83,7 @@ def test_distilled_prefixes_predict_a_mixture_of_target_and_full_width(vectors, 
     torch.testing.assert_close(
         found.per_granularity, naive(*vectors, scales, granularities).detach()
     )
-    wanted = torch.autograd.grad(expected, (users, items, scales))
-    given = torch.autograd.grad(found.total, (users, items, scales))
-    for a, b in zip(given, wanted, strict=True):
-        torch.testing.assert_close(a, b)
+    check_gradients(found.total, expected, (users, items, scales))
 
 
 @pytest.mark.parametrize("sampled", [False, True])
@@ -115,10 +115,7 @@ def test_a_focused_prefix_has_the_gradient_of_the_generalized_cross_entropy(samp
     torch.testing.assert_close(  # what is told and logged counts all rows alike
         found.per_granularity, naive(users, items, targets, scales, granularities).detach()
     )
-    wanted = torch.autograd.grad(expected, (users, items, scales))
-    given = torch.autograd.grad(found.total, (users, items, scales))
-    for a, b in zip(given, wanted, strict=True):
-        torch.testing.assert_close(a, b)
+    check_gradients(found.total, expected, (users, items, scales))
 
 
 def test_rows_count_by_how_short_the_prefix_is():
