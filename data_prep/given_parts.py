@@ -69,21 +69,27 @@ def by_parts(rows: pl.DataFrame, rule: SplitRule) -> tuple[pl.DataFrame, SplitRu
     if (parts == VALID).any():
         rule = rule.model_copy(update={"valid_share": None})
     elif rule.valid_share is not None:
-        parts[_drawn(users, parts == TRAIN, rule.valid_share, rule.seed)] = VALID
+        parts[_drawn(users, parts == TRAIN, rule)] = VALID
     order = np.lexsort((parts, users))  # stable: rows of one part keep their order
     return rows.with_columns(pl.Series("part", parts))[order.astype(np.uint32)], rule
 
 
-def _drawn(
-    users: npt.NDArray[np.integer], train: npt.NDArray[np.bool_], share: float, seed: int
-) -> Int64:
+def _drawn(users: npt.NDArray[np.integer], train: npt.NDArray[np.bool_], rule: SplitRule) -> Int64:
     """Places of the training rows that are drawn for validation."""
+    assert rule.valid_share is not None
     places = np.flatnonzero(train)
     owners = users[places]
     counts = np.bincount(owners)
-    wanted = np.where(counts >= 2, np.maximum(1, np.floor(counts * share + 1e-9)), 0)
-    order = np.lexsort((np.random.default_rng(seed).random(len(places)), owners))
+    share = np.maximum(1, np.floor(counts * rule.valid_share + 1e-9))
+    wanted = np.where(counts >= 2, share, 0).astype(np.int64)
     starts = np.cumsum(counts) - counts
-    rank = np.arange(len(order)) - starts[owners[order]]
-    drawn: Int64 = places[order[rank < wanted[owners[order]]]]
+    random = np.random.default_rng(rule.seed)
+    rank = np.arange(len(places)) - starts[owners]
+    if rule.valid_draw == "run":
+        first = np.floor(random.random(len(counts)) * (counts - wanted + 1)).astype(np.int64)
+        rank = rank - first[owners]
+        run: Int64 = places[(rank >= 0) & (rank < wanted[owners])]
+        return run
+    order = np.lexsort((random.random(len(places)), owners))
+    drawn: Int64 = places[order[rank < wanted[owners]]]  # owners ascend, so ranks are as before
     return drawn

@@ -33,6 +33,10 @@ class SplitRule(StrictModel):
     valid_share: float | None = Field(default=0.1, gt=0, lt=1)
     """given only: this share of each user's training interactions is drawn for validation, rounded
     down, and at least one of two. None: the source has a validation part of its own."""
+    valid_draw: Literal["rows", "run"] = "rows"
+    """given only: what is drawn. rows: any of a user's interactions. run: neighbours in the order
+    of the source, which belong together as what comes later does, and are harder to tell from the
+    others."""
     seed: int = Field(default=0, ge=0)
     """given only: of the draw of the validation part."""
 
@@ -43,9 +47,10 @@ class SplitRule(StrictModel):
         if self.name == "given" and self.valid_share is None:
             return "given: training, validation and test are parts of the source"
         if self.name == "given":
+            drawn = "drawn" if self.valid_draw == "rows" else "a run of neighbours, drawn"
             return (
                 f"given: test is a part of the source; validation = {self.valid_share:g} of each "
-                f"user's other interactions (at least one of two), drawn with seed {self.seed}"
+                f"user's other interactions (at least one of two), {drawn} with seed {self.seed}"
             )
         valid, test = self.valid_quantile, self.test_quantile
         return f"global-time: train <= q{valid} < validation <= q{test} < test"

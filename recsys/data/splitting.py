@@ -101,7 +101,7 @@ def _given(dataset: Dataset, rule: SplitRule) -> Split:
         raise DataError(
             f"the validation part of {manifest.name} was drawn when it was prepared "
             f"({manifest.split.describe()}); leave the split out of the config, or prepare again "
-            "with split.valid_share= and split.seed="
+            "with split.valid_share=, split.valid_draw= and split.seed="
         )
     lengths = pl.scan_parquet(path, glob=False).group_by("user_index").agg(
         valid=(pl.col("part") == 1).sum(), test=(pl.col("part") == 2).sum()

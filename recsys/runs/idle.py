@@ -219,7 +219,7 @@ RULES = (
             lambda c: c.split is not None and c.split.name != "given",
             "is of split.name given",
         )
-        for name in ("valid_share", "seed")
+        for name in ("valid_share", "valid_draw", "seed")
     ),
     Rule("model.table", _ids_are_left_out, "is of ids, and the items are made of features alone"),
     Rule("model.item_init_std", _has_no_table, "is of the vectors of model.ids"),

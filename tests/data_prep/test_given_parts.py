@@ -81,6 +81,27 @@ def test_the_seed_and_the_share_decide_what_is_drawn(data, source, tmp_path):
     assert other.manifest.content_hash != data.manifest.content_hash
 
 
+def test_a_run_is_of_neighbours_in_the_order_of_the_source(data, source, tmp_path, lists):
+    def drawn(seed):
+        rule = SplitRule(valid_share=0.4, valid_draw="run", seed=seed)
+        out = prepare(
+            "lightgcn", PrepareOptions(split=rule), source=source, out=tmp_path / f"{seed}"
+        )
+        assert "a run of neighbours, drawn with seed" in out.manifest.split.describe()
+        return parts(out)
+
+    starts = []
+    for user, (train_rows, valid_rows, test_rows) in enumerate(drawn(0)):
+        given = lists["train"][user]
+        at = given.index(valid_rows[0])
+        assert valid_rows == given[at : at + max(1, int(0.4 * len(given)))]
+        assert train_rows == given[:at] + given[at + len(valid_rows) :]
+        assert test_rows == lists["test"][user]
+        starts.append(at)
+    assert len(set(starts)) > 2
+    assert drawn(1) != drawn(0)
+
+
 def test_a_column_of_parts_is_taken_as_it_is(tmp_path):
     rows = [(u, i, p) for u in "ab" for i, p in enumerate(("test", "Train", "valid", "train"))]
     path = tmp_path / "rows.csv"

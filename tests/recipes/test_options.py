@@ -427,6 +427,7 @@ STAYS: dict[str, tuple[list[str], list[str]]] = {
 
 ELSEWHERE = {
     "SplitRule.valid_share": "drawn when the data set is prepared: tests/data_prep",
+    "SplitRule.valid_draw": "drawn when the data set is prepared: tests/data_prep",
     "SplitRule.seed": "drawn when the data set is prepared: tests/data_prep",
     **{
         f"BERT4RecConfig.{name}": "refused: tests/models/test_bert4rec.py"
