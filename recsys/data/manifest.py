@@ -35,8 +35,7 @@ class SplitRule(StrictModel):
     down, and at least one of two. None: the source has a validation part of its own."""
     valid_draw: Literal["rows", "run"] = "rows"
     """given only: what is drawn. rows: any of a user's interactions. run: neighbours in the order
-    of the source, which belong together as what comes later does, and are harder to tell from the
-    others."""
+    of the source, which often belong together, as what comes later does, and are harder to find."""
     seed: int = Field(default=0, ge=0)
     """given only: of the draw of the validation part."""
 
