@@ -27,6 +27,7 @@ from recsys.arrays import Float64, Int64
 from recsys.console import make_console
 from recsys.data.dataset import Dataset, load_dataset
 from recsys.data.splitting import make_split
+from recsys.errors import DataError
 from recsys.progress import progress
 from recsys.reports.results.record import Figure
 
@@ -47,7 +48,11 @@ class Likeness:
 
 
 def likeness(data: Dataset, name: str, part: str) -> Likeness:
-    """Of `part`, valid or test, of a data set that is called `name`."""
+    """Of `part`, valid or test, of a data set that is called `name`.
+
+    Raises:
+        DataError: nobody has two held-out items, which could be compared.
+    """
     split = make_split(data)
     train = _indicator(data, split.start, split.train_end)
     held = _indicator(data, *split.targets(part))
@@ -57,6 +62,11 @@ def likeness(data: Dataset, name: str, part: str) -> Likeness:
     unit = sp.diags(np.divide(1.0, lengths, where=known, out=np.zeros_like(lengths)))
     who = (train @ unit).T.tocsr()  # [N, U] of length 1: who had an item in training
     wanted = np.flatnonzero((np.diff(held.indptr) > 1) & (np.diff(train.indptr) > 0))
+    if not len(wanted):
+        raise DataError(
+            f"no user of {name} has a training row and two items of the {part} part, which could "
+            "be compared; a split that holds one item out has none"
+        )
     together, others = [], []
     with progress() as bar:
         for start in bar.track(range(0, len(wanted), _BLOCK), description=f"{name}, {part}"):

@@ -51,11 +51,11 @@ def by_parts(rows: pl.DataFrame, rule: SplitRule) -> tuple[pl.DataFrame, SplitRu
     """Rows with training first, then validation, then test within each user.
 
     Where the source has no validation rows, a share of each user's training rows is drawn: rounded
-    down, and at least one of two.
+    down, and at least one of two; rows one by one, or a run of neighbours.
 
     Args:
         rows: `[T]` user_index ascending, part, and any others.
-        rule: its `valid_share` and `seed`.
+        rule: its `valid_share`, `valid_draw` and `seed`.
 
     Returns:
         The rows, and the rule with a `valid_share` of None where nothing was drawn.

@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks.held_out import figures_of, likeness
 from data_prep import PrepareOptions, prepare
+from recsys.data.dataset import Dataset
+from recsys.errors import DataError
 
 USERS, ITEMS, TASTES = 60, 80, 4
 
@@ -67,3 +69,10 @@ def test_a_test_part_that_is_unlike_the_rest_is_told_apart(data):
     assert [one.value for one in figures_of([test])] == pytest.approx(
         [test.together, test.others, test.together / test.others]
     )
+
+
+def test_one_held_out_item_of_a_user_cannot_be_compared():
+    rows = [(f"u{u}", f"i{(u + s) % 9}") for u in range(9) for s in range(5)]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row")
+    with pytest.raises(DataError, match="two items of the test part"):
+        likeness(Dataset.from_frame(frame, order="given"), "ring", "test")

@@ -188,6 +188,18 @@ def test_a_marker_that_cannot_be_filled_is_refused(project, marker, message):
         filled(page, project / "results")
 
 
+def test_figures_of_two_states_of_a_data_set_do_not_stand_in_one_table(project):
+    marker = "<!-- results:walks,later widths metric=ndcg@10 -->"
+    (project / "README.md").write_text(f"{marker}\n<!-- /results -->\n")
+    later = project / "results" / "later.json"
+    for data in (DataName(name="walks", content_hash="5e2a"), DataName(name="b", content_hash="7")):
+        write_results(later, results(data=data))
+        assert "0.0412" in filled(project / "README.md", project / "results")
+    write_results(later, results(data=DataName(name="walks", content_hash="77f0")))
+    with pytest.raises(ConfigError, match="walks and later are of walks with different content"):
+        filled(project / "README.md", project / "results")
+
+
 def test_a_marker_without_an_end_is_refused(project):
     page = project / "README.md"
     page.write_text("<!-- results:walks -->\n")

@@ -75,7 +75,8 @@ def made_by(marker: str, folder: Path) -> str:
     Values with blanks stand in quotes: `studies widths metric="over separate"`.
 
     Raises:
-        ConfigError: the marker is wrong, or a file that it names is (not) there.
+        ConfigError: the marker is wrong, a file that it names is (not) there, or the files are of
+            one data set in different states.
     """
     try:
         names, *words = shlex.split(marker)
@@ -86,6 +87,7 @@ def made_by(marker: str, folder: Path) -> str:
     if len(asked) != 1 or asked[0] not in VIEWS:
         raise ConfigError(f"{' '.join(asked)} is no view; one of {', '.join(VIEWS)} is expected")
     named = dict(_opened(name, folder) for name in names.split(","))
+    _check_data(named)
     if asked[0] != "summary" and None in named.values():
         return f"*{WAITS}*"
     return VIEWS[asked[0]](named, options)
@@ -102,6 +104,21 @@ def _opened(name: str, folder: Path) -> tuple[str, Results | None]:
             f"there is no {path}; make it with --results, or write {plain}? till then"
         )
     return plain, None if waits else read_results(path)
+
+
+def _check_data(named: dict[str, Results | None]) -> None:
+    """Figures that stand side by side under one name of a data set are of the same rows."""
+    known: dict[str, tuple[str, str]] = {}
+    for name, results in named.items():
+        if results is None or results.data is None:
+            continue
+        data = results.data
+        other, content_hash = known.setdefault(data.name, (name, data.content_hash))
+        if content_hash != data.content_hash:
+            raise ConfigError(
+                f"{other} and {name} are of {data.name} with different content hashes "
+                f"({content_hash[:8]}, {data.content_hash[:8]}); make them of one dataset folder"
+            )
 
 
 def _plain(made: str) -> list[str]:
