@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from data_prep.one_end import places_along_lines
 from data_prep.options import PrepareOptions
 from data_prep.raw_tables.raw import RawData
 from recsys.arrays import Int64
@@ -51,10 +52,10 @@ def by_parts(rows: pl.DataFrame, rule: SplitRule) -> tuple[pl.DataFrame, SplitRu
     """Rows with training first, then validation, then test within each user.
 
     Where the source has no validation rows, a share of each user's training rows is drawn: rounded
-    down, and at least one of two; rows one by one, or a run of neighbours.
+    down, and at least one of two; rows one by one, a run of neighbours, or one end of a line.
 
     Args:
-        rows: `[T]` user_index ascending, part, and any others.
+        rows: `[T]` user_index ascending, item_index, part, and any others.
         rule: its `valid_share`, `valid_draw` and `seed`.
 
     Returns:
@@ -63,18 +64,24 @@ def by_parts(rows: pl.DataFrame, rule: SplitRule) -> tuple[pl.DataFrame, SplitRu
     Raises:
         DataError: no row is test.
     """
-    users, parts = rows["user_index"].to_numpy(), rows["part"].to_numpy().copy()
+    users, items = rows["user_index"].to_numpy(), rows["item_index"].to_numpy()
+    parts = rows["part"].to_numpy().copy()
     if not (parts == TEST).any():
         raise DataError("no interaction is of the part test; check the column of parts")
     if (parts == VALID).any():
         rule = rule.model_copy(update={"valid_share": None})
     elif rule.valid_share is not None:
-        parts[_drawn(users, parts == TRAIN, rule)] = VALID
+        parts[_drawn(users, items, parts == TRAIN, rule)] = VALID
     order = np.lexsort((parts, users))  # stable: rows of one part keep their order
     return rows.with_columns(pl.Series("part", parts))[order.astype(np.uint32)], rule
 
 
-def _drawn(users: npt.NDArray[np.integer], train: npt.NDArray[np.bool_], rule: SplitRule) -> Int64:
+def _drawn(
+    users: npt.NDArray[np.integer],
+    items: npt.NDArray[np.integer],
+    train: npt.NDArray[np.bool_],
+    rule: SplitRule,
+) -> Int64:
     """Places of the training rows that are drawn for validation."""
     assert rule.valid_share is not None
     places = np.flatnonzero(train)
@@ -90,6 +97,10 @@ def _drawn(users: npt.NDArray[np.integer], train: npt.NDArray[np.bool_], rule: S
         rank = rank - first[owners]
         run: Int64 = places[(rank >= 0) & (rank < wanted[owners])]
         return run
-    order = np.lexsort((random.random(len(places)), owners))
+    if rule.valid_draw == "end":
+        keys = places_along_lines(owners.astype(np.int64), items[places].astype(np.int64), random)
+    else:
+        keys = random.random(len(places))
+    order = np.lexsort((keys, owners))
     drawn: Int64 = places[order[rank < wanted[owners]]]  # owners ascend, so ranks are as before
     return drawn

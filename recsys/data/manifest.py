@@ -19,6 +19,12 @@ from recsys.files.scratch import is_scratch
 SCHEMA_VERSION = 1
 MANIFEST = "dataset.json"
 
+_DRAWN = {
+    "rows": "drawn",
+    "run": "a run of neighbours, drawn",
+    "end": "one end of the line along which the user's items lie, drawn",
+}
+
 
 class SplitRule(StrictModel):
     """The rule by which histories are split into train, validation and test parts."""
@@ -33,9 +39,10 @@ class SplitRule(StrictModel):
     valid_share: float | None = Field(default=0.1, gt=0, lt=1)
     """given only: this share of each user's training interactions is drawn for validation, rounded
     down, and at least one of two. None: the source has a validation part of its own."""
-    valid_draw: Literal["rows", "run"] = "rows"
+    valid_draw: Literal["rows", "run", "end"] = "rows"
     """given only: what is drawn. rows: any of a user's interactions. run: neighbours in the order
-    of the source, which often belong together, as what comes later does, and are harder to find."""
+    of the source. end: one end of the line along which a user's items lie by who else had them.
+    What a run or an end holds belongs together, as what comes later does, and is harder to find."""
     seed: int = Field(default=0, ge=0)
     """given only: of the draw of the validation part."""
 
@@ -46,7 +53,7 @@ class SplitRule(StrictModel):
         if self.name == "given" and self.valid_share is None:
             return "given: training, validation and test are parts of the source"
         if self.name == "given":
-            drawn = "drawn" if self.valid_draw == "rows" else "a run of neighbours, drawn"
+            drawn = _DRAWN[self.valid_draw]
             return (
                 f"given: test is a part of the source; validation = {self.valid_share:g} of each "
                 f"user's other interactions (at least one of two), {drawn} with seed {self.seed}"

@@ -102,6 +102,49 @@ def test_a_run_is_of_neighbours_in_the_order_of_the_source(data, source, tmp_pat
     assert drawn(1) != drawn(0)
 
 
+def test_an_end_is_of_items_that_belong_together(tmp_path):
+    """Users of two towns: an end is of one town, which rows drawn one by one are not."""
+    random, half, town = np.random.default_rng(0), 10, 40
+    folder = tmp_path / "towns"
+    folder.mkdir()
+    with (folder / "train.txt").open("w") as train, (folder / "test.txt").open("w") as test:
+        for user in range(200):
+            one, other = random.choice(5, 2, replace=False)
+            had = [town * t + random.choice(town, half, replace=False) for t in (one, other)]
+            items = random.permutation(np.concatenate(had))
+            print(user, *items, file=train)
+            print(user, town * one, file=test)
+
+    def largest_share(draw, seed=0):
+        """Of the held-out items of a user in one town, over users; and the parts."""
+        rule = SplitRule(valid_share=0.5, valid_draw=draw, seed=seed)
+        out = tmp_path / f"{draw}{seed}"
+        dataset = prepare("lightgcn", PrepareOptions(split=rule), source=folder, out=out)
+        found = parts(dataset)
+        assert all(len(row[1]) == half for row in found)
+        shares = [np.bincount(np.array(row[1]) // town).max() / half for row in found]
+        return np.mean(shares), found, dataset.manifest.split.describe()
+
+    (ends, drawn, told), (rows, _, _) = largest_share("end"), largest_share("rows")
+    assert "one end of the line along which the user's items lie, drawn with seed 0" in told
+    assert rows < 0.65
+    assert ends > 0.75
+    assert largest_share("end", seed=1)[1] != drawn
+    towns = [np.bincount(np.array(row[1]) // town, minlength=5).argmax() for row in drawn]
+    assert set(towns) == set(range(5))
+
+
+def test_an_end_of_very_little(tmp_path):
+    """One direction, or none: rows are drawn all the same."""
+    path = tmp_path / "rows.csv"
+    for rows in (["a,1,train", "a,2,train", "b,1,test"], ["a,1,train", "b,1,test"]):
+        path.write_text("\n".join(["user_id,item_id,part", *rows]) + "\n")
+        rule = SplitRule(valid_draw="end")
+        options = PrepareOptions(part_column="part", split=rule)
+        found = parts(prepare("csv", options, source=path, out=tmp_path / f"{len(rows)}"))
+        assert [len(part) for part in found[0]] == ([1, 1, 0] if len(rows) == 3 else [1, 0, 0])
+
+
 def test_a_column_of_parts_is_taken_as_it_is(tmp_path):
     rows = [(u, i, p) for u in "ab" for i, p in enumerate(("test", "Train", "valid", "train"))]
     path = tmp_path / "rows.csv"

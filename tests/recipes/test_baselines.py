@@ -15,6 +15,7 @@ from recsys.baselines.popularity import (
 )
 from recsys.data.dataset import Dataset, SplitRule, write_dataset
 from recsys.data.splitting import make_split
+from recsys.errors import ConfigError
 from recsys.evaluation.evaluate import EvaluationOptions, evaluate
 from recsys.evaluation.held_out import fit_histories
 from recsys.evaluation.metric_table import load_table
@@ -115,6 +116,29 @@ def test_where_nobody_has_a_validation_item_the_defaults_stand_and_that_is_said(
     data = write_dataset(tmp_path / "few", frame, name="few", split=rule)
     assert tune(EaseConfig(), data, make_split(data), PROTOCOLS["global-time"]) == EaseConfig()
     assert "they are the default's" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_can_be_fitted_with_no_value_is_refused_before_any_is_called_chosen(data, capsys):
+    config = EaseConfig(memory_limit_gib=1e-9)
+    with pytest.raises(ConfigError, match=r"EASE over 30 items takes .* are allowed"):
+        tune(config, data, make_split(data), S3REC)
+    assert "chosen" not in capsys.readouterr().err
+
+
+def test_a_value_that_cannot_be_fitted_is_said_and_another_is_chosen(data, monkeypatch, capsys):
+    fit = EaseConfig.fit
+
+    def fit_some(config, *given):
+        if config.l2 != 200:
+            return fit(config, *given)
+        raise ConfigError("singular")
+
+    monkeypatch.setattr(EaseConfig, "fit", fit_some)
+    chosen = tune(EaseConfig(), data, make_split(data), S3REC)
+    assert chosen.l2 != 200
+    told = " ".join(capsys.readouterr().err.split())
+    assert "l2=200: cannot be fitted" in told
+    assert "l2=100: 0." in told
 
 
 def test_choosing_is_left_out_unasked_where_it_takes_minutes(data, monkeypatch, capsys):

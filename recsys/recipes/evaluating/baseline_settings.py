@@ -35,26 +35,36 @@ def tune(
 
     Every candidate is fitted on the training part and measured by ndcg@10 on users of the
     validation part, under the protocol; of many users, evenly spread ones.
+
+    Raises:
+        ConfigError: what was tried can be fitted with none of the values.
     """
     choices = config.open_choices(timed=dataset.timestamps is not None)
     open_ones = {key: of for key, of in choices.items() if key not in config.model_fields_set}
     if not open_ones:
         return config
     rows = fit_histories(dataset, split, "train")
-    tried: dict[str, float] = {}
+    tried: dict[str, float | ConfigError] = {}
 
     def value_of(candidate: BaselineConfig) -> float:
         name = label_of(candidate, timed=dataset.timestamps is not None)
         if name not in tried:
-            tried[name] = _measured(candidate, rows, dataset, split, protocol)
-        return tried[name]
+            try:
+                tried[name] = _measured(candidate, rows, dataset, split, protocol)
+            except ConfigError as error:  # singular with so little regularization, or too large
+                tried[name] = error
+        found = tried[name]
+        return 0.0 if isinstance(found, ConfigError) else found
 
     try:
         chosen = _climb(config, open_ones, value_of)
     except DataError:
         console.print(f"{config.name}: nobody to choose its settings on, so they are the default's")
         return config
-    told = ", ".join(f"{name.partition(' ')[2]}: {value:.4f}" for name, value in tried.items())
+    refused = [found for found in tried.values() if isinstance(found, ConfigError)]
+    if len(refused) == len(tried):
+        raise refused[0]
+    told = ", ".join(f"{name.partition(' ')[2]}: {_told(value)}" for name, value in tried.items())
     console.print(f"{config.name}: chosen by {METRIC}@{K} on validation of {told}", style="dim")
     return chosen
 
@@ -62,11 +72,8 @@ def tune(
 def _measured(
     config: BaselineConfig, rows: Histories, dataset: Dataset, split: Split, protocol: Protocol
 ) -> float:
-    """ndcg@10 on validation; that of nobody found where it cannot be fitted."""
-    try:
-        model = fit_baseline(config, rows, dataset.num_items)
-    except ConfigError:  # singular with so little regularization
-        return 0.0
+    """ndcg@10 on validation."""
+    model = fit_baseline(config, rows, dataset.num_items)
     ranking = rank_held_out(
         model,
         dataset,
@@ -79,6 +86,10 @@ def _measured(
         ),
     )
     return float(ranking.per_user(METRIC, K).mean())
+
+
+def _told(found: float | ConfigError) -> str:
+    return "cannot be fitted" if isinstance(found, ConfigError) else f"{found:.4f}"
 
 
 def _climb(
