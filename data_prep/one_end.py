@@ -36,6 +36,8 @@ def places_along_lines(owners: Int64, items: Int64, random: np.random.Generator)
         items: `[T]` item indices.
         random: draws the ends and the blur.
     """
+    if not len(items):
+        return np.empty(0)
     counts = np.bincount(owners)
     vectors = _placed(owners, items)
     found = random.normal(scale=_BLUR, size=len(items))

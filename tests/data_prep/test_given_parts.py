@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from data_prep import PrepareOptions, prepare
+from data_prep.one_end import places_along_lines
 from recsys.data.dataset import Dataset, SplitRule
 from recsys.data.splitting import make_split
 from recsys.errors import ConfigError, DataError, ProtocolError
@@ -143,6 +144,8 @@ def test_an_end_of_very_little(tmp_path):
         options = PrepareOptions(part_column="part", split=rule)
         found = parts(prepare("csv", options, source=path, out=tmp_path / f"{len(rows)}"))
         assert [len(part) for part in found[0]] == ([1, 1, 0] if len(rows) == 3 else [1, 0, 0])
+    nothing = np.empty(0, np.int64)
+    assert len(places_along_lines(nothing, nothing, np.random.default_rng(0))) == 0
 
 
 def test_a_column_of_parts_is_taken_as_it_is(tmp_path):
