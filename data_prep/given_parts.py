@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from data_prep.one_end import places_along_lines
 from data_prep.options import PrepareOptions
 from data_prep.raw_tables.raw import RawData
 from recsys.arrays import Int64
 from recsys.data.dataset import SplitRule
 from recsys.errors import ConfigError, DataError
+from recsys.extras import extra
 
 TRAIN, VALID, TEST = 0, 1, 2
 
@@ -63,6 +63,7 @@ def by_parts(rows: pl.DataFrame, rule: SplitRule) -> tuple[pl.DataFrame, SplitRu
 
     Raises:
         DataError: no row is test.
+        InstallationError: scipy is missing, which the draw `end` needs.
     """
     users, items = rows["user_index"].to_numpy(), rows["item_index"].to_numpy()
     parts = rows["part"].to_numpy().copy()
@@ -98,6 +99,8 @@ def _drawn(
         run: Int64 = places[(rank >= 0) & (rank < wanted[owners])]
         return run
     if rule.valid_draw == "end":
+        with extra("train", "drawing validation rows from one end"):
+            from data_prep.one_end import places_along_lines
         keys = places_along_lines(owners.astype(np.int64), items[places].astype(np.int64), random)
     else:
         keys = random.random(len(places))

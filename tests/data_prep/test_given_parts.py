@@ -1,6 +1,7 @@
 """Splits that a source brings along, from the raw files to the figures."""
 
 import gzip
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from data_prep import PrepareOptions, prepare
 from data_prep.one_end import places_along_lines
 from recsys.data.dataset import Dataset, SplitRule
 from recsys.data.splitting import make_split
-from recsys.errors import ConfigError, DataError, ProtocolError
+from recsys.errors import ConfigError, DataError, InstallationError, ProtocolError
 from recsys.evaluation.evaluate import EvaluationOptions, evaluate
 from recsys.evaluation.protocol import PROTOCOLS
 from recsys.library.sources.baselines import baseline_config, fitted_baseline
@@ -146,6 +147,15 @@ def test_an_end_of_very_little(tmp_path):
         assert [len(part) for part in found[0]] == ([1, 1, 0] if len(rows) == 3 else [1, 0, 0])
     nothing = np.empty(0, np.int64)
     assert len(places_along_lines(nothing, nothing, np.random.default_rng(0))) == 0
+
+
+def test_an_end_without_scipy_says_what_to_install(data, source, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "data_prep.one_end", raising=False)
+    monkeypatch.setitem(sys.modules, "scipy.sparse", None)
+    options = PrepareOptions(split=SplitRule(valid_draw="end"))
+    with pytest.raises(InstallationError, match=r"drawing validation rows from one end.*train"):
+        prepare("lightgcn", options, source=source, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_column_of_parts_is_taken_as_it_is(tmp_path):

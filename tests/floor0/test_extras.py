@@ -41,6 +41,7 @@ CORE = (
     "data_prep",
 )
 NOT_CORE = (
+    "data_prep.one_end",
     "data_prep.item_features.image_encoder",
     "data_prep.item_features.image_inputs",
     "data_prep.item_features.image_urls",
