@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep import PrepareOptions, prepare
-from data_prep.one_end import places_along_lines
+from data_prep import PrepareOptions, one_end, prepare
 from recsys.data.dataset import Dataset, SplitRule
 from recsys.data.splitting import make_split
 from recsys.errors import ConfigError, DataError, InstallationError, ProtocolError
@@ -146,7 +145,22 @@ def test_an_end_of_very_little(tmp_path):
         found = parts(prepare("csv", options, source=path, out=tmp_path / f"{len(rows)}"))
         assert [len(part) for part in found[0]] == ([1, 1, 0] if len(rows) == 3 else [1, 0, 0])
     nothing = np.empty(0, np.int64)
-    assert len(places_along_lines(nothing, nothing, np.random.default_rng(0))) == 0
+    assert len(one_end.places_along_lines(nothing, nothing, np.random.default_rng(0))) == 0
+
+
+def test_users_of_all_blocks_have_places_of_their_own(monkeypatch):
+    """Without a blur, a user's places are his ranks, in whatever block he is."""
+    random = np.random.default_rng(0)
+    counts = random.integers(1, 30, 50)
+    counts[[3, 20]] = 0, 90  # nobody, and more than a block
+    owners = np.repeat(np.arange(50), counts)
+    items = random.integers(0, 60, len(owners))
+    monkeypatch.setattr(one_end, "_BLOCK", 64)
+    monkeypatch.setattr(one_end, "_BLUR", 0.0)
+    found = one_end.places_along_lines(owners, items, np.random.default_rng(0))
+    for user, count in enumerate(counts):
+        ranks = (np.arange(count) + 0.5) / max(1, count)
+        np.testing.assert_allclose(np.sort(found[owners == user]), ranks)
 
 
 def test_an_end_without_scipy_says_what_to_install(data, source, tmp_path, monkeypatch):

@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from recsys.baselines import fit_baseline, label_of
-from recsys.baselines.base import BaselineConfig
+from recsys.baselines.base import Baseline, BaselineConfig
 from recsys.data.dataset import Dataset
-from recsys.data.histories import Histories
 from recsys.data.splitting import Split
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.evaluate import RankingOptions, rank_held_out
@@ -50,9 +49,11 @@ def tune(
         name = label_of(candidate, timed=dataset.timestamps is not None)
         if name not in tried:
             try:
-                tried[name] = _measured(candidate, rows, dataset, split, protocol)
+                model = fit_baseline(candidate, rows, dataset.num_items)
             except ConfigError as error:  # singular with so little regularization, or too large
                 tried[name] = error
+            else:
+                tried[name] = _measured(model, config.name, dataset, split, protocol)
         found = tried[name]
         return 0.0 if isinstance(found, ConfigError) else found
 
@@ -70,10 +71,9 @@ def tune(
 
 
 def _measured(
-    config: BaselineConfig, rows: Histories, dataset: Dataset, split: Split, protocol: Protocol
+    model: Baseline, name: str, dataset: Dataset, split: Split, protocol: Protocol
 ) -> float:
     """ndcg@10 on validation."""
-    model = fit_baseline(config, rows, dataset.num_items)
     ranking = rank_held_out(
         model,
         dataset,
@@ -82,7 +82,7 @@ def _measured(
         filter_seen=protocol.filter_seen,
         ks=(K,),
         options=RankingOptions(
-            most_users=max(USERS, SCORES // dataset.num_items), label=f"choosing {config.name}"
+            most_users=max(USERS, SCORES // dataset.num_items), label=f"choosing {name}"
         ),
     )
     return float(ranking.per_user(METRIC, K).mean())
