@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, normalize
 
 from recsys.granularity import Granularities
+from recsys.towers.popularity import PopularityCoordinates
 
 _RIDGE = 1e-3
 """Of the mean variance of the coordinates."""
@@ -66,18 +67,32 @@ class PaddedFoldIn(nn.Module):
 
     shift: Tensor
 
-    def __init__(self, matrix: Tensor, *, unit: bool, shift: Tensor | None = None) -> None:
-        """`matrix [D, D]` of `fit_fold_in`; `unit` as of `mean_items`; `shift [D]` is added."""
+    def __init__(
+        self,
+        matrix: Tensor,
+        *,
+        unit: bool,
+        shift: Tensor | None = None,
+        shared: PopularityCoordinates | None = None,
+    ) -> None:
+        """Args:
+        matrix: `[D, D]` of `fit_fold_in`.
+        unit: as of `mean_items`.
+        shift: `[D]` is added.
+        shared: where vectors hold popularity: items are read without it, and users get it.
+        """
         super().__init__()
-        self.unit = unit
+        self.unit, self.shared = unit, shared
         self.register_buffer("matrix", matrix)
         self.register_buffer("shift", matrix.new_zeros(len(matrix)) if shift is None else shift)
 
     def forward(self, vectors: Tensor, lengths: Tensor) -> Tensor:
         longest = vectors.shape[1]
         real = torch.arange(longest, device=vectors.device)[None, :] < lengths[:, None]
+        if self.shared is not None:
+            vectors = self.shared.without(vectors)
         if self.unit:
             vectors = normalize(vectors, dim=2)
         sums = (vectors * real[:, :, None].to(vectors.dtype)).sum(1)
         users: Tensor = (sums / lengths[:, None].to(vectors.dtype)) @ self.matrix.T + self.shift
-        return users
+        return users if self.shared is None else self.shared.of_users(users)

@@ -284,6 +284,7 @@ MOVES: dict[str, tuple[list[str], list[str]]] = {
             ("history_length", "model.history_length=3"),
             ("dropout", "model.dropout=0.5"),
             ("fold_known", "model.fold_known=true"),
+            ("popularity", "model.popularity=0.5"),
         )
     },
     "MFConfig.users": ([MF], ["model.users=both"]),

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import embedding, normalize
 
@@ -29,6 +29,7 @@ from recsys.losses.softmax import Negatives, NestedLossOutput, ScoreScales
 from recsys.models.base import Model, ModelConfig
 from recsys.models.next_item import complete
 from recsys.towers.fold_in import PaddedFoldIn, fit_fold_in, mean_items
+from recsys.towers.popularity import PopularityCoordinates, popularity_of
 
 _BLOCK = 1 << 14
 
@@ -81,6 +82,27 @@ class PairModelConfig(PairConfig):
     fold_known: bool = False
     """Users with a vector of their own are folded in too, from the history that is given: where own
     vectors have learned the training rows by heart, these are better."""
+    popularity: float = Field(default=0.0, ge=0, le=1)
+    """What log(1 + training rows of an item) adds to its cosine, at every granularity; the last
+    coordinate of each granularity holds it. 0: those coordinates are as all others."""
+
+    @model_validator(mode="after")
+    def _popularity_has_room(self) -> PairModelConfig:
+        if not self.popularity:
+            return self
+        if not self.granularities.normalize:
+            raise ValueError(
+                f"popularity {self.popularity:g} is added to cosines, and these scores are not "
+                "(granularities.normalize: false); leave one of the two out"
+            )
+        narrow = [hi for lo, hi in self.granularities.slices if hi - lo < 2]
+        if narrow:
+            raise ValueError(
+                f"popularity takes one coordinate of each granularity, and {narrow[0]} adds no "
+                f"other to the one before (sizes {list(self.granularities.sizes)}); use sizes that "
+                "are further apart, or popularity: 0"
+            )
+        return self
 
     @property
     def reads_rows(self) -> bool:
@@ -116,8 +138,14 @@ class PairModel(Model):
         self.register_buffer("trained_users", torch.ones(num_users, dtype=torch.bool))
         self.dropout = Dropout(config.dropout)
         self.scales = ScoreScales(config.granularities)
+        self.shared = (
+            PopularityCoordinates(config.granularities, config.popularity)
+            if config.popularity
+            else None
+        )
         self._rows: Histories | None = None
         self._kept: tuple[Tensor, Tensor] | None = None
+        self._items: Tensor | None = None
         self._fold: Tensor | None = None
 
     def vectors(self) -> tuple[Tensor, Tensor]:
@@ -127,7 +155,7 @@ class PairModel(Model):
     def loss(self, batch: Batch, negatives: Negatives | None) -> NestedLossOutput:
         """The objective of every pair, at every granularity."""
         targets = to_indices(batch.targets, self.device)
-        users_UD, items_ND = self.vectors()
+        users_UD, items_ND = map(self.personal, self.vectors())
         users = users_UD[to_indices(batch.histories.users, self.device)]
         items = items_ND
         if negatives is not None:
@@ -143,10 +171,19 @@ class PairModel(Model):
         )
         return found
 
+    def personal(self, vectors: Tensor) -> Tensor:
+        """`[.., D]`: what is trained of them; zeros where popularity will stand."""
+        return vectors if self.shared is None else self.shared.without(vectors)
+
     def user_vectors(self, histories: Histories) -> Tensor:
         """`[B, D]`: the own vector of a user with a training row; of others what their history's
         items make of them.
         """
+        users = self.personal_users(histories)
+        return users if self.shared is None else self.shared.of_users(users)
+
+    def personal_users(self, histories: Histories) -> Tensor:
+        """`[B, D]`: user vectors without popularity."""
         if self.config.fold_known:
             return self.fold_in(histories.last(self.config.history_length))
         users_UD, _ = self._standing()
@@ -161,7 +198,7 @@ class PairModel(Model):
         return found
 
     def fold_in(self, histories: Histories) -> Tensor:
-        """`[B, D]` of non-empty histories, whoever has them."""
+        """`[B, D]` of non-empty histories, whoever has them; without popularity."""
         return self._means(histories) @ self.fold_matrix().T
 
     def fold_matrix(self) -> Tensor:
@@ -197,19 +234,34 @@ class PairModel(Model):
 
     def item_vectors(self) -> Tensor:
         """`[N, D]`."""
-        return self._standing()[1]
+        items = self._standing()[1]
+        if self.shared is None:
+            return items
+        if self._items is None or self.training:
+            self._items = self.shared.of_items(items, self._popularity()).detach()
+        return self._items
 
     def item_vectors_at(self, items: Tensor) -> Tensor:
         """`[R]` int64 -> `[R, D]`."""
-        return self._standing()[1][items]
+        return self.item_vectors()[items]
 
     def user_tower(self) -> nn.Module:
         """Fold-in as a network."""
-        return PaddedFoldIn(self.fold_matrix(), unit=self.granularities.normalize)
+        unit = self.granularities.normalize
+        return PaddedFoldIn(self.fold_matrix(), unit=unit, shared=self.shared)
+
+    def _popularity(self) -> Tensor:
+        if self._rows is None:
+            raise ConfigError(
+                f"{self.config.name} counts the rows of items (model.popularity), and was not told "
+                "them (note_rows)"
+            )
+        counts = np.bincount(self._rows.items, minlength=self.num_items)
+        return popularity_of(torch.from_numpy(counts)).to(self.device)
 
     def train(self, mode: bool = True) -> PairModel:
         """As of any `nn.Module`; what evaluation keeps is made anew."""
-        self._kept = self._fold = None
+        self._kept = self._fold = self._items = None
         return super().train(mode)
 
     def note_users(self, trained: np.ndarray) -> None:
@@ -218,14 +270,15 @@ class PairModel(Model):
 
     def note_rows(self, rows: Histories) -> None:
         """Keeps what the model is fitted on."""
-        self._rows, self._kept, self._fold = rows, None, None
+        self._rows, self._kept, self._fold, self._items = rows, None, None, None
 
     def _standing(self) -> tuple[Tensor, Tensor]:
-        """The vectors; in evaluation mode they are made once."""
+        """The vectors without popularity; in evaluation mode they are made once."""
         if self.training:
-            return self.vectors()
+            users, items = map(self.personal, self.vectors())
+            return users, items
         if self._kept is None:
             with torch.no_grad():
-                users, items = self.vectors()
+                users, items = map(self.personal, self.vectors())
             self._kept = users.detach(), items.detach()
         return self._kept

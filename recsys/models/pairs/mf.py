@@ -60,8 +60,8 @@ class MFConfig(PairModelConfig):
 
     @property
     def reads_rows(self) -> bool:
-        """Where users are their items alone, there is nothing to fit."""
-        return self.users != "history"
+        """Where users are their items alone, there is nothing to fit, but popularity to count."""
+        return self.users != "history" or self.popularity > 0
 
     @property
     def begins_spectral(self) -> bool:
@@ -136,17 +136,18 @@ class MF(PairModel):
         lengths = to_indices(batch.histories.lengths, self.device)
         sparse = self.config.sparse_gradients and negatives is not None
         if negatives is None:
-            items = self.table.vectors()
+            items = self.personal(self.table.vectors())
             had = items[targets] if self.mapped is not None else items
         else:
-            items = self.table(torch.cat([negatives.items, targets]), sparse=sparse)
+            rows = self.table(torch.cat([negatives.items, targets]), sparse=sparse)
+            items = self.personal(rows)
             had = items[len(negatives.items) :]
         users = None if self.mapped is None else self._of_items(had, lengths)
         if self.user_table is not None:
             own = self.user_table(to_indices(batch.histories.users, self.device), sparse=sparse)
             users = own if users is None else own + users
         found: NestedLossOutput = self.objective(
-            self.dropout(cast(Tensor, users)),
+            self.dropout(self.personal(cast(Tensor, users))),
             self.dropout(items),
             targets,
             self.scales(),
@@ -156,10 +157,10 @@ class MF(PairModel):
         )
         return found
 
-    def user_vectors(self, histories: Histories) -> Tensor:
+    def personal_users(self, histories: Histories) -> Tensor:
         """`[B, D]`; of a user who is made of items too, from the given ones."""
         if self.mapped is None or self.config.fold_known:
-            return super().user_vectors(histories)
+            return super().personal_users(histories)
         rows = histories.last(self.config.history_length)
         if self.user_table is None:
             return self.fold_in(rows)

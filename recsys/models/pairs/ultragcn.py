@@ -136,13 +136,13 @@ class UltraGCN(PairModel):
         targets = to_indices(batch.targets, self.device)
         lengths = to_indices(batch.histories.lengths, self.device)
         indices = to_indices(batch.histories.users, self.device)
-        users = self.dropout(self.user_table(indices))
+        users = self.dropout(self.personal(self.user_table(indices)))
         more = {}
         if negatives is None:
-            items = self.dropout(self.table.weight)
+            items = self.dropout(self.personal(self.table.weight))
         else:
             candidates = torch.cat([negatives.items, targets])
-            items = self.dropout(self.table(candidates))
+            items = self.dropout(self.personal(self.table(candidates)))
             if isinstance(self.objective, ConstrainedBCE):
                 factors = self.user_factors[indices], self.item_factors[candidates]
                 more["constraints"] = Constraints(*factors)
@@ -162,7 +162,8 @@ class UltraGCN(PairModel):
         points = torch.rand(len(targets), 1, device=targets.device) * totals[:, -1:]
         places = (totals <= points).sum(1, keepdim=True).clamp_max(totals.shape[1] - 1)
         near = self.neighbours[targets].gather(1, places).squeeze(1)
-        pairs, items = users[owners_of(lengths, len(targets))], self.dropout(self.table(near))
+        pairs = users[owners_of(lengths, len(targets))]
+        items = self.dropout(self.personal(self.table(near)))
         factors = prefix_scales(pairs, items, self.scales(), self.granularities)
         losses = -logsigmoid(own_logits(pairs, items, factors)) * totals[:, -1]  # [G, P]
         per_granularity = self.config.item_weight * losses.mean(1)

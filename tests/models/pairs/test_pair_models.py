@@ -29,6 +29,8 @@ CASES = {
     ),
     "lightgcn": ({"name": "lightgcn", "granularities": LEARNED}, SAMPLED),
     "lightgcn_normal": ({"name": "lightgcn", "init": "normal", "layers": 2}, SOFTMAX),
+    "lightgcn_popular": ({"name": "lightgcn", "popularity": 0.05}, SOFTMAX),
+    "simplex_popular": ({"name": "mf", "users": "both", "popularity": 0.05}, SOFTMAX),
     "ltgnn": ({"name": "ltgnn"}, SOFTMAX),
     "ultragcn": (
         {"name": "ultragcn", "neighbours": 3, "granularities": {"normalize": False}},

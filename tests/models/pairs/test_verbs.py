@@ -17,7 +17,12 @@ from recsys.studies.verb import study
 from tests.models.test_order_free_verbs import place, tree
 
 __all__ = ["place"]
-MODELS = {"lightgcn": {}, "ltgnn": {}, "mf": {"users": "both"}, "svd_gcn": {"directions": 16}}
+MODELS = {
+    "lightgcn": {"popularity": 0.02},
+    "ltgnn": {},
+    "mf": {"users": "both"},
+    "svd_gcn": {"directions": 16},
+}
 
 
 def settings(place, name):
