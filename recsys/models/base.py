@@ -192,6 +192,10 @@ class Model(nn.Module):
         """`[S]` what is added to the score of all that a user has had, by prefix; None: nothing."""
         return None
 
+    def why_items_move(self) -> str | None:
+        """Why vectors of items change though their rows stand still; None: they do not."""
+        return None
+
     def note_users(self, trained: npt.NDArray[np.bool_]) -> None:
         """Is told `trained [U]`, which users have a training row; of models of pairs alone."""
 

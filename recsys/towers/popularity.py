@@ -29,8 +29,6 @@ class PopularityCoordinates(nn.Module):
 
     personal: Tensor
     """`[D]` 1, and 0 for coordinates of popularity."""
-    blocks: Tensor
-    """`[D, G]` 1 where a coordinate is of a block."""
     places: Tensor
     """`[G, D]` 1 where a coordinate holds the popularity of a block."""
 
@@ -40,13 +38,10 @@ class PopularityCoordinates(nn.Module):
         weight: what a popularity of 1 adds to a cosine.
         """
         super().__init__()
-        self.weight = weight
-        dim, count = granularities.embedding_dim, len(granularities.sizes)
-        blocks, places = torch.zeros(dim, count), torch.zeros(count, dim)
-        for block, (lo, hi) in enumerate(granularities.slices):
-            blocks[lo:hi, block] = 1.0
+        self.weight, self.slices = weight, granularities.slices
+        places = torch.zeros(len(self.slices), granularities.embedding_dim)
+        for block, (_, hi) in enumerate(self.slices):
             places[block, hi - 1] = 1.0
-        self.register_buffer("blocks", blocks, persistent=False)
         self.register_buffer("places", places, persistent=False)
         self.register_buffer("personal", 1.0 - places.sum(0), persistent=False)
 
@@ -66,7 +61,7 @@ class PopularityCoordinates(nn.Module):
 
     def _lengths(self, vectors: Tensor) -> Tensor:
         """`[B, G]` of each block."""
-        return (vectors.square() @ self.blocks).sqrt()
+        return torch.stack([vectors[:, lo:hi].norm(dim=1) for lo, hi in self.slices], dim=1)
 
 
 def popularity_of(counts: Tensor) -> Tensor:

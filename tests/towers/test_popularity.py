@@ -11,6 +11,7 @@ from recsys.data.histories import Histories
 from recsys.errors import ConfigError
 from recsys.granularity import Granularities
 from recsys.models import MODELS
+from recsys.recipes.updating.holding import hold_items
 from recsys.towers.popularity import PopularityCoordinates, popularity_of
 
 SIZES = (4, 8, 16)
@@ -59,6 +60,36 @@ def test_popularity_is_a_logarithm_around_zero():
     found = popularity_of(torch.tensor([0, 1, 3]))
     torch.testing.assert_close(found.diff(), torch.log(torch.tensor([2.0, 2.0])))
     assert abs(float(found.sum())) < 1e-6
+
+
+def test_vectors_of_some_items_learn_in_training_and_are_those_of_all():
+    kind = MODELS.find("mf")
+    given = {"name": "mf", "popularity": 0.1, "granularities": {"sizes": SIZES}}
+    model = kind(kind.Config.model_validate(given), 5, num_users=2)
+    model.note_rows(Histories(np.array([0, 1]), np.array([0, 1, 0, 2]), np.array([0, 2, 4])))
+    chosen = torch.tensor([3, 0])
+    for found in (model.train().item_vectors_at(chosen), model.item_vectors()[chosen]):
+        found[:, PLACES].sum().backward()  # their lengths hold popularity
+        assert model.table.weight.grad[chosen].any()
+        model.table.weight.grad = None
+    with torch.inference_mode():
+        model.eval()
+        assert torch.equal(model.item_vectors_at(chosen), model.item_vectors()[chosen])
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"name": "mf", "popularity": 0.1}, r"model\.popularity counts their rows anew"),
+        ({"name": "lightgcn"}, "those of lightgcn are sums over the graph"),
+        ({"name": "ltgnn"}, "those of ltgnn are sums over the graph"),
+    ],
+)
+def test_items_that_move_by_themselves_are_not_said_to_stand_still(given, told):
+    kind = MODELS.find(given["name"])
+    model = kind(kind.Config.model_validate(given), 5, num_users=2)
+    with pytest.raises(ConfigError, match=told):
+        hold_items(model, torch.ones(5, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("name", ["mf", "lightgcn", "ltgnn", "ultragcn"])

@@ -146,6 +146,7 @@ class PairModel(Model):
         self._rows: Histories | None = None
         self._kept: tuple[Tensor, Tensor] | None = None
         self._items: Tensor | None = None
+        self._popularity: Tensor | None = None
         self._fold: Tensor | None = None
 
     def vectors(self) -> tuple[Tensor, Tensor]:
@@ -234,30 +235,36 @@ class PairModel(Model):
 
     def item_vectors(self) -> Tensor:
         """`[N, D]`."""
-        items = self._standing()[1]
-        if self.shared is None:
-            return items
-        if self._items is None or self.training:
-            self._items = self.shared.of_items(items, self._popularity()).detach()
+        if self.shared is None or self.training:
+            return self._with_popularity(self._standing()[1])
+        if self._items is None:
+            self._items = self._with_popularity(self._standing()[1]).detach()
         return self._items
 
     def item_vectors_at(self, items: Tensor) -> Tensor:
-        """`[R]` int64 -> `[R, D]`."""
-        return self.item_vectors()[items]
+        """`[R]` int64 -> `[R, D]`; differentiable in training."""
+        return self._with_popularity(self._standing()[1][items], items)
+
+    def why_items_move(self) -> str | None:
+        """Popularity is counted anew."""
+        return "model.popularity counts their rows anew" if self.shared is not None else None
 
     def user_tower(self) -> nn.Module:
         """Fold-in as a network."""
         unit = self.granularities.normalize
         return PaddedFoldIn(self.fold_matrix(), unit=unit, shared=self.shared)
 
-    def _popularity(self) -> Tensor:
-        if self._rows is None:
+    def _with_popularity(self, vectors: Tensor, items: Tensor | None = None) -> Tensor:
+        """`[N, D]`, or `[R, D]` of some items."""
+        if self.shared is None:
+            return vectors
+        if self._popularity is None:
             raise ConfigError(
                 f"{self.config.name} counts the rows of items (model.popularity), and was not told "
                 "them (note_rows)"
             )
-        counts = np.bincount(self._rows.items, minlength=self.num_items)
-        return popularity_of(torch.from_numpy(counts)).to(self.device)
+        popularity = self._popularity.to(vectors.device)
+        return self.shared.of_items(vectors, popularity if items is None else popularity[items])
 
     def train(self, mode: bool = True) -> PairModel:
         """As of any `nn.Module`; what evaluation keeps is made anew."""
@@ -271,6 +278,9 @@ class PairModel(Model):
     def note_rows(self, rows: Histories) -> None:
         """Keeps what the model is fitted on."""
         self._rows, self._kept, self._fold, self._items = rows, None, None, None
+        if self.shared is not None:
+            counts = np.bincount(rows.items, minlength=self.num_items)
+            self._popularity = popularity_of(torch.from_numpy(counts)).to(self.device)
 
     def _standing(self) -> tuple[Tensor, Tensor]:
         """The vectors without popularity; in evaluation mode they are made once."""

@@ -80,6 +80,10 @@ class LightGCN(PairModel):
         graph, std = checked_graph(self.graph), self.config.init_std
         return begin_spectral(graph, self.user_table.weight, self.table.weight, std)
 
+    def why_items_move(self) -> str:
+        """The graph grows, and users move."""
+        return f"those of {self.config.name} are sums over the graph"
+
     def vectors(self) -> tuple[Tensor, Tensor]:
         """The means of all layers, `[U, D]` and `[N, D]`."""
         graph = checked_graph(self.graph)

@@ -99,6 +99,10 @@ class LTGNN(PairModel):
         self.item_reached.copy_(items)
         return told
 
+    def why_items_move(self) -> str:
+        """The graph grows, and users move."""
+        return f"those of {self.config.name} are sums over the graph"
+
     def vectors(self) -> tuple[Tensor, Tensor]:
         """`[U, D]` and `[N, D]`: one iteration further in training, else the solution."""
         graph = checked_graph(self.graph)

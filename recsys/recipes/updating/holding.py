@@ -38,8 +38,14 @@ def hold_items(model: Model, trained: Tensor) -> list[tuple[str, Tensor]]:
         Names of tables, and the rows of each that stand still.
 
     Raises:
-        ConfigError: the vectors are not made of rows of their own.
+        ConfigError: the vectors are not made of rows of their own alone.
     """
+    moves = model.why_items_move()
+    if moves is not None:
+        raise ConfigError(
+            f"vectors of old items cannot stand still: {moves}; say update.hold=anchor, which "
+            "draws them to where they were, or leave --compatible and update.hold out"
+        )
     table: Any = getattr(model, "table", None)
     rows = table.ids if isinstance(table, ItemTower) else table
     if rows is not None and not isinstance(rows, DenseTable):
