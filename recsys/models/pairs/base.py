@@ -83,8 +83,8 @@ class PairModelConfig(PairConfig):
     """Users with a vector of their own are folded in too, from the history that is given: where own
     vectors have learned the training rows by heart, these are better."""
     popularity: float = Field(default=0.0, ge=0, le=1)
-    """What log(1 + training rows of an item) adds to its cosine, at every granularity; the last
-    coordinate of each granularity holds it. 0: those coordinates are as all others."""
+    """What log(1 + training rows of an item) adds to its cosine, at every granularity; the last of
+    the coordinates that each adds holds it (`towers.popularity`). 0: they are as all others."""
 
     @model_validator(mode="after")
     def _popularity_has_room(self) -> PairModelConfig:
@@ -243,7 +243,9 @@ class PairModel(Model):
 
     def item_vectors_at(self, items: Tensor) -> Tensor:
         """`[R]` int64 -> `[R, D]`; differentiable in training."""
-        return self._with_popularity(self._standing()[1][items], items)
+        # Before popularity is left out of all of them: a step that trains asks for a few.
+        vectors = self.vectors()[1] if self.training else self._standing()[1]
+        return self._with_popularity(vectors[items], items)
 
     def why_items_move(self) -> str | None:
         """Popularity is counted anew."""
