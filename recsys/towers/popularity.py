@@ -4,8 +4,8 @@ Vectors that are fitted to rows tell too little of how popular an item is: of th
 fitted to they know better, so that of others they expect too much of what is personal. Here the
 last coordinate of each block (the coordinates that a granularity adds to the one before) is kept
 free in training. After it a user's holds the length of the rest of the block, and an item's the
-same times weight and popularity. So in every prefix the score of a user and an item is, up to a factor
-that all items share,
+same times weight and popularity. So in every prefix the score of a user and an item is, up to a
+factor that all items share,
 
     cosine + weight * popularity
 
